@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Set up vqnat_plugin: a virtual environment with the one tested set of packages.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+usage: scripts/setup.sh [--no-venv] [--python PYTHON]
+
+Makes .venv in the project folder and installs torch, fairseq and the plugin (editable) into it,
+with the versions of scripts/constraints.txt. Running it again changes nothing.
+
+  --no-venv        install into the active Python environment instead of .venv
+  --python PYTHON  the interpreter to use (default: python3, or the first of python3.12, 3.11, 3.10
+                   that runs, when python3 is another version)
+HELP
+}
+
+venv=1
+python=""
+while [ $# -gt 0 ]; do
+    case $1 in
+        --no-venv) venv=0 ;;
+        --python) python=${2:?--python needs an interpreter}; shift ;;
+        -h|--help) usage; exit 0 ;;
+        *) echo "setup: unknown option '$1' (see scripts/setup.sh --help)" >&2; exit 2 ;;
+    esac
+    shift
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+if [ -z "$python" ] && [ "$venv" = 1 ] && [ -x .venv/bin/python ]; then
+    python=.venv/bin/python
+elif [ -z "$python" ]; then
+    for python in python3 python3.12 python3.11 python3.10; do
+        supported "$python" && break
+    done
+fi
+if ! supported "$python"; then
+    version=$("$python" -V 2>&1) || version="'$python', which does not run"
+    echo "setup: needs Python 3.10, 3.11 or 3.12, but found $version; name one with --python" >&2
+    exit 1
+fi
+
+if [ "$venv" = 1 ]; then
+    if [ ! -x .venv/bin/python ]; then
+        echo "setup: making .venv with $("$python" -V)"
+        "$python" -m venv .venv
+    fi
+    python=$PWD/.venv/bin/python
+fi
+
+# Everything that decides what gets installed: when none of it changed, there is nothing to do.
+stamp_file=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vqnat_setup.stamp
+stamp=$(cat scripts/setup.sh scripts/constraints.txt setup.cfg pyproject.toml | cksum; pwd)
+if [ -f "$stamp_file" ] && [ "$(cat "$stamp_file")" = "$stamp" ]; then
+    echo "setup: up to date ($("$python" -V), $(dirname "$("$python" -c 'import sys; print(sys.executable)')"))"
+    exit 0
+fi
+
+pip() { "$python" -m pip --disable-pip-version-check "$@"; }
+constraints=(--constraint scripts/constraints.txt)
+
+echo "setup: installing torch and torchvision (several GB the first time)"
+pip install --quiet "${constraints[@]}" torch torchvision numpy
+
+echo "setup: installing the plugin and its other packages"
+pip install --quiet "${constraints[@]}" --editable '.[dev]'
+
+# Both packages are fairseq's last main branch with the fix for newer Pythons. They ask for torchaudio,
+# which translation never imports, hence --no-deps; their true needs stand in setup.cfg.
+if ! "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("fairseq") is None)'; then
+    echo "setup: installing fairseq"
+    if ! pip install --quiet --no-deps --only-binary :all: ve-fairseq==0.12.3 2>/dev/null; then
+        echo "setup: no wheel for this platform, building fairseq (a few minutes, needs a C++ compiler)"
+        pip install --quiet "${constraints[@]}" setuptools wheel cython
+        pip install --quiet --no-deps --no-build-isolation fairseq-fixed==0.12.3.1
+    fi
+fi
+
+"$python" -W ignore -c 'import fairseq, torch, vqnat_plugin as v; print(f"setup: torch {torch.__version__}, plugin {v.__version__}")' 2>/dev/null
+printf '%s' "$stamp" > "$stamp_file"
+[ "$venv" = 0 ] || echo "setup: done; activate with: source .venv/bin/activate"

@@ -1,0 +1,3 @@
+"""Non-autoregressive translation with vector-quantised latents trained by EM (Roy et al., 2018), for fairseq."""
+
+__version__ = "0.1.0"
