@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""fairseq-train on the machine at hand: all GPUs, or one data-parallel worker a core where there is none.
+
+Everything after the options below goes to fairseq-train as it is, for example:
+
+    scripts/train.py --batch-tokens 4096 DATA --user-dir vqnat_plugin --task translation_vq --arch vq_nat_em ...
+"""
+
+import argparse
+import sys
+
+from vqnat_plugin.launch import train
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes on a CPU (default: one a core)")
+    parser.add_argument(
+        "--batch-tokens",
+        type=int,
+        metavar="N",
+        help="target tokens a batch over all processes (instead of fairseq's --max-tokens, which counts one process)",
+    )
+    options, arguments = parser.parse_known_args()
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers {options.workers}: needs at least 1")
+    if options.batch_tokens is not None and options.batch_tokens < 1:
+        parser.error(f"--batch-tokens {options.batch_tokens}: needs at least 1")
+    return train(arguments, options.workers, options.batch_tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
