@@ -1,0 +1,194 @@
+"""A small English-German corpus out of thin air: seeded, grammatical, and with several right translations.
+
+Each source sentence has up to twelve valid translations. Which one the corpus shows is drawn at random, but
+all at once: register, tense and word order hold for the whole sentence. A model that predicts each word by
+itself mixes them; a teacher's distilled text, or a latent variable, decides first. A score against one reference is
+therefore bounded far below 100, and the fair one uses all of them (`test.ref0`, `test.ref1`, ...).
+"""
+
+import os
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from .toy_grammar import STYLES, Clause, NounPhrase, Sentence, Style, english, german, translations
+from .toy_lexicon import (
+    ADJECTIVES,
+    CONJUNCTIONS,
+    MANNERS,
+    MODALS,
+    NOUNS,
+    PREPOSITIONS,
+    SPEECH_VERBS,
+    TIMES,
+    VERBS,
+    Noun,
+    Phrase,
+    Verb,
+)
+
+MIN_WORDS, MAX_WORDS = 4, 25
+THAT = Phrase("that", ("dass",) * 3)
+# Near a tie, so that the majority of the modes is another mode in almost every sentence.
+REGISTER_WEIGHTS = (0.4, 0.35, 0.25)
+PERFECT_SHARE = 0.45
+FRONTED_SHARE = 0.45
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A meaning and the style in which the corpus shows its translation."""
+
+    sentence: Sentence
+    style: Style
+
+    @property
+    def source(self) -> str:
+        return english(self.sentence)
+
+    @property
+    def target(self) -> str:
+        return german(self.sentence, self.style)
+
+    def references(self) -> tuple[str, ...]:
+        """All valid translations, `target` first."""
+        return tuple(dict.fromkeys((self.target, *translations(self.sentence))))
+
+
+class Sampler:
+    """Draws meanings and styles with one random state."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.nouns: dict[str, list[Noun]] = {}
+        for noun in NOUNS:
+            self.nouns.setdefault(noun.kind, []).append(noun)
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def choose(self, items: Iterable[T]) -> T:
+        return self.random.choice(list(items))
+
+    def example(self) -> Example:
+        """A sentence all of whose translations have between `MIN_WORDS` and `MAX_WORDS` words."""
+        while True:
+            sentence = self.sentence()
+            texts = (english(sentence), *translations(sentence))
+            if all(MIN_WORDS <= len(text.split()) <= MAX_WORDS for text in texts):
+                return Example(sentence, self.style())
+
+    def style(self) -> Style:
+        register = self.random.choices(range(3), REGISTER_WEIGHTS)[0]
+        return Style(register, self.chance(PERFECT_SHARE), self.chance(FRONTED_SHARE))
+
+    def sentence(self) -> Sentence:
+        past = self.chance(0.65)
+        kind = self.random.random()
+        if kind < 0.15:
+            main = Clause(self.person(), self.choose(SPEECH_VERBS), past)
+            return Sentence(main, THAT, self.clause(past, rich=False))
+        if kind < 0.4:
+            conjunction = self.choose(CONJUNCTIONS["past" if past else "present"])
+            return Sentence(self.clause(past, rich=False), conjunction, self.clause(past, rich=False))
+        return Sentence(self.clause(past, rich=True))
+
+    def clause(self, past: bool, rich: bool) -> Clause:
+        """A clause with subject; `rich` ones have more adverbials and relative clauses."""
+        verb = self.choose(VERBS)
+        subject = self.subject(verb, past, relative=rich and self.chance(0.2))
+        return Clause(
+            subject,
+            verb,
+            past,
+            objects=self.objects(verb),
+            time=self.choose(TIMES["past" if past else "present"])
+            if self.chance(0.6 if rich else 0.25)
+            else None,
+            manner=self.choose(MANNERS) if verb.objects and self.chance(0.15) else None,
+            place=self.place() if self.chance(0.4 if rich else 0.15) else None,
+            modal=self.choose(MODALS) if self.chance(0.12) else None,
+        )
+
+    def subject(self, verb: Verb, past: bool, relative: bool) -> NounPhrase:
+        if not relative:
+            return self.person() if verb.objects or self.chance(0.7) else self.noun_phrase("animal")
+        other = self.choose(VERBS)
+        return self.noun_phrase("person", Clause(None, other, past, self.objects(other)))
+
+    def person(self) -> NounPhrase:
+        if self.chance(0.2):
+            pronoun = self.choose(("he", "she", "we", "they"))
+            return NounPhrase(pronoun, plural=pronoun in ("we", "they"))
+        return self.noun_phrase("person")
+
+    def objects(self, verb: Verb) -> tuple[NounPhrase, ...]:
+        return tuple(self.noun_phrase(self.choose(kinds.split())) for kinds in verb.objects)
+
+    def place(self) -> tuple[Phrase, NounPhrase]:
+        determiner = self.choose(("the", "the", "the", "a", "this", "our"))
+        return self.choose(PREPOSITIONS), self.noun_phrase("place", determiner=determiner)
+
+    def noun_phrase(
+        self, kind: str, relative: Clause | None = None, determiner: str | None = None
+    ) -> NounPhrase:
+        plural = determiner is None and self.chance(0.3)
+        if determiner is None:
+            common = ("the", "the", "the", "this", "my", "our", "no")
+            determiner = self.choose((*common, "two", "three") if plural else (*common, "a", "a", "every"))
+        adjective = None
+        if self.chance(0.35):
+            adjective = self.choose(ADJECTIVES["any"] + ADJECTIVES.get(kind, []))
+        return NounPhrase(determiner, plural, self.choose(self.nouns[kind]), adjective, relative)
+
+
+def generate(seed: int, sizes: dict[str, int]) -> dict[str, list[Example]]:
+    """Draw a corpus in which no source sentence occurs twice, within a split or across splits.
+
+    Args:
+        seed: of the random state; the same seed and sizes give the same corpus everywhere.
+        sizes: sentences of each split. They are drawn in this order, so that what comes first does not depend
+            on the sizes of what follows.
+    """
+    sampler = Sampler(seed)
+    seen: set[str] = set()
+    corpus = {}
+    for split, size in sizes.items():
+        examples: list[Example] = []
+        while len(examples) < size:
+            example = sampler.example()
+            if example.source not in seen:
+                seen.add(example.source)
+                examples.append(example)
+        corpus[split] = examples
+    return corpus
+
+
+def write_corpus(out: Path, corpus: dict[str, list[Example]], references: int = len(STYLES)) -> list[Path]:
+    """Write `SPLIT.en` and `SPLIT.de` as ordinary text, one sentence a line, and the references of `test`.
+
+    `test.ref0` equals `test.de`; `test.ref1` and so on hold the other valid translations. Where a sentence
+    has fewer, they are repeated, which leaves a multi-reference score as it is.
+
+    Returns:
+        The files written, each atomically.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files: dict[str, list[str]] = {}
+    for split, examples in corpus.items():
+        files[f"{split}.en"] = [example.source for example in examples]
+        files[f"{split}.de"] = [example.target for example in examples]
+    valid = [example.references() for example in corpus.get("test", [])]
+    for number in range(references):
+        files[f"test.ref{number}"] = [texts[number % len(texts)] for texts in valid]
+    paths = []
+    for name, lines in files.items():
+        part = out / f"{name}.part"
+        part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        os.replace(part, out / name)
+        paths.append(out / name)
+    return paths
