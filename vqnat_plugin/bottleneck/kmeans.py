@@ -1,0 +1,65 @@
+"""K-means for the start of a codebook: K-means++ seeding in rounds, then a few Lloyd steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .assignment import Similarity, assignment_statistics, nearest_codes
+
+# With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so that
+# seeding costs about one (N, K) distance product whatever K is.
+SEEDING_ROUNDS = 64
+
+
+def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Finds `size` codes for `vectors`.
+
+    Args:
+        vectors: (N, D) fp32, N >= 1. With N <= size every vector becomes a code, some several times.
+        size: number of codes K.
+        steps: Lloyd steps after seeding; 0 keeps the seeds, which are vectors themselves.
+        generator: a CPU generator; the result does not depend on the global one.
+
+    Returns:
+        (K, D) fp32.
+    """
+    if vectors.shape[0] <= size:
+        return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
+    codes = seed_codes(vectors, size, generator)
+    for _ in range(steps):
+        counts, sums = assignment_statistics(nearest_codes(vectors, codes)[:, None], vectors, None, size)
+        means = (sums / counts.clamp(min=1)[:, None]).float()
+        codes = torch.where(counts[:, None] > 0, means, codes)
+    return codes
+
+
+def seed_codes(vectors: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """K-means++ seeding (Arthur and Vassilvitskii 2007): vectors drawn in proportion to their squared distance.
+
+    Several are drawn in one round without replacement (exponential keys, Efraimidis and Spirakis 2006).
+    """
+    per_round = -(-size // SEEDING_ROUNDS)
+    distance = vectors.new_ones(vectors.shape[0])
+    picks: list[Tensor] = []
+    taken = 0
+    while taken < size:
+        count = min(per_round if taken else 1, size - taken)
+        keys = torch.empty(vectors.shape[0]).exponential_(generator=generator).to(vectors.device)
+        # Vectors that already are codes have distance 0: they come last, and only if nothing else is left.
+        chosen = (keys / distance.clamp(min=1e-30)).topk(count, largest=False).indices
+        picks.append(chosen)
+        taken += count
+        nearer = _squared_distance(vectors, vectors[chosen])
+        distance = nearer if len(picks) == 1 else torch.minimum(distance, nearer)
+        distance[chosen] = 0.0
+    return vectors[torch.cat(picks)]
+
+
+def _squared_distance(vectors: Tensor, codes: Tensor) -> Tensor:
+    """(N,) squared distance to the nearest of `codes`."""
+    similarity = Similarity(codes)
+    best = vectors.new_empty(vectors.shape[0])
+    for index, chunk in similarity.chunks(vectors):
+        torch.amax(chunk, dim=1, out=best[index])
+    return ((vectors - similarity.centre).square().sum(dim=1) - best).clamp_(min=0.0)
