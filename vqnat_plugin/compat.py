@@ -17,6 +17,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq.trainer import Trainer
 
 
 class CheckpointError(RuntimeError):
@@ -98,9 +99,45 @@ def _train_step(
     return loss, sample_size, logging_output
 
 
+def _amp_step(self: AMPOptimizer) -> None:
+    """One step under `--amp`; `self.skipped` tells whether it was left out because a gradient was not finite.
+
+    Without a GPU the gradient scaler is disabled, and fairseq would apply infinite gradients.
+    """
+    if self.scaler.is_enabled():
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.fp32_optimizer)
+        self.scaler.update()
+        self.skipped = self.scaler.get_scale() < scale
+        return
+    gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    self.skipped = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+    if not self.skipped:
+        self.fp32_optimizer.step()
+
+
+def step_was_skipped(optimizer: Any) -> bool:
+    """Whether the last call of `optimizer.step()` left the parameters alone."""
+    return bool(getattr(optimizer, "skipped", False))
+
+
+def _announced(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(train_step)
+    def announced_train_step(self: Trainer, samples: list[Any], raise_oom: bool = False) -> Any:
+        # A skipped or repeated step comes through here again: what its forward passes left behind has to go.
+        begin_update = getattr(self.task, "begin_update", None)
+        if begin_update is not None:
+            begin_update(self.get_model())
+        return train_step(self, samples, raise_oom)
+
+    return announced_train_step
+
+
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     FairseqTask.train_step = _train_step
+    AMPOptimizer.step = _amp_step
+    Trainer.train_step = _announced(Trainer.train_step)

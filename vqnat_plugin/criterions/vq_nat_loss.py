@@ -1,0 +1,91 @@
+"""The criterion of the translation model: sums the model's named losses and logs each of them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor, nn
+
+# Means over batches, logged as they come from the quantiser.
+CODEBOOK_METRICS = {
+    "usage": "codebook_usage",
+    "perplexity": "codebook_perplexity",
+    "posterior_entropy": "posterior_entropy",
+    "distinct_codes": "distinct_codes",
+}
+# The state at the last batch, over the epoch so far.
+EPOCH_METRICS = {
+    "epoch_usage": "codebook_usage_epoch",
+    "epoch_perplexity": "codebook_perplexity_epoch",
+    "revived": "revived_codes_epoch",
+}
+
+
+@dataclass
+class VQNATLossConfig(FairseqDataclass):
+    """No options: the weights belong to the model, which returns weighted losses."""
+
+
+@register_criterion("vq_nat_loss", dataclass=VQNATLossConfig)
+class VQNATLoss(FairseqCriterion):
+    """loss = words + latents + commitment, summed in nats and divided by target tokens (Roy et al., 2018, section 3)."""
+
+    def forward(
+        self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """Loss (a sum over tokens), sample size (target tokens) and logging output of one batch."""
+        out = model(**sample["net_input"], target=sample["target"])
+        loss = torch.stack(list(out.losses.values())).sum()
+        log: dict[str, Any] = {
+            "loss": loss.detach(),
+            "ntokens": sample["ntokens"],
+            "nsentences": sample["target"].size(0),
+            "sample_size": sample["ntokens"],
+            "batches": 1,
+        }
+        for name, value in out.losses.items():
+            log[f"{name}_loss"] = value.detach()
+            log[f"{name}_count"] = out.counts[name]
+        for name, value in out.metrics.items():
+            log[name] = value.detach()
+        log["quantized"] = int("commitment" in out.losses)
+        return loss, sample["ntokens"], log
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
+        """Aggregate the logs of all workers. Losses in bits a target token, as everywhere in fairseq."""
+
+        def total(name: str) -> float:
+            return float(sum(log.get(name, 0) for log in logging_outputs))
+
+        tokens, quantized = total("ntokens"), total("quantized")
+        if tokens == 0:
+            return
+        per_token = tokens * math.log(2)
+        metrics.log_scalar("loss", total("loss") / per_token, tokens, round=3)
+        words = total("words_loss") / per_token
+        metrics.log_scalar("words_loss", words, tokens, round=3)
+        metrics.log_scalar("latents_loss", total("latents_loss") / per_token, tokens, round=3)
+        metrics.log_derived("words_ppl", lambda meters: round(2 ** min(meters["words_loss"].avg, 64), 2))
+        if not quantized:
+            return
+        metrics.log_scalar("commitment_loss", total("commitment_loss") / per_token, tokens, round=3)
+        latents = total("latents_count")
+        metrics.log_scalar("predictor_accuracy", total("predictor_correct") / latents, latents, round=3)
+        metrics.log_scalar("_latent_bits", total("latent_nll") / latents / math.log(2), latents)
+        metrics.log_derived("predictor_ppl", lambda meters: round(2 ** min(meters["_latent_bits"].avg, 64), 2))
+        for name, label in CODEBOOK_METRICS.items():
+            metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
+        for name, label in EPOCH_METRICS.items():
+            if any(name in log for log in logging_outputs):
+                # Weight 0 keeps the last value: these are running figures already.
+                metrics.log_scalar(label, total(name) / quantized, weight=0, round=3)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """Every entry is a sum, so that workers exchange one tensor."""
+        return True

@@ -1,0 +1,177 @@
+"""From a folder of parallel text to binarised data: Moses tokens, joint BPE, fairseq's binary format."""
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sacremoses import MosesPunctNormalizer, MosesTokenizer
+from subword_nmt.apply_bpe import BPE
+from subword_nmt.learn_bpe import learn_bpe
+from tqdm import tqdm
+
+VALID_NAMES = ("valid", "val", "dev")
+
+
+class DataError(ValueError):
+    """The parallel text cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One pair of files and the name of its subset in the binarised data."""
+
+    subset: str
+    source: Path
+    target: Path
+
+
+def find_splits(data: Path, source: str, target: str) -> list[Split]:
+    """Find `train`, `valid` (or `val`, `dev`) and every `test*` among the files of `data`.
+
+    Raises:
+        DataError: a split or one side of it is missing.
+    """
+    if not data.is_dir():
+        raise DataError(f"--data {data}: no such folder")
+
+    def pair(subset: str, names: Iterable[str]) -> Split:
+        names = list(names)
+        for name in names:
+            files = data / f"{name}.{source}", data / f"{name}.{target}"
+            if all(file.is_file() for file in files):
+                return Split(subset, *files)
+        raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}")
+
+    splits = [pair("train", ["train"]), pair("valid", VALID_NAMES)]
+    tests = sorted(file.stem for file in data.glob(f"test*.{source}"))
+    for number, name in enumerate(tests):
+        splits.append(pair(f"test{number or ''}", [name]))
+    if not tests:
+        raise DataError(f"--data {data}: needs a test set, for example test.{source} and test.{target}")
+    return splits
+
+
+def read_pairs(split: Split) -> list[tuple[str, str]]:
+    """The sentence pairs of a split.
+
+    Raises:
+        DataError: the files differ in length, or are not UTF-8.
+    """
+    texts = []
+    for file in (split.source, split.target):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        # Only \n ends a line: other characters that Python calls line ends occur inside sentences.
+        texts.append(text.removesuffix("\n").split("\n") if text else [])
+    if len(texts[0]) != len(texts[1]):
+        raise DataError(f"{split.source} has {len(texts[0])} lines but {split.target} has {len(texts[1])}")
+    if not texts[0]:
+        raise DataError(f"{split.source}: empty")
+    return list(zip(*texts, strict=True))
+
+
+def tokenize(lines: Iterable[str], language: str) -> Iterator[str]:
+    """Moses normalisation and tokenisation, as `--tokenizer moses` undoes it."""
+    normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+    for line in lines:
+        # Control characters would end up as tokens of their own, or split a line in two.
+        clean = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", line)
+        yield tokenizer.tokenize(normalizer.normalize(clean), return_str=True, aggressive_dash_splits=True)
+
+
+def usable(source: str, target: str, max_length: int, max_ratio: float) -> bool:
+    """Whether a tokenised training pair is neither empty nor too long nor too lopsided."""
+    lengths = len(source.split()), len(target.split())
+    return 0 < min(lengths) and max(lengths) <= max_length and max(lengths) <= max_ratio * min(lengths)
+
+
+def learn_codes(lines: Iterable[str], merges: int) -> str:
+    """The BPE merges of a text (Sennrich et al., 2016), in subword-nmt's format."""
+    codes = io.StringIO()
+    learn_bpe(lines, codes, num_symbols=merges, min_frequency=2)
+    return codes.getvalue()
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    os.replace(part, path)
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    source: str,
+    target: str,
+    merges: int = 8000,
+    max_length: int = 175,
+    max_ratio: float = 2.5,
+    binarize_workers: int = 1,
+) -> dict[str, int]:
+    """Tokenise, segment and binarise the parallel text in `data`.
+
+    Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of valid
+    and test, for scoring) and `out/bin` (for `fairseq-train`). Training pairs that are empty, longer than
+    `max_length` tokens or more lopsided than `max_ratio` are left out; valid and test stay whole.
+
+    Returns:
+        Sentence pairs of each subset.
+
+    Raises:
+        DataError: see `find_splits` and `read_pairs`.
+    """
+    languages = (source, target)
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for folder in ("bpe", "reference"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for split in find_splits(data, source, target):
+        pairs = read_pairs(split)
+        sides: list[list[str]] = []
+        for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
+            bar = tqdm(side, desc=f"tokenise {split.subset}.{language}", mininterval=1)
+            sides.append(list(tokenize(bar, language)))
+            if split.subset != "train":
+                _write(out / "reference" / f"{split.subset}.{language}", side)
+        texts[split.subset] = list(zip(*sides, strict=True))
+    texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
+    if not texts["train"]:
+        raise DataError(f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})")
+
+    print(f"learning {merges} BPE merges", flush=True)
+    codes = learn_codes((line for pair in texts["train"] for line in pair), merges)
+    (out / "bpe.codes").write_text(codes, encoding="utf-8")
+    bpe = BPE(io.StringIO(codes))
+    for subset, pairs in texts.items():
+        for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
+            _write(out / "bpe" / f"{subset}.{language}", (bpe.process_line(line) for line in side))
+    binarize(out / "bpe", out / "bin", source, target, sorted(texts), binarize_workers)
+    return {subset: len(pairs) for subset, pairs in texts.items()}
+
+
+def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int = 1) -> None:
+    """Binarise segmented text with `fairseq-preprocess` and one dictionary for both languages; replaces `out`."""
+    from fairseq_cli import preprocess
+
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    tests = [str(text / subset) for subset in subsets if subset.startswith("test")]
+    parser_arguments = [
+        *("--source-lang", source, "--target-lang", target, "--joined-dictionary", "--workers", str(workers)),
+        *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--destdir", str(part)),
+        *(("--testpref", ",".join(tests)) if tests else ()),
+    ]
+    preprocess.main(_preprocess_options(parser_arguments))
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)
+
+
+def _preprocess_options(arguments: list[str]):  # type: ignore[no-untyped-def]
+    from fairseq import options
+
+    return options.get_preprocessing_parser().parse_args(arguments)

@@ -1,0 +1,254 @@
+"""What fairseq decodes with: latents one after the other, then all words of all candidates at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..compat import UsageError
+from ..modules.compressor import latent_count
+from .latent_search import Latents, LatentSearch, mean_log_probabilities
+from .rescoring import rescore
+
+
+@dataclass
+class Words:
+    """Words of all candidates.
+
+    Attributes:
+        tokens: (batch, beam, positions) int64, EOS at the end of each candidate, padding behind.
+        log_probabilities: (batch, beam, positions), of each token, nats; 0 at padding.
+        lengths: (batch, beam), tokens with EOS.
+    """
+
+    tokens: Tensor
+    log_probabilities: Tensor
+    lengths: Tensor
+
+
+class LatentGenerator:
+    """Translates batches for `fairseq-generate`, `fairseq-interactive` and validation.
+
+    Candidates are ranked by their joint score, log p(latents) + log p(words), divided by the number of words to the
+    power of `--lenpen`, or by an autoregressive model (`--rescore-with`).
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        dictionary: Any,
+        search: LatentSearch,
+        max_len_a: float = 0.0,
+        max_len_b: int = 200,
+        min_len: int = 1,
+        len_penalty: float = 1.0,
+        normalize: bool = True,
+        unk_penalty: float = 0.0,
+        rescorers: Sequence[Any] = (),
+    ) -> None:
+        """
+        Args:
+            models: one model or an ensemble of checkpoints of one run.
+            dictionary: the target dictionary.
+            search: how latents are found.
+            max_len_a: with `max_len_b`: at most a * source length + b words, as in fairseq.
+            min_len: at least so many words, EOS not counted.
+            len_penalty: exponent of the number of words by which scores are divided.
+            normalize: whether scores are divided at all.
+            unk_penalty: taken off the log-probability of the unknown word.
+            rescorers: autoregressive models that rank the candidates.
+        """
+        if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
+            raise UsageError("--path: the checkpoints of an ensemble need the same --codebook-size and --compress-steps")
+        self.models = [model.eval() for model in models] if not any(m.training for m in models) else list(models)
+        self.search, self.rescorers = search, list(rescorers)
+        self.max_len_a, self.max_len_b, self.min_len = max_len_a, max_len_b, min_len
+        self.exponent = len_penalty if normalize else 0.0
+        self.unk_penalty = unk_penalty
+        self.pad, self.eos, self.unk = dictionary.pad(), dictionary.eos(), dictionary.unk()
+        self.bos = dictionary.bos()
+        self.steps = models[0].config.compress_steps
+
+    @classmethod
+    def from_options(
+        cls, models: Sequence[Any], args: Any, dictionary: Any, rescorers: Sequence[Any] = ()
+    ) -> "LatentGenerator":
+        """From fairseq's generation options.
+
+        Raises:
+            UsageError: an option that parallel decoding cannot serve.
+        """
+
+        def option(name: str, default: Any) -> Any:
+            return getattr(args, name, default)
+
+        unsupported = {
+            "prefix_size": 0, "match_source_len": False, "diverse_beam_groups": -1, "diversity_rate": -1.0,
+            "no_repeat_ngram_size": 0, "sampling_topp": -1.0, "lm_path": None, "print_alignment": None,
+            "constraints": None, "score_reference": False,
+        }  # fmt: skip
+        for name, off in unsupported.items():
+            if option(name, off) != off:
+                flag = f"--{name.replace('_', '-')} {option(name, off)}"
+                raise UsageError(f"{flag}: not supported by vq_nat_em, which writes all words at once; leave it out")
+        beam, nbest = option("beam", 5), option("nbest", 1)
+        if beam < 1:
+            raise UsageError(f"--beam {beam}: needs at least 1")
+        if nbest > beam:
+            raise UsageError(f"--nbest {nbest}: needs --beam {nbest} or more, but it is {beam}")
+        return cls(
+            models,
+            dictionary,
+            LatentSearch(beam, option("sampling", False), option("temperature", 1.0), option("sampling_topk", -1)),
+            max_len_a=option("max_len_a", 0.0),
+            max_len_b=option("max_len_b", 200),
+            min_len=option("min_len", 1),
+            len_penalty=option("lenpen", 1.0),
+            normalize=not option("unnormalized", False),
+            unk_penalty=option("unkpen", 0.0),
+            rescorers=rescorers,
+        )
+
+    def length_limits(self, source_lengths: Tensor) -> Tensor:
+        """Most words of each sentence, EOS included: (batch,) for source lengths (batch,) that include EOS."""
+        limits = (self.max_len_a * source_lengths + self.max_len_b).long() + 1
+        return limits.clamp(min=self.min_len + 1)
+
+    @torch.no_grad()
+    def generate(
+        self, models: Sequence[Any], sample: dict[str, Any], prefix_tokens: Tensor | None = None, **_: Any
+    ) -> list[list[dict[str, Any]]]:
+        """Translate a batch; per sentence `beam` hypotheses, best first, in fairseq's form.
+
+        Each holds `tokens` (with EOS), `score`, `positional_scores` (nats), `attention` and `alignment` (None).
+        """
+        del prefix_tokens  # `from_options` has refused it
+        memories = [model.encode(sample["net_input"]["src_tokens"]) for model in models]
+        limits = self.length_limits(memories[0].lengths)
+        block = 1 << self.steps
+        latents = self.search(models, memories, -(-limits // block), limits.new_full(limits.shape, self._fewest()))
+        words = self._decode(models, memories, latents, limits)
+        scores = latents.scores + words.log_probabilities.sum(-1)
+        if self.rescorers:
+            scores, words.log_probabilities = rescore(self.rescorers, sample["net_input"], words.tokens, self.pad)
+        # Hypotheses that the search never filled (fewer codes than beam) have no score.
+        scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
+        return self._hypotheses(words, scores)
+
+    def _fewest(self) -> int:
+        return latent_count(self.min_len + 1, self.steps)
+
+    @torch.no_grad()
+    def reconstruct(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """Decode the posterior codes of `sample["target"]`: one hypothesis a sentence, as from `generate`."""
+        memories = [model.encode(sample["net_input"]["src_tokens"]) for model in models]
+        target = sample["target"]
+        latents = None
+        vectors = []
+        for model, memory in zip(models, memories, strict=True):
+            z, mask = model.compress(target, memory)
+            out = model.bottleneck(z, mask, accumulate=False)
+            vectors.append(z if out is None else out.quantized)
+            codes = mask.long() if out is None else out.codes
+            latents = Latents(codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32))
+        assert latents is not None
+        limits = latents.mask.sum(-1)[:, 0] << self.steps
+        words = self._decode(models, memories, latents, limits, vectors)
+        return self._hypotheses(words, words.log_probabilities.sum(-1) / words.lengths)
+
+    def _decode(
+        self,
+        models: Sequence[Any],
+        memories: Sequence[Any],
+        latents: Latents,
+        limits: Tensor,
+        vectors: Sequence[Tensor] | None = None,
+    ) -> Words:
+        """All words of all candidates, in one pass of each model."""
+        batch, beam, _ = latents.codes.shape
+        mask = latents.mask.flatten(0, 1)
+        log_probabilities = []
+        for number, model in enumerate(models):
+            memory = memories[number]
+            looked_up = model.quantizer.lookup(latents.codes.flatten(0, 1)) if vectors is None else vectors[number]
+            states = model.decode(
+                looked_up.to(memory.states.dtype) * mask.unsqueeze(-1),
+                mask,
+                model.decoder.project(memory.states),
+                memory.mask,
+            )
+            log_probabilities.append(F.linear(states, model.output_weight).float().log_softmax(-1))
+        step = mean_log_probabilities(log_probabilities)
+        room = latents.mask.sum(-1) << self.steps
+        return self._cut(step.view(batch, beam, step.size(1), -1), torch.minimum(room, limits[:, None]))
+
+    def _cut(self, step: Tensor, room: Tensor) -> Words:
+        """The most probable words up to the first EOS.
+
+        Where none comes within `room` (batch, beam) positions, EOS follows the last one, at the cost of what it has
+        there; a candidate that fills the length limit gives its last position to EOS.
+        """
+        step = F.pad(step, (0, 0, 0, 1))
+        positions = torch.arange(step.size(2), device=step.device)
+        step[..., [self.pad, self.bos]] = -torch.inf
+        step[..., self.unk] -= self.unk_penalty
+        step[:, :, : self.min_len, self.eos] = -torch.inf
+        best, tokens = step.max(-1)
+        # One position more than there are latents for, unless the length limit forbids it.
+        last = torch.where(room % (1 << self.steps) == 0, room, room - 1).clamp(max=step.size(2) - 1)
+        is_end = (tokens == self.eos) | (positions >= last[..., None])
+        end = is_end.int().argmax(-1)
+        at_end = positions == end[..., None]
+        tokens = tokens.masked_fill(at_end, self.eos)
+        within = end.clamp(max=step.size(2) - 2)
+        own = step[..., self.eos].gather(-1, within[..., None])
+        best = torch.where(at_end, own.clamp(min=-100.0), best)
+        behind = positions > end[..., None]
+        return Words(tokens.masked_fill(behind, self.pad), best.masked_fill(behind, 0.0), end + 1)
+
+    def _hypotheses(self, words: Words, scores: Tensor) -> list[list[dict[str, Any]]]:
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        gathered = order[..., None].expand_as(words.tokens)
+        # The one copy to the host: everything as doubles, which hold token numbers exactly.
+        packed = torch.cat(
+            [
+                words.tokens.gather(1, gathered).double(),
+                words.log_probabilities.gather(1, gathered).double(),
+                words.lengths.gather(1, order)[..., None].double(),
+                scores[..., None].double(),
+            ],
+            -1,
+        ).cpu()
+        positions = words.tokens.size(-1)
+        hypotheses = []
+        for sentence in packed:
+            found = []
+            for row in sentence:
+                score, length = float(row[-1]), int(row[-2])
+                if score == -float("inf") and found:
+                    continue
+                found.append(
+                    {
+                        "tokens": row[:length].long(),
+                        "score": score,
+                        "positional_scores": row[positions : positions + length].float(),
+                        "attention": None,
+                        "alignment": None,
+                    }
+                )
+            hypotheses.append(found)
+        return hypotheses
+
+
+class Reconstruction:
+    """A generator's other face: decodes the codes of the reference, for reconstruction BLEU."""
+
+    def __init__(self, generator: LatentGenerator) -> None:
+        self.generator = generator
+
+    def generate(self, models: Sequence[Any], sample: dict[str, Any], **_: Any) -> list[list[dict[str, Any]]]:
+        """See `LatentGenerator.reconstruct`."""
+        return self.generator.reconstruct(models, sample)

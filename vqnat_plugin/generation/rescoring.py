@@ -1,0 +1,40 @@
+"""Ranking candidates with an autoregressive model (noisy parallel decoding; Gu et al., 2018, section 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .latent_search import mean_log_probabilities
+
+
+@torch.no_grad()
+def rescore(
+    teachers: Sequence[Any], net_input: dict[str, Any], tokens: Tensor, pad: int
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of every candidate under an autoregressive model, in one teacher-forced pass.
+
+    Args:
+        teachers: fairseq encoder-decoder models; several are an ensemble.
+        net_input: the batch's `src_tokens` and `src_lengths`.
+        tokens: candidates, (batch, beam, positions), each ended by EOS and padded with `pad`.
+
+    Returns:
+        Scores (batch, beam) and token log-probabilities (batch, beam, positions), nats; 0 at padding.
+    """
+    batch, beam, positions = tokens.shape
+    flat = tokens.flatten(0, 1)
+    # fairseq's decoders read EOS first, then the words.
+    shifted = torch.cat([flat.new_full((flat.size(0), 1), teachers[0].decoder.dictionary.eos()), flat[:, :-1]], 1)
+    rows = torch.arange(batch, device=tokens.device).repeat_interleave(beam)
+    steps = []
+    for teacher in teachers:
+        encoded = teacher.encoder.forward_torchscript(
+            {"src_tokens": net_input["src_tokens"], "src_lengths": net_input["src_lengths"]}
+        )
+        logits, _ = teacher.decoder(shifted, encoder_out=teacher.encoder.reorder_encoder_out(encoded, rows))
+        log_probabilities = logits.float().log_softmax(-1)
+        steps.append(log_probabilities.gather(-1, flat[..., None]).squeeze(-1))
+    per_token = mean_log_probabilities(steps).view(batch, beam, positions).masked_fill(tokens == pad, 0.0)
+    return per_token.sum(-1), per_token

@@ -1,0 +1,163 @@
+"""The translation task that drives the latent model: M steps in training, latent decoding, two BLEU scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from torch import nn
+
+from .. import compat
+from ..generation.latent_generator import LatentGenerator, Reconstruction
+from .bleu_metrics import bleu_statistics, log_bleu
+
+
+@dataclass
+class TranslationVQConfig(TranslationConfig):
+    """fairseq's translation options and those of latent decoding."""
+
+    rescore_with: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "decoding: rank the candidates by this autoregressive Transformer (for example the distillation "
+            "teacher) instead of the model's own score; checkpoints joined by ':' are an ensemble"
+        },
+    )
+
+
+@register_task("translation_vq", dataclass=TranslationVQConfig)
+class TranslationVQTask(TranslationTask):
+    """Translation with `--arch vq_nat_em` and `--criterion vq_nat_loss`."""
+
+    drives_vq_nat = True
+    cfg: TranslationVQConfig
+
+    @classmethod
+    def setup_task(cls, cfg: TranslationVQConfig, **kwargs: Any) -> "TranslationVQTask":
+        """Load the dictionaries.
+
+        Raises:
+            UsageError: an option that this task cannot serve.
+        """
+        if cfg.left_pad_target:
+            raise compat.UsageError("--left-pad-target: needs False, latents are counted from the first word")
+        return super().setup_task(cfg, **kwargs)
+
+    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
+        """Build the criterion; `UsageError` for one that cannot drive the model."""
+        name = getattr(cfg, "_name", None)
+        if name != "vq_nat_loss":
+            raise compat.UsageError(
+                f"--task translation_vq cannot be driven by --criterion {name}: add --criterion vq_nat_loss"
+            )
+        return super().build_criterion(cfg, from_checkpoint)
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
+        """Build the model; in training it may start from the teacher."""
+        model = super().build_model(cfg, from_checkpoint)
+        if not hasattr(model, "quantizer"):
+            name = getattr(cfg, "_name", type(model).__name__)
+            raise compat.UsageError(
+                f"--task translation_vq cannot drive --arch {name}: use --task translation, or --arch vq_nat_em"
+            )
+        if model.config.init_from_teacher and not from_checkpoint:
+            from ..models.warm_start import load_teacher
+
+            load_teacher(model, model.config.init_from_teacher)
+        return model
+
+    def begin_update(self, model: nn.Module) -> None:
+        """Called before the forward passes of an update: drops what a skipped one has left."""
+        model.quantizer.discard()
+
+    def begin_epoch(self, epoch: int, model: nn.Module) -> None:
+        """Start a new epoch of the codebook's usage statistics."""
+        model.quantizer.reset_histogram()
+
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: nn.Module,
+        criterion: nn.Module,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Forward and backward pass; a dummy batch (`ignore_grad`) leaves no trace in the codebook."""
+        net_input = {**sample["net_input"], "accumulate": not ignore_grad}
+        sample = {**sample, "net_input": net_input}
+        try:
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
+        except RuntimeError:
+            # Out of memory: the trainer drops the gradients of this update, so the statistics go as well.
+            _unwrapped(model).quantizer.discard()
+            raise
+
+    def optimizer_step(self, optimizer: Any, model: nn.Module, update_num: int) -> None:
+        """The optimizer's step, then the M step, unless the former was skipped."""
+        super().optimizer_step(optimizer, model, update_num)
+        if not compat.step_was_skipped(optimizer):
+            _unwrapped(model).update_codebook()
+
+    def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: nn.Module) -> Any:
+        """Losses and, with `--eval-bleu`, statistics of end-to-end and of reconstruction BLEU."""
+        loss, sample_size, log = super().valid_step(sample, model, criterion)
+        if self.cfg.eval_bleu:
+            bleu = self._inference_with_bleu(Reconstruction(self.sequence_generator), sample, model)
+            log.update(bleu_statistics("reconstruction_bleu", bleu))
+        return loss, sample_size, log
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: nn.Module) -> None:
+        """Aggregate the logs of all workers."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if self.cfg.eval_bleu:
+            log_bleu("reconstruction_bleu", logging_outputs)
+
+    def build_generator(
+        self, models: Sequence[nn.Module], args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **_: Any
+    ) -> LatentGenerator:
+        """What `fairseq-generate`, `fairseq-interactive` and `--eval-bleu` decode with."""
+        return LatentGenerator.from_options(models, args, self.target_dictionary, self._load_rescorers(models))
+
+    def _load_rescorers(self, models: Sequence[nn.Module]) -> list[nn.Module]:
+        if not self.cfg.rescore_with:
+            return []
+        try:
+            teachers, _ = checkpoint_utils.load_model_ensemble(self.cfg.rescore_with.split(":"))
+        except OSError as error:
+            raise compat.UsageError(f"--rescore-with {self.cfg.rescore_with}: {error}") from None
+        first = next(models[0].parameters())
+        for teacher in teachers:
+            vocabulary = len(teacher.decoder.dictionary)
+            if vocabulary != len(self.target_dictionary):
+                raise compat.UsageError(
+                    f"--rescore-with {self.cfg.rescore_with}: its vocabulary has {vocabulary} entries, but the data's "
+                    f"has {len(self.target_dictionary)}: rescore with a model of the same dictionary"
+                )
+            teacher.to(device=first.device, dtype=first.dtype).eval()
+        return teachers
+
+    def inference_step(
+        self,
+        generator: LatentGenerator,
+        models: Sequence[nn.Module],
+        sample: dict[str, Any],
+        prefix_tokens: Any = None,
+        constraints: Any = None,
+    ) -> list[list[dict[str, torch.Tensor]]]:
+        """Translate one batch."""
+        if constraints is not None:
+            raise compat.UsageError("--constraints: not supported, all words are written at once")
+        with torch.no_grad():
+            return generator.generate(models, sample, prefix_tokens=prefix_tokens)
+
+
+def _unwrapped(model: nn.Module) -> Any:
+    """The model itself, without the wrapper of data-parallel training."""
+    while not hasattr(model, "quantizer"):
+        model = model.module  # type: ignore[assignment]
+    return model
