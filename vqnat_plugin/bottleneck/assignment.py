@@ -1,14 +1,15 @@
 """The E step: which codes stand for which vectors.
 
-Every function works on plain tensors of one codebook: `vectors` (N, D) and `codes` (K, D), both fp32. Squared
-distances come from one matrix product, in chunks of rows, so that memory is bounded by the chunk and never grows
-with N * K.
+Every function works on plain fp32 tensors of one codebook: `vectors` (N, D) and `codes` (K, D). Squared
+distances come from one matrix product, in chunks of rows: memory is bounded by the chunk and never grows with
+N * K.
 
 Source: Roy et al. 2018 (arXiv 1805.11063), section 3 (hard and soft EM).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ from torch import Tensor
 CHUNK_ELEMENTS = {"cpu": 1 << 20}
 CHUNK_ELEMENTS_ELSEWHERE = 1 << 24
 
+# Log weights below this are raised to it. exp(-64) = 1.6e-28 adds nothing to any sum, whereas true values
+# would be subnormal numbers, which make CPUs ten times slower.
+LOWEST_LOG_WEIGHT = -64.0
+
 
 def chunk_rows(codebook_size: int, device: torch.device) -> int:
     """Rows of one distance chunk on `device`: few enough to bound memory, at least 16."""
@@ -27,33 +32,82 @@ def chunk_rows(codebook_size: int, device: torch.device) -> int:
 
 
 class Similarity:
-    """Negative squared distances between vectors and codes, divided by the temperature, up to a constant a row.
+    """Negative squared distances over the temperature, up to a constant for each vector.
 
-    -||z - e||^2 = 2 z e^T - ||e||^2 - ||z||^2; the last term changes neither argmax nor softmax. Both sides are
-    first shifted by the mean code, which leaves distances as they are and keeps the difference of large numbers
-    exact when the data lie far from the origin.
+    -||z - e||^2 = 2 z e^T - ||e||^2 - ||z||^2, and the last term changes neither argmax nor softmax. Both
+    sides are first shifted by the mean code: distances stay, and fp32 suffices for data far from the origin.
+
+    Codes are seen as groups of about sqrt(K): the best code, and a draw, are found group first, then inside
+    one group, which saves passes over the (rows, K) chunk. The last group is filled up with codes that never
+    win.
 
     Args:
-        codes: (K, D), fp32. A copy is taken: later changes of the codebook do not show.
+        codes: (K, D). A copy is kept, so later changes of the codebook do not show.
         temperature: softmax of the similarities is p(code | vector) at this temperature; 1 in the paper.
     """
 
     def __init__(self, codes: Tensor, temperature: float = 1.0) -> None:
+        self.size = codes.shape[0]
+        self.group = min(64, 1 << int(math.log2(self.size) / 2))
         self.centre = codes.mean(dim=0)
-        self.codes = codes - self.centre
-        self.bias = self.codes.square().sum(dim=1).div_(-temperature)
+        padding = -self.size % self.group
+        self.codes = F.pad(codes - self.centre, (0, 0, 0, padding))
+        bias = self.codes.square().sum(dim=1).div_(-temperature)
+        bias[self.size :] = torch.finfo(bias.dtype).min / 2
+        self.bias = bias
         self.scale = 2.0 / temperature
 
     def chunks(self, vectors: Tensor, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """Yields (rows, similarities (rows, K)); the buffer is reused, so use a chunk before asking for the next."""
-        size = self.codes.shape[0]
-        rows = rows or chunk_rows(size, vectors.device)
-        buffer = vectors.new_empty(min(rows, vectors.shape[0]), size)
+        """Yields (slice, similarities (rows, K up to whole groups)), in a buffer that is used again."""
+        width = self.codes.shape[0]
+        rows = rows or chunk_rows(width, vectors.device)
+        buffer = vectors.new_empty(min(rows, vectors.shape[0]), width)
         for start in range(0, vectors.shape[0], rows):
             chunk = vectors[start : start + rows] - self.centre
             out = buffer[: chunk.shape[0]]
             torch.addmm(self.bias, chunk, self.codes.t(), alpha=self.scale, out=out)
             yield slice(start, start + chunk.shape[0]), out
+
+    def best(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest similarity and its code, the lowest on a tie, for each row of a chunk: both (rows,)."""
+        best, group = chunk.unflatten(1, (-1, self.group)).amax(dim=2).max(dim=1)
+        inside = self._rows_of_groups(chunk, group[:, None]).squeeze(1).argmax(dim=1)
+        return best, self._code(group, inside)
+
+    def weights(self, chunk: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Turns a chunk into log weights relative to the best code, in place.
+
+        Returns:
+            nearest (rows,) int64 and the weights exp(chunk) of the shape of the chunk, in `out` if given.
+        """
+        best, nearest = self.best(chunk)
+        chunk.sub_(best[:, None]).clamp_(min=LOWEST_LOG_WEIGHT)
+        return nearest, torch.exp(chunk, out=out)
+
+    def draw(self, weights: Tensor, uniforms: Tensor) -> Tensor:
+        """Inverts the distribution function: weights (rows, K), uniforms (rows, m) in (0, 1] -> (rows, m).
+
+        A draw is in (0, total], and belongs to the first code at which the cumulated weight reaches it: so
+        every draw finds a code, and none a code of weight 0.
+        """
+        cumulated = weights.unflatten(1, (-1, self.group)).sum(dim=2).cumsum(dim=1)
+        draws = uniforms * cumulated[:, -1:]
+        group = torch.searchsorted(cumulated, draws).clamp_(max=cumulated.shape[1] - 1)
+        above = cumulated.gather(1, group)
+        below = F.pad(cumulated, (1, 0)).gather(1, group)
+        inside = self._rows_of_groups(weights, group).cumsum(dim=2)
+        rest = (draws - below) / (above - below) * inside[:, :, -1]
+        return self._code(group, torch.searchsorted(inside, rest[:, :, None]).squeeze(2))
+
+    def _code(self, group: Tensor, inside: Tensor) -> Tensor:
+        """The code at a place in a group. Clamped: vectors that are not finite must not leave the range."""
+        return inside.add_(group, alpha=self.group).clamp_(max=self.size - 1)
+
+    def _rows_of_groups(self, chunk: Tensor, group: Tensor) -> Tensor:
+        """The members of chosen groups: chunk (rows, K...), group (rows, m) -> (rows, m, members)."""
+        groups = chunk.shape[1] // self.group
+        start = torch.arange(chunk.shape[0], device=chunk.device)[:, None] * groups
+        return F.embedding(start + group, chunk.view(-1, self.group))
 
 
 def nearest_codes(vectors: Tensor, codes: Tensor, rows: int | None = None) -> Tensor:
@@ -66,14 +120,15 @@ def nearest_codes(vectors: Tensor, codes: Tensor, rows: int | None = None) -> Te
         (N,) int64.
     """
     nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=vectors.device)
-    for index, similarity in Similarity(codes).chunks(vectors, rows):
-        nearest[index] = similarity.max(dim=1).indices
+    similarity = Similarity(codes)
+    for index, chunk in similarity.chunks(vectors, rows):
+        nearest[index] = similarity.best(chunk)[1]
     return nearest
 
 
 @dataclass(frozen=True)
 class SoftAssignment:
-    """What the soft E step found for N vectors.
+    """What the Monte-Carlo E step found for N vectors.
 
     Attributes:
         nearest: (N,) int64, the most probable code, which is the nearest one.
@@ -93,40 +148,28 @@ def sample_codes(
     uniforms: Tensor | None = None,
     rows: int | None = None,
 ) -> SoftAssignment:
-    """Monte-Carlo E step: draws from softmax_j(-||z - e_j||^2 / temperature) by inverting its distribution function.
+    """Monte-Carlo E step: independent draws from p(j | z) = softmax_j(-||z - e_j||^2 / temperature).
 
     Args:
         vectors: (N, D). codes: (K, D).
         temperature: 1 in the paper; higher is softer.
-        uniforms: (N, m) in [0, 1), one number a draw, so that a result does not depend on the chunks; None draws
-            nothing and gives nearest codes and entropies only.
+        uniforms: (N, m) in [0, 1), one number for each draw, so that results do not depend on chunks; None
+            draws nothing and gives nearest codes and entropies only.
         rows: vectors per chunk; chosen by the device when absent.
     """
     nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=vectors.device)
     entropy = vectors.new_empty(vectors.shape[0])
     samples = None if uniforms is None else torch.empty_like(uniforms, dtype=torch.int64)
-    for index, similarity in Similarity(codes, temperature).chunks(vectors, rows):
-        best, nearest[index] = similarity.max(dim=1)
-        similarity -= best[:, None]
-        weights = similarity.exp()
-        total = weights.sum(dim=1)
-        # H = log Z - E[log weight], with Z and weights relative to the best code.
-        entropy[index] = total.log() - torch.linalg.vecdot(weights, similarity) / total
-        if samples is not None and uniforms is not None:
-            distribution = weights.cumsum(dim=1)
-            draws = uniforms[index] * distribution[:, -1:]
-            # right=True skips codes of zero probability, also for a draw of exactly 0.
-            found = torch.searchsorted(distribution, draws, right=True)
-            samples[index] = found.clamp_(max=codes.shape[0] - 1)
-    return SoftAssignment(nearest, entropy, samples)
-
-
-def posterior(vectors: Tensor, similarity: Similarity, rows: int | None = None) -> Tensor:
-    """p(code | vector) as a dense (N, K) tensor, for those who truly need it."""
-    dense = vectors.new_empty(vectors.shape[0], similarity.codes.shape[0])
+    similarity = Similarity(codes, temperature)
+    buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
-        torch.softmax(chunk, dim=1, out=dense[index])
-    return dense
+        nearest[index], weights = similarity.weights(chunk, out=buffer.resize_(chunk.shape))
+        if samples is not None and uniforms is not None:
+            samples[index] = similarity.draw(weights, 1.0 - uniforms[index])
+        # H = log Z - E[log weight].
+        total = weights.sum(dim=1)
+        entropy[index] = total.log() - chunk.mul_(weights).sum(dim=1) / total
+    return SoftAssignment(nearest, entropy, samples)
 
 
 @dataclass(frozen=True)
@@ -153,45 +196,61 @@ def posterior_codes(
 
     Args:
         vectors: (N, D), zero where the weight is zero. codes: (K, D). temperature: as in `sample_codes`.
-        weights: (N,) 1 for a valid vector, 0 for padding.
+        weights: (N,), 1 for a valid vector, 0 for padding.
         rows: vectors per chunk; chosen by the device when absent.
     """
+    size = codes.shape[0]
     nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=vectors.device)
     entropy = vectors.new_empty(vectors.shape[0])
     means = torch.empty_like(vectors)
-    counts = codes.new_zeros(codes.shape[0], dtype=torch.float64)
+    counts = codes.new_zeros(size, dtype=torch.float64)
     sums = torch.zeros_like(codes, dtype=torch.float64)
-    for index, similarity in Similarity(codes, temperature).chunks(vectors, rows):
-        best, nearest[index] = similarity.max(dim=1)
-        similarity -= best[:, None]
-        p = similarity.exp()
+    similarity = Similarity(codes, temperature)
+    buffer = vectors.new_empty(0)
+    for index, chunk in similarity.chunks(vectors, rows):
+        nearest[index], p = similarity.weights(chunk, out=buffer.resize_(chunk.shape))
         total = p.sum(dim=1)
         p /= total[:, None]
-        entropy[index] = total.log() - torch.linalg.vecdot(p, similarity)
+        entropy[index] = total.log() - chunk.mul_(p).sum(dim=1)
+        p = p[:, :size]
         torch.mm(p, codes, out=means[index])
         counts += torch.mv(p.t(), weights[index])
         sums += torch.mm(p.t(), vectors[index])
     return PosteriorAssignment(nearest, entropy, means, counts, sums)
 
 
+def posterior(vectors: Tensor, similarity: Similarity) -> Tensor:
+    """p(code | vector) as a dense (N, K) tensor, for those who truly need it."""
+    dense = vectors.new_empty(vectors.shape[0], similarity.size)
+    for index, chunk in similarity.chunks(vectors):
+        torch.softmax(chunk[:, : similarity.size], dim=1, out=dense[index])
+    return dense
+
+
+def mean_one_hot(samples: Tensor, codebook_size: int) -> Tensor:
+    """The mean of m one-hots, dense, for those who truly need it: samples (..., m) -> (..., K) fp32."""
+    share = torch.full(samples.shape, 1.0 / samples.shape[-1], device=samples.device)
+    return share.new_zeros(*samples.shape[:-1], codebook_size).scatter_add_(-1, samples, share)
+
+
 def mean_code_vectors(codes: Tensor, samples: Tensor) -> Tensor:
-    """The mean of the sampled code vectors: codes (K, D), samples (N, m) -> (N, D), without an (N, m, D) tensor."""
+    """Mean of sampled code vectors, without an (N, m, D) tensor: codes (K, D), samples (N, m) -> (N, D)."""
     return F.embedding_bag(samples, codes, mode="mean")
 
 
-def assignment_statistics(
+def sample_statistics(
     samples: Tensor, vectors: Tensor, valid: Tensor | None, codebook_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Sufficient statistics of averaged one-hot assignments, without a one-hot.
+    """How often each code was drawn and the sum of the vectors that drew it, without one-hots.
 
-    Samples are sorted by code, and each code's vectors are then added up in order: no atomics, so the result is the
-    same in every run, on GPUs too.
+    Samples are sorted by code, and the vectors of each code are added up in that order: no atomics, so the
+    result is the same in every run, on GPUs too.
 
     Args:
         samples: (N, m) int64. vectors: (N, D). valid: (N,) bool, or None for all. codebook_size: K.
 
     Returns:
-        counts (K,) and sums (K, D), fp64: n_j = sum_i a_ij and s_j = sum_i a_ij z_i with a the mean of m one-hots.
+        counts (K,) and sums (K, D), fp64. Divided by m they are the statistics of averaged one-hots.
     """
     draws = samples.shape[1]
     if valid is not None:
@@ -200,10 +259,4 @@ def assignment_statistics(
     limits = torch.searchsorted(ordered, torch.arange(codebook_size + 1, device=samples.device))
     rows = order.div_(draws, rounding_mode="floor")
     sums = F.embedding_bag(rows, vectors.double(), limits, mode="sum", include_last_offset=True)
-    return limits.diff().double() / draws, sums / draws
-
-
-def mean_one_hot(samples: Tensor, codebook_size: int) -> Tensor:
-    """The mean of m one-hots as a dense (N, K) fp32 tensor: samples (N, m)."""
-    share = torch.full(samples.shape, 1.0 / samples.shape[1], device=samples.device)
-    return share.new_zeros(samples.shape[0], codebook_size).scatter_add_(1, samples, share)
+    return limits.diff().double(), sums

@@ -1,6 +1,7 @@
-"""The codes and their EM statistics: initialisation, accumulation, the M step and the revival of stale codes.
+"""The codes and their EM statistics: start, accumulation, the M step and the revival of stale codes.
 
-Source: Roy et al. 2018 (arXiv 1805.11063), section 3; reference code in tensor2tensor (`discretization.py`).
+Source: Roy et al. 2018 (arXiv 1805.11063), section 3; its reference code is tensor2tensor's
+    `discretization.py`.
 """
 
 from __future__ import annotations
@@ -8,106 +9,38 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .collectives import copy_from_first_rank, gather_rows, sum_over_ranks, world_size
+from .collectives import copy_from_first_rank, gather_rows, rank, sum_over_ranks
 from .kmeans import kmeans
+from .statistics import Statistics
 
-# At most so many codes are replaced in one M step: it bounds what ranks exchange, and a codebook that is stale
-# altogether comes back over a few steps instead of turning over at once.
-MAX_REVIVED = 256
-# Vectors per code that initialisation looks at; more do not move the means enough to be worth their time.
+# Vectors for each code that initialisation looks at; more would hardly move the means, and take time.
 INITIAL_VECTORS_PER_CODE = 64
-
-
-def usage(histogram: Tensor) -> Tensor:
-    """Fraction of codes that were used at all: (..., K) counts -> (...)."""
-    return (histogram > 0).float().mean(dim=-1)
-
-
-def perplexity(histogram: Tensor) -> Tensor:
-    """exp of the entropy of code use: (..., K) counts -> (...), from 1 to K; 0 for an empty histogram."""
-    total = histogram.sum(dim=-1, keepdim=True)
-    share = histogram / total.clamp(min=torch.finfo(torch.float32).tiny)
-    return (torch.special.entr(share).sum(dim=-1).exp() * (total.squeeze(-1) > 0)).float()
-
-
-@dataclass
-class Statistics:
-    """What forward passes leave for the next M step.
-
-    fp64, so that the order of summation (batches, ranks) disappears when the M step rounds to fp32. Plain tensors
-    and not buffers: DistributedDataParallel overwrites every rank's buffers with the first rank's.
-
-    Attributes:
-        counts: (blocks, K) n_j. sums: (K, dim) s_j. hits: (blocks, K) how often a code was chosen, for the histogram.
-        keys: (R,) and vectors: (R, dim) fp32, a uniform sample of the vectors seen: those with the R largest of
-            independent uniform keys. Unfilled places have key -1. R is 0 without revival.
-    """
-
-    counts: Tensor
-    sums: Tensor
-    hits: Tensor
-    keys: Tensor
-    vectors: Tensor
-
-    @classmethod
-    def zeros(cls, blocks: int, size: int, dim: int, places: int, device: torch.device) -> Statistics:
-        return cls(
-            counts=torch.zeros(blocks, size, dtype=torch.float64, device=device),
-            sums=torch.zeros(size, dim, dtype=torch.float64, device=device),
-            hits=torch.zeros(blocks, size, dtype=torch.float64, device=device),
-            keys=torch.full((places,), -1.0, device=device),
-            vectors=torch.zeros(places, dim, device=device),
-        )
-
-    def to(self, device: torch.device) -> Statistics:
-        return Statistics(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
-    def keep(self, keys: Tensor, vectors: Tensor) -> None:
-        """Merges further vectors (N, dim) with their keys (N,) into the sample."""
-        keys, order = torch.cat([self.keys, keys]).sort(descending=True, stable=True)
-        places = self.keys.shape[0]
-        self.vectors = torch.cat([self.vectors, vectors])[order[:places]]
-        self.keys = keys[:places]
-
-    def reduce(self, group: dist.ProcessGroup | None) -> None:
-        """Merges the statistics of all ranks, on every rank."""
-        if world_size(group) == 1:
-            return
-        sum_over_ranks([self.counts, self.sums, self.hits], group)
-        if places := self.keys.shape[0]:
-            rows = gather_rows(torch.cat([self.keys[:, None], self.vectors], dim=1), group)
-            self.keys, self.vectors = (
-                rows.new_full((places,), -1.0),
-                rows.new_zeros(places, rows.shape[1] - 1),
-            )
-            self.keep(rows[:, 0], rows[:, 1:])
 
 
 class EMCodebook(nn.Module):
     """A codebook that is trained by exponentially averaged EM, never by gradients.
 
-    All state is fp32 whatever the model's type: `.half()`, `.bfloat16()` and `.double()` move nothing but the device.
+    All state is fp32 whatever the type of the model: `.half()`, `.bfloat16()` and `.double()` change nothing.
 
     Attributes:
         codebook: (codebook_size, dim) e_j. Block b owns the columns from b * dim / blocks.
         counts: (blocks, codebook_size) N_j, and sums: (codebook_size, dim) S_j: the averaged statistics.
-        histogram: (codebook_size,), or (blocks, codebook_size) when blocks > 1, fp64: how often each code was chosen
-            in the M steps since `reset_histogram`, over all ranks. Not saved.
+        histogram: (codebook_size,), or (blocks, codebook_size) when blocks > 1, fp64: how often each code was
+            chosen in the M steps since `reset_histogram`, over all ranks. Not saved.
         revived: 0-d int64: how many codes were replaced since `reset_histogram`. Not saved.
 
-    `decay`, `revival` and `revival_threshold` may be changed between steps.
+    `decay`, `revival` and `revival_threshold` may be changed between M steps (on all ranks alike).
     """
 
     codebook: Tensor
     counts: Tensor
     sums: Tensor
-    data_initialized: Tensor
+    started: Tensor
     histogram: Tensor
     revived: Tensor
 
@@ -124,16 +57,14 @@ class EMCodebook(nn.Module):
         revival_threshold: float = 0.05,
     ) -> None:
         super().__init__()
-        _require(
-            isinstance(codebook_size, int) and codebook_size >= 1, "codebook_size", codebook_size, ">= 1"
-        )
-        _require(isinstance(dim, int) and dim >= 1, "dim", dim, ">= 1")
-        _require(isinstance(blocks, int) and blocks >= 1, "blocks", blocks, ">= 1")
-        _require(dim % blocks == 0, "blocks", blocks, f"a divisor of dim ({dim})")
-        _require(0.0 <= decay < 1.0, "decay", decay, "in [0, 1)")
-        _require(0.0 < epsilon < math.inf, "epsilon", epsilon, "positive")
-        _require(init in ("data", "random"), "init", init, "'data' or 'random'")
-        _require(0.0 <= revival_threshold < 1.0, "revival_threshold", revival_threshold, "in [0, 1)")
+        require_integer("codebook_size", codebook_size)
+        require_integer("dim", dim)
+        require_integer("blocks", blocks)
+        require(dim % blocks == 0, "blocks", blocks, f"a divisor of dim ({dim})")
+        require(0.0 <= decay < 1.0, "decay", decay, "in [0, 1)")
+        require(0.0 < epsilon < math.inf, "epsilon", epsilon, "positive")
+        require(init in ("data", "random"), "init", init, "'data' or 'random'")
+        require(0.0 <= revival_threshold < 1.0, "revival_threshold", revival_threshold, "in [0, 1)")
         self.codebook_size, self.dim, self.blocks = codebook_size, dim, blocks
         self.decay, self.epsilon, self.init = decay, epsilon, init
         self.revival, self.revival_threshold = revival, revival_threshold
@@ -141,8 +72,8 @@ class EMCodebook(nn.Module):
         self.register_buffer("codebook", torch.empty(codebook_size, dim, dtype=torch.float32))
         self.register_buffer("counts", torch.empty(blocks, codebook_size, dtype=torch.float32))
         self.register_buffer("sums", torch.empty(codebook_size, dim, dtype=torch.float32))
-        # An integer: fairseq's checkpoint averaging cannot add booleans.
-        self.register_buffer("data_initialized", torch.zeros((), dtype=torch.int64))
+        # An integer, since fairseq's checkpoint averaging cannot add booleans.
+        self.register_buffer("started", torch.zeros((), dtype=torch.int64))
         shape = (codebook_size,) if blocks == 1 else (blocks, codebook_size)
         self.register_buffer("histogram", torch.zeros(shape, dtype=torch.float64), persistent=False)
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -151,27 +82,27 @@ class EMCodebook(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Random codes, as in the reference code: uniform within +-sqrt(3 / K), counts 0, sums equal to the codes.
+        """Random codes as in the reference code: uniform within +-sqrt(3 / K), N_j = 0, S_j = e_j.
 
-        That start is the paper's setting (init="random"). With init="data" the counts are 1 until
-        `initialize_codebook` has been called, so that no code is thrown far away by the first M step.
+        With init="random" this is the start. With init="data" N_j is 1 until `initialize_codebook` is called:
+        so an M step before that does not throw unused codes far away, as it does in the reference code.
         """
         bound = math.sqrt(3.0 / self.codebook_size)
         nn.init.uniform_(self.codebook, -bound, bound)
         self.counts.fill_(0.0 if self.init == "random" else 1.0)
         self.sums.copy_(self.codebook)
-        self._mark_initialized(self.init == "random")
+        self._set_initialized(self.init == "random")
         self.discard()
 
     @property
     def initialized(self) -> bool:
-        """Whether the codes may be used: true after `initialize_codebook`, or from the start with init="random"."""
+        """Whether codes have had their start: `initialize_codebook`, `set_codebook`, or init="random"."""
         return self._initialized
 
-    def _mark_initialized(self, value: bool) -> None:
-        # The property answers from the host; the buffer travels with checkpoints.
+    def _set_initialized(self, value: bool) -> None:
+        # The flag is asked in every step, so it lives on the host; the buffer is its way into checkpoints.
         self._initialized = value
-        self.data_initialized.fill_(int(value))
+        self.started.fill_(int(value))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors, fp32: codes `(...)`, or `(..., blocks)` when blocks > 1, to `(..., dim)`."""
@@ -184,17 +115,17 @@ class EMCodebook(nn.Module):
 
     @torch.no_grad()
     def set_codebook(self, codes: Tensor, count: float = 1.0) -> None:
-        """Starts from given codes: codes (codebook_size, dim), each with an averaged count of `count` vectors.
+        """Starts from given codes (codebook_size, dim), each with an averaged count N_j of `count` vectors.
 
         Drops what was accumulated. Not collective: every rank must be given the same codes.
         """
         if codes.shape != self.codebook.shape:
-            raise ValueError(f"codes has shape {tuple(codes.shape)}, expected {tuple(self.codebook.shape)}")
-        _require(0.0 < count < math.inf, "count", count, "positive")
+            raise ValueError(f"codes has shape {tuple(codes.shape)}, must be {tuple(self.codebook.shape)}")
+        require(0.0 < count < math.inf, "count", count, "positive")
         self.codebook.copy_(codes)
         self.counts.fill_(count)
         self.sums.copy_(self.codebook * count)
-        self._mark_initialized(True)
+        self._set_initialized(True)
         self.discard()
 
     @torch.no_grad()
@@ -207,24 +138,26 @@ class EMCodebook(nn.Module):
         lloyd_steps: int = 10,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        """Starts the codes from data: K-means++ seeds and a few Lloyd steps, block by block, the same on all ranks.
+        """Starts the codes from data: K-means++ seeds and a few Lloyd steps, the same on all ranks.
 
-        N_j starts at the number of vectors that a code can expect per M step: valid vectors per batch, over all
-        ranks, divided by K. (A fixed 1 would be too heavy for small batches, and stale at once for large ones.)
-        Collective: with torch.distributed every rank of `group` must call it; the first rank's result is used.
+        N_j starts at what a code can expect in one M step: valid vectors of a batch, over all ranks, divided
+        by K. (A fixed count of 1 would outweigh small batches and be stale at once beside large ones.)
+
+        Collective: with torch.distributed every rank of `group` must call it. The codes are found by the
+        first rank, from the vectors of all.
 
         Args:
-            z: (..., dim) encoder outputs; vectors of several batches may be put together.
+            z: (..., dim) encoder outputs, of one batch or of several put together.
             mask: (...) bool, true where valid; None for all.
             batches: how many batches z holds, for the expected count.
-            lloyd_steps: steps of K-means after seeding; 0 keeps K-means++ seeds, which are vectors of z.
+            lloyd_steps: steps of K-means after seeding; 0 keeps the K-means++ seeds, which are vectors of z.
             group: process group; None for all ranks.
 
         Raises:
-            ValueError: on every rank, when no rank has a valid vector, or any valid vector is not finite.
+            ValueError: on every rank, when there is no valid vector or one that is not finite.
         """
-        _require(batches >= 1, "batches", batches, ">= 1")
-        _require(lloyd_steps >= 0, "lloyd_steps", lloyd_steps, ">= 0")
+        require_integer("batches", batches)
+        require_integer("lloyd_steps", lloyd_steps, least=0)
         flat, valid = self._flatten(z, mask)
         vectors = flat.float() if valid is None else flat[valid].float()
         facts = torch.tensor([vectors.shape[0], int(not vectors.isfinite().all())], device=z.device)
@@ -233,46 +166,24 @@ class EMCodebook(nn.Module):
         if total == 0 or faulty:
             found = "no valid vector" if total == 0 else "vectors that are not finite"
             raise ValueError(f"initialize_codebook was given {found}: pass encoder outputs z and their mask")
-        # Every rank draws the seed, so that global generators stay in step although only one rank's seed counts.
+        # Every rank draws a seed though only one is used: so global generators stay in step.
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        limit = -(-INITIAL_VECTORS_PER_CODE * self.codebook_size * vectors.shape[0] // total)
+        limit = math.ceil(INITIAL_VECTORS_PER_CODE * self.codebook_size * vectors.shape[0] / total)
         if limit < vectors.shape[0]:
             vectors = vectors[torch.randperm(vectors.shape[0], generator=generator)[:limit].to(z.device)]
         vectors = gather_rows(vectors, group)
-        if world_size(group) == 1 or dist.get_rank(group) == 0:
-            parts = vectors.to(self.codebook.device).chunk(self.blocks, dim=1)
-            codes = torch.cat(
-                [kmeans(part.contiguous(), self.codebook_size, lloyd_steps, generator) for part in parts],
-                dim=1,
-            )
-        else:
-            codes = torch.empty_like(self.codebook)
+        codes = torch.empty_like(self.codebook)
+        if rank(group) in (None, 0):
+            for part, block in zip(vectors.chunk(self.blocks, 1), codes.chunk(self.blocks, 1), strict=True):
+                block.copy_(kmeans(part.contiguous(), self.codebook_size, lloyd_steps, generator))
         copy_from_first_rank(codes, group)
         self.set_codebook(codes, count=total / batches / self.codebook_size)
 
-    def _accumulate(
-        self, counts: Tensor, sums: Tensor, hits: Tensor, vectors: Tensor, valid: Tensor | None
-    ) -> None:
-        """Adds one batch: counts, hits (blocks, K), sums (K, dim), vectors (N, dim), valid (N,) bool or None."""
-        if not self._initialized:
-            warnings.warn(
-                "the codebook still holds random codes: call initialize_codebook(z, mask) with encoder outputs first,"
-                " or choose init='random' to mean it",
-                stacklevel=3,
-            )
+    def _statistics(self) -> Statistics:
+        """What was accumulated since the last M step, to be added to."""
         if self._pending is None:
-            self._pending = self._no_statistics()
-        pending = self._pending
-        pending.counts += counts
-        pending.sums += sums
-        pending.hits += hits
-        if pending.keys.shape[0]:
-            keys = torch.rand(vectors.shape[0], device=vectors.device)
-            pending.keep(keys if valid is None else keys.masked_fill(~valid, -1.0), vectors)
-
-    def _no_statistics(self) -> Statistics:
-        places = min(self.codebook_size, MAX_REVIVED) if self.revival else 0
-        return Statistics.zeros(self.blocks, self.codebook_size, self.dim, places, self.codebook.device)
+            self._pending = Statistics(self.blocks, self.codebook_size, self.dim, self.codebook.device)
+        return self._pending
 
     def discard(self) -> None:
         """Drops what was accumulated since the last M step: for a skipped optimizer step."""
@@ -280,26 +191,27 @@ class EMCodebook(nn.Module):
 
     @torch.no_grad()
     def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool:
-        """The M step on everything accumulated since the last one (paper, section 3; Laplace smoothing as there).
+        """The M step on all that was accumulated since the last one (paper, section 3).
 
         N_j <- decay N_j + (1 - decay) n_j, S_j <- decay S_j + (1 - decay) s_j, e_j = S_j / N'_j with
-        N'_j = (N_j + epsilon) n / (n + K epsilon), n = sum_j N_j. With decay 0 it is a Lloyd step of K-means, and a
-        code without vectors stays where it is. Then stale codes are replaced, if `revival` is on.
+        N'_j = (N_j + epsilon) n / (n + K epsilon), n = sum_j N_j. With decay 0 it is a Lloyd step of K-means,
+        and a code without vectors stays where it is. Then stale codes are replaced, if `revival` is on.
 
-        Collective: with torch.distributed every rank of `group` must call it, also one that has seen no data. Nothing
-        changes when no rank has accumulated a valid vector, nor (with a warning) when statistics are not finite.
+        Collective: with torch.distributed every rank of `group` must call it, also one that has seen no data.
+        Nothing changes when no rank has accumulated a valid vector, nor (with a warning) when statistics are
+        not finite.
 
         Returns:
             Whether the codebook was updated.
         """
-        if self._pending is None and world_size(group) == 1:
+        if self._pending is None and rank(group) is None:
             return False
-        pending = self._pending or self._no_statistics()
+        pending = self._statistics()
         self.discard()
-        pending.reduce(group)
+        pending.reduce(group, with_sample=self.revival)
         total, check = torch.stack([pending.counts.sum(), pending.sums.sum()]).tolist()
         if not math.isfinite(total + check):
-            warnings.warn("statistics of the codebook are not finite: M step skipped", stacklevel=2)
+            warnings.warn("statistics of the codebook are not finite: M step skipped", stacklevel=3)
             return False
         if total == 0.0:
             return False
@@ -308,34 +220,36 @@ class EMCodebook(nn.Module):
         self.sums.mul_(self.decay).add_(pending.sums, alpha=1.0 - self.decay)
         counts = self.counts.double()
         n = counts.sum(dim=1, keepdim=True)
-        smoothed = (counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))
-        codes = self._by_block(self.sums) / smoothed.float().t()[:, :, None]
+        smoothed = ((counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))).float()
+        codes = self._by_block(self.sums) / smoothed.t()[:, :, None]
         if self.decay == 0.0:
             codes = torch.where(self.counts.t()[:, :, None] > 0, codes, self._by_block(self.codebook))
-        self._by_block(self.codebook).copy_(codes)
-        if pending.keys.shape[0]:
-            self._revive(pending.keys, pending.vectors)
+        self.codebook.copy_(codes.view_as(self.codebook))
+        if self.revival:
+            self._revive(*pending.sample())
         return True
 
     def _by_block(self, tensor: Tensor) -> Tensor:
         """(rows, dim) -> (rows, blocks, dim / blocks), a view."""
         return tensor.view(-1, self.blocks, self.dim // self.blocks)
 
-    def _revive(self, keys: Tensor, vectors: Tensor) -> None:
-        """Moves the stalest codes onto vectors (R, dim) just seen; a negative key marks a place without a vector.
+    def _revive(self, vectors: Tensor, present: Tensor) -> None:
+        """Moves the stalest codes onto vectors (R, dim) just seen, where present (R,).
 
-        A code is stale when N_j < revival_threshold * mean(N). It is given the mean count, so that it has as much
-        time to prove itself as a code at the start, and the matching sum, so that the next M step leaves it there.
+        A code is stale when N_j < revival_threshold * mean(N). It is given the mean count, so that it has as
+        much time to prove itself as a code at the start, and the matching sum, so that the next M step leaves
+        it there.
         """
         for block in range(self.blocks):
-            expected = self.counts[block].mean()
-            stalest = self.counts[block].sort(stable=True).indices[: keys.shape[0]]
-            replace = (self.counts[block, stalest] < self.revival_threshold * expected) & (keys >= 0)
-            new = self._by_block(vectors)[:, block]
+            counts = self.counts[block]
+            expected = counts.mean()
+            stalest = counts.sort(stable=True).indices[: vectors.shape[0]]
+            replace = present[: stalest.shape[0]] & (counts[stalest] < self.revival_threshold * expected)
+            new = self._by_block(vectors)[: stalest.shape[0], block]
             for state, value in ((self.codebook, new), (self.sums, new * expected)):
                 view = self._by_block(state)
                 view[stalest, block] = torch.where(replace[:, None], value, view[stalest, block])
-            self.counts[block, stalest] = torch.where(replace, expected, self.counts[block, stalest])
+            counts[stalest] = torch.where(replace, expected, counts[stalest])
             self.revived += replace.sum()
 
     def reset_histogram(self) -> None:
@@ -344,14 +258,12 @@ class EMCodebook(nn.Module):
         self.revived.zero_()
 
     def _flatten(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Checks z (..., dim) and mask (...) and flattens them to (N, dim) and (N,)."""
+        """Checks z (..., dim) and mask (...), and flattens them to (N, dim) and (N,)."""
         if not z.is_floating_point() or z.dim() < 1 or z.shape[-1] != self.dim:
-            raise ValueError(
-                f"z is {z.dtype} of shape {tuple(z.shape)}, expected floats of shape (..., {self.dim})"
-            )
+            raise ValueError(f"z is {z.dtype} of shape {tuple(z.shape)}, must be floats (..., {self.dim})")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != z.shape[:-1]):
             raise ValueError(
-                f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape"
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape"
                 f" {tuple(z.shape[:-1])}, true where z is valid"
             )
         return z.reshape(-1, self.dim), None if mask is None else mask.reshape(-1)
@@ -365,12 +277,12 @@ class EMCodebook(nn.Module):
             if old is not None and new is not None and new.dtype != old.dtype:
                 self._buffers[name] = old.to(new.device)
         if self._pending is not None:
-            self._pending = self._pending.to(self.codebook.device)
+            self._pending.to(self.codebook.device)
         return self
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(*args, **kwargs)
-        self._initialized = bool(self.data_initialized.item())
+        self._initialized = bool(self.started.item())
         self.discard()
 
     def extra_repr(self) -> str:
@@ -380,6 +292,25 @@ class EMCodebook(nn.Module):
         )
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
+def usage(histogram: Tensor) -> Tensor:
+    """Fraction of codes that were used at all: (..., K) counts -> (...)."""
+    return (histogram > 0).float().mean(dim=-1)
+
+
+def perplexity(histogram: Tensor) -> Tensor:
+    """exp(entropy) of code use: (..., K) counts -> (...), from 1 to K; 0 for an empty histogram."""
+    total = histogram.double().sum(dim=-1, keepdim=True)
+    share = histogram / total.clamp(min=torch.finfo(torch.float64).tiny)
+    return (torch.special.entr(share).sum(dim=-1).exp() * (total.squeeze(-1) > 0)).float()
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raises a ValueError that names the argument, its value and what it must be."""
     if not condition:
         raise ValueError(f"{name} is {value!r}, must be {expected}")
+
+
+def require_integer(name: str, value: object, least: int = 1) -> None:
+    """Raises a ValueError unless `value` is an integer of at least `least`."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(good, name, value, f"an integer >= {least}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .assignment import Similarity, assignment_statistics, nearest_codes
+from .assignment import Similarity, nearest_codes, sample_statistics
 
-# With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so that
-# seeding costs about one (N, K) distance product whatever K is.
+# With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so
+# that seeding costs about one (N, K) distance product whatever K is.
 SEEDING_ROUNDS = 64
 
 
@@ -28,14 +28,14 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
         return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
     codes = seed_codes(vectors, size, generator)
     for _ in range(steps):
-        counts, sums = assignment_statistics(nearest_codes(vectors, codes)[:, None], vectors, None, size)
+        counts, sums = sample_statistics(nearest_codes(vectors, codes)[:, None], vectors, None, size)
         means = (sums / counts.clamp(min=1)[:, None]).float()
         codes = torch.where(counts[:, None] > 0, means, codes)
     return codes
 
 
 def seed_codes(vectors: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """K-means++ seeding (Arthur and Vassilvitskii 2007): vectors drawn in proportion to their squared distance.
+    """K-means++ seeding (Arthur and Vassilvitskii 2007): vectors drawn by their squared distance.
 
     Several are drawn in one round without replacement (exponential keys, Efraimidis and Spirakis 2006).
     """

@@ -6,7 +6,7 @@ Source: Roy et al. 2018 (arXiv 1805.11063), section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -14,31 +14,32 @@ from torch import Tensor
 
 from .assignment import (
     Similarity,
-    assignment_statistics,
     mean_code_vectors,
     mean_one_hot,
     nearest_codes,
     posterior,
     posterior_codes,
     sample_codes,
+    sample_statistics,
 )
-from .codebook import EMCodebook, _require, perplexity, usage
+from .codebook import EMCodebook, perplexity, require, require_integer, usage
 
 
 @dataclass
 class QuantizerOutput:
-    """What the quantiser returns for z of shape (..., dim). "(blocks)" stands only when blocks > 1.
+    """What the quantiser returns for z of shape (..., dim). With one block there is no dimension `blocks`.
 
     Attributes:
-        quantized: (..., dim), type of z: the (mean) code vectors; gradients pass straight through to z. 0 at padding.
-        codes: (..., (blocks)) int64, the nearest code. 0 at padding.
-        samples: (..., (blocks), m) int64, sampled codes: m = 1 and equal to `codes` for hard assignment and in
-            evaluation; None for the exact posterior. 0 at padding.
+        quantized: (..., dim), in z's type: the (mean) code vectors; gradients pass straight through to z. 0
+            at padding.
+        codes: (..., blocks) int64, the nearest code. 0 at padding.
+        samples: (..., blocks, m) int64, sampled codes; m = 1 and equal to `codes` for hard assignment and in
+            evaluation; None for the exact posterior in training. 0 at padding.
         commitment_loss: 0-d fp32, beta * mean((z - sg(z_q))^2) over valid positions; 0 when there is none.
-        metrics: 0-d detached tensors of this batch on this rank, averaged over blocks: `usage` (fraction of codes
-            used), `perplexity` (of the assignments), `posterior_entropy` (nats, mean; 0 for hard assignment),
-            `distinct_codes` (mean number of distinct codes among the m samples; exp(entropy) for the exact posterior),
-            `commitment` (unweighted).
+        metrics: 0-d detached tensors for this batch on this rank, means over blocks: `usage` (fraction of
+            codes used), `perplexity` (of the assignments), `posterior_entropy` (nats, mean; 0 for hard
+            assignment), `distinct_codes` (mean number of distinct codes among the m samples; exp(entropy) for
+            the exact posterior), `commitment` (unweighted).
     """
 
     quantized: Tensor
@@ -46,41 +47,52 @@ class QuantizerOutput:
     samples: Tensor | None
     commitment_loss: Tensor
     metrics: dict[str, Tensor]
-    _dense: Callable[[], Tensor] = field(repr=False)
+    _codebook_size: int = field(repr=False)
+    _mask: Tensor | None = field(repr=False)
+    _posteriors: list[tuple[Tensor, Similarity]] = field(repr=False)
 
     @property
     def soft_codes(self) -> Tensor:
-        """(..., (blocks), K) fp32, the mean assignment: rows sum to 1, and to 0 at padding. Dense: made on demand."""
-        return self._dense()
+        """(..., blocks, K) fp32, the mean assignment: rows sum to 1, at padding to 0. Made on demand."""
+        if self.samples is not None:
+            dense = mean_one_hot(self.samples, self._codebook_size)
+        else:
+            blocks = [posterior(vectors, similarity) for vectors, similarity in self._posteriors]
+            dense = torch.stack(blocks, dim=1).view(*self.codes.shape, self._codebook_size)
+        return zero_padding(dense, self._mask)
 
 
 class EMVectorQuantizer(EMCodebook):
     """Vector quantisation trained by hard, Monte-Carlo or exact soft EM.
 
-    `forward` is the E step and, in training, adds the batch to the statistics of the next M step;
-    `update_codebook` is the M step, to be called once per optimizer step. So gradient accumulation equals a larger
-    batch, several ranks equal one with all the data, and a skipped step is undone by `discard`.
+    `forward` is the E step and, in training, adds the batch to the statistics of the next M step.
+    `update_codebook` is the M step, to be called once for each optimizer step. So accumulated gradients equal
+    a larger batch, several ranks equal one with all the data, and `discard` undoes a skipped step.
 
-    Distances, codes and statistics are fp32 under half precision and autocast (TF32 only where torch's global
-    switches allow it for all fp32 products). Under activation checkpointing keep the quantiser outside: a forward that
-    runs twice would be counted twice.
+    Distances, codes and statistics are fp32 under half precision and autocast (TF32 only if torch's global
+    switches ask for it). Under activation checkpointing keep the quantiser outside: a forward that runs twice
+    counts twice.
 
     Args:
         codebook_size: number of codes K.
         dim: size of a vector.
         assignment: E step in training: "hard" (nearest code), "monte_carlo" (mean of `samples` draws from the
             posterior) or "posterior" (its exact mean).
-        samples: m, draws per vector; 5 to 10 in the paper.
+        samples: m, draws for each vector; 5 to 10 in the paper.
         temperature: p(j | z) = softmax_j(-||z - e_j||^2 / temperature); 1 in the paper, higher is softer.
         decay: lambda of the averaged statistics; 0.999 in the paper.
         epsilon: Laplace smoothing of counts.
         commitment_weight: beta; 0.25 in the paper.
         blocks: product quantisation: dim is split into so many sub-vectors, each with codes of its own.
-        init: "data": call `initialize_codebook` before use; "random": the reference code's start.
-        revival: whether the M step replaces stale codes by vectors just seen; False is the paper's plain average.
+        init: "data": call `initialize_codebook` before use; "random": the start of the reference code.
+        revival: whether the M step replaces stale codes by vectors just seen; False is the paper's plain
+            average.
         revival_threshold: a code is stale when its averaged count is below this fraction of the mean count.
 
-    `temperature`, `samples`, `decay` and `revival` may be changed between steps.
+    Raises:
+        ValueError: an argument is out of its range.
+
+    `temperature`, `samples`, `decay`, `revival` and `revival_threshold` may be changed between steps.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -90,7 +102,7 @@ class EMVectorQuantizer(EMCodebook):
         >>> quantizer.initialize_codebook(z, mask)
         >>> out = quantizer(z, mask)
         >>> (out.quantized.square().mean() + out.commitment_loss).backward()
-        >>> quantizer.update_codebook()  # once per optimizer step
+        >>> quantizer.update_codebook()  # once for each optimizer step
         True
         >>> out.codes.shape, out.samples.shape, out.soft_codes.shape
         (torch.Size([2, 16]), torch.Size([2, 16, 10]), torch.Size([2, 16, 8]))
@@ -124,15 +136,15 @@ class EMVectorQuantizer(EMCodebook):
             revival_threshold=revival_threshold,
         )
         kinds = ("hard", "monte_carlo", "posterior")
-        _require(assignment in kinds, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
-        _require(isinstance(samples, int) and samples >= 1, "samples", samples, ">= 1")
-        _require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
-        _require(0.0 <= commitment_weight < math.inf, "commitment_weight", commitment_weight, ">= 0")
+        require(assignment in kinds, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
+        require_integer("samples", samples)
+        require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
+        require(0.0 <= commitment_weight < math.inf, "commitment_weight", commitment_weight, ">= 0")
         self.assignment, self.samples, self.temperature = assignment, samples, temperature
         self.commitment_weight = commitment_weight
 
     def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
-        """Quantises z; in training mode also adds it to the statistics of the next M step.
+        """Quantises z; in training also adds it to the statistics of the next M step.
 
         Args:
             z: (..., dim), any floating type. What stands at padded positions never matters, not even NaN.
@@ -143,43 +155,34 @@ class EMVectorQuantizer(EMCodebook):
             ValueError: z or mask has a wrong shape or type.
         """
         flat, valid = self._flatten(z, mask)
-        if valid is not None:
-            flat = flat.masked_fill(~valid[:, None], 0.0)
+        flat = zero_padding(flat, valid)
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            vectors = flat.detach().float()
-            width = self.dim // self.blocks
-            assigned = [
-                self._assign(part.contiguous(), codes.contiguous(), valid)
-                for part, codes in zip(vectors.split(width, 1), self.codebook.split(width, 1), strict=True)
-            ]
-            means = torch.cat([block.means for block in assigned], dim=1)
-            if valid is not None:
-                means.masked_fill_(~valid[:, None], 0.0)
+            vectors = flat.float()
+            blocks = zip(vectors.chunk(self.blocks, 1), self.codebook.chunk(self.blocks, 1), strict=True)
+            assigned = [self._assign(part.contiguous(), codes.contiguous(), valid) for part, codes in blocks]
             if self.training and accumulate:
-                self._accumulate(
-                    torch.stack([block.counts for block in assigned]),
-                    torch.cat([block.sums for block in assigned], dim=1),
-                    torch.stack([block.hits for block in assigned]),
-                    vectors,
-                    valid,
-                )
+                self._accumulate(assigned, vectors, valid)
+            means = zero_padding(torch.cat([block.means for block in assigned], dim=1), valid)
+            share = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
+            total = share.sum().clamp(min=1.0)
+            metrics = _metrics(assigned, share / total)
         with torch.autocast(z.device.type, enabled=False):
-            weights = z.new_ones(flat.shape[0], dtype=torch.float32) if valid is None else valid.float()
-            total = weights.sum().clamp(min=1.0)
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
-        shape = (*z.shape[:-1], self.blocks) if self.blocks > 1 else z.shape[:-1]
+        shape = z.shape[:-1] if self.blocks == 1 else (*z.shape[:-1], self.blocks)
+        drawn = [block.samples for block in assigned if block.samples is not None]
         samples = None
-        if assigned[0].samples is not None:
-            samples = torch.stack([block.samples for block in assigned if block.samples is not None], dim=1)
-            samples = _zero_padding(samples, valid).view(*shape, samples.shape[-1])
+        if drawn:
+            samples = zero_padding(torch.stack(drawn, dim=1), valid).view(*shape, drawn[0].shape[1])
         return QuantizerOutput(
-            # The value is exactly the code vector, in z's type; the gradient is the identity.
+            # The value is exactly the code vector, rounded to z's type; the gradient is the identity.
             quantized=(means.to(z.dtype) + (flat - flat.detach())).view(z.shape),
-            codes=_zero_padding(torch.stack([block.nearest for block in assigned], dim=1), valid).view(shape),
+            codes=zero_padding(torch.stack([block.nearest for block in assigned], dim=1), valid).view(shape),
             samples=samples,
             commitment_loss=self.commitment_weight * commitment,
-            metrics={**self._metrics(assigned, weights / total), "commitment": commitment.detach()},
-            _dense=lambda: _dense_assignment(assigned, valid).view(*shape, self.codebook_size),
+            metrics={**metrics, "commitment": commitment.detach()},
+            _codebook_size=self.codebook_size,
+            _mask=mask,
+            _posteriors=[block.posterior for block in assigned if block.posterior is not None],
         )
 
     def _assign(self, vectors: Tensor, codes: Tensor, valid: Tensor | None) -> _BlockAssignment:
@@ -187,47 +190,55 @@ class EMVectorQuantizer(EMCodebook):
         size, temperature = self.codebook_size, self.temperature
         if self.assignment == "posterior" and self.training:
             weights = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
-            exact = posterior_codes(vectors, codes, temperature, weights)
-            hits, _ = assignment_statistics(exact.nearest[:, None], vectors[:, :0], valid, size)
-            similarity = Similarity(codes, temperature)
+            found = posterior_codes(vectors, codes, temperature, weights)
+            hits, _ = sample_statistics(found.nearest[:, None], vectors[:, :0], valid, size)
             return _BlockAssignment(
-                exact.nearest, None, exact.means, exact.entropy, exact.entropy.exp(), exact.counts, hits, exact.sums,
-                dense=lambda: posterior(vectors, similarity),
-            )  # fmt: skip
+                nearest=found.nearest,
+                means=found.means,
+                entropy=found.entropy,
+                distinct=found.entropy.exp(),
+                counts=found.counts,
+                hits=hits,
+                sums=found.sums,
+                posterior=(vectors, Similarity(codes, temperature)),
+            )
+        entropy = vectors.new_zeros(vectors.shape[0])
         if self.assignment == "hard":
             nearest = nearest_codes(vectors, codes)
-            samples, entropy = nearest[:, None], vectors.new_zeros(vectors.shape[0])
+            samples = nearest[:, None]
         else:
-            uniforms = None
-            if self.training:
-                uniforms = torch.rand(vectors.shape[0], self.samples, device=vectors.device)
-            soft = sample_codes(vectors, codes, temperature, uniforms)
+            draws = (
+                torch.rand(vectors.shape[0], self.samples, device=vectors.device) if self.training else None
+            )
+            soft = sample_codes(vectors, codes, temperature, draws)
             nearest, entropy = soft.nearest, soft.entropy
             samples = nearest[:, None] if soft.samples is None else soft.samples
-        counts, sums = assignment_statistics(samples, vectors, valid, size)
-        distinct = 1.0 + (samples.sort(dim=1).values.diff(dim=1) != 0).sum(dim=1).float()
-        means = mean_code_vectors(codes, samples)
+        counts, sums = sample_statistics(samples, vectors if self.training else vectors[:, :0], valid, size)
         return _BlockAssignment(
-            nearest,
-            samples,
-            means,
-            entropy,
-            distinct,
-            counts,
-            counts,
-            sums,
-            lambda: mean_one_hot(samples, size),
+            nearest=nearest,
+            samples=samples,
+            means=mean_code_vectors(codes, samples),
+            entropy=entropy,
+            distinct=1.0 + (samples.sort(dim=1).values.diff(dim=1) != 0).sum(dim=1).float(),
+            counts=counts,
+            hits=counts,
+            sums=sums,
         )
 
-    @staticmethod
-    def _metrics(assigned: list[_BlockAssignment], weights: Tensor) -> dict[str, Tensor]:
-        """Means over blocks; weights (N,) sum to 1 over valid positions."""
-        return {
-            "usage": torch.stack([usage(block.hits) for block in assigned]).mean(),
-            "perplexity": torch.stack([perplexity(block.counts) for block in assigned]).mean(),
-            "posterior_entropy": torch.stack([block.entropy @ weights for block in assigned]).mean(),
-            "distinct_codes": torch.stack([block.distinct @ weights for block in assigned]).mean(),
-        }
+    def _accumulate(self, assigned: list[_BlockAssignment], vectors: Tensor, valid: Tensor | None) -> None:
+        """Adds one batch to the statistics: vectors (N, dim), valid (N,)."""
+        if not self.initialized:
+            warnings.warn(
+                "the codebook holds random codes: call initialize_codebook(z, mask) with encoder outputs"
+                " first, or say init='random' if that is meant",
+                stacklevel=4,
+            )
+        statistics = self._statistics()
+        for number, block in enumerate(assigned):
+            draws = 1 if block.samples is None else block.samples.shape[1]
+            statistics.add(number, block.counts, block.sums, block.hits, share=1.0 / draws)
+        if self.revival:
+            statistics.keep(vectors, valid)
 
     def extra_repr(self) -> str:
         return (
@@ -238,26 +249,35 @@ class EMVectorQuantizer(EMCodebook):
 
 @dataclass(frozen=True)
 class _BlockAssignment:
-    """One block's E step: N vectors of size d, statistics as in `Statistics`, `dense` makes (N, K) on demand."""
+    """The E step of one block, for N vectors of size d.
+
+    nearest (N,), means (N, d), entropy (N,), distinct (N,), samples (N, m) or None; statistics counts, hits
+    (K,) and sums (K, d), fp64, not yet divided by m; for the exact posterior, what it can be made from again.
+    """
 
     nearest: Tensor
-    samples: Tensor | None
     means: Tensor
     entropy: Tensor
     distinct: Tensor
     counts: Tensor
     hits: Tensor
     sums: Tensor
-    dense: Callable[[], Tensor]
+    samples: Tensor | None = None
+    posterior: tuple[Tensor, Similarity] | None = None
 
 
-def _zero_padding(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Sets rows of values (N, ...) to 0 where valid (N,) is false."""
+def _metrics(assigned: list[_BlockAssignment], weights: Tensor) -> dict[str, Tensor]:
+    """Means over blocks, on the device (nothing waits); weights (N,) sum to 1 over valid positions."""
+    return {
+        "usage": torch.stack([usage(block.hits) for block in assigned]).mean(),
+        "perplexity": torch.stack([perplexity(block.counts) for block in assigned]).mean(),
+        "posterior_entropy": torch.stack([block.entropy @ weights for block in assigned]).mean(),
+        "distinct_codes": torch.stack([block.distinct @ weights for block in assigned]).mean(),
+    }
+
+
+def zero_padding(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Sets values (..., any further dimensions) to 0 where valid (...) is false."""
     if valid is None:
         return values
-    return values.masked_fill(~valid.view(-1, *[1] * (values.dim() - 1)), 0)
-
-
-def _dense_assignment(assigned: list[_BlockAssignment], valid: Tensor | None) -> Tensor:
-    """(N, blocks, K) mean assignments."""
-    return _zero_padding(torch.stack([block.dense() for block in assigned], dim=1), valid)
+    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.dim() - valid.dim())), 0)

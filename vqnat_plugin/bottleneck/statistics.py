@@ -1,0 +1,73 @@
+"""What one batch after the other leaves for the M step."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .collectives import gather_rows, rank, sum_over_ranks
+
+# At most so many codes are replaced in one M step. It bounds what ranks exchange, and a codebook that is
+# stale as a whole comes back over several steps instead of turning over at once.
+MAX_REVIVED = 256
+
+
+class Statistics:
+    """Sufficient statistics of EM since the last M step, and a uniform sample of the vectors that were seen.
+
+    Sums are fp64, so that the order of summation (batches, ranks) vanishes when the M step rounds to fp32.
+    Plain tensors and not buffers of the codebook: DistributedDataParallel overwrites buffers with the first
+    rank's.
+
+    Attributes:
+        counts: (blocks, K) n_j. sums: (K, dim) s_j. hits: (blocks, K), how often a code was chosen.
+        keys: (R,) and vectors: (R, dim), fp32: of all vectors seen, those with the R largest of independent
+            uniform keys, largest first. So samples of batches and ranks merge into a uniform sample without
+            replacement. A place without a vector has the key -1.
+    """
+
+    def __init__(self, blocks: int, codebook_size: int, dim: int, device: torch.device) -> None:
+        self.counts = torch.zeros(blocks, codebook_size, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(codebook_size, dim, dtype=torch.float64, device=device)
+        self.hits = torch.zeros_like(self.counts)
+        places = min(codebook_size, MAX_REVIVED)
+        self.keys = torch.full((places,), -1.0, device=device)
+        self.vectors = torch.zeros(places, dim, device=device)
+
+    def add(self, block: int, counts: Tensor, sums: Tensor, hits: Tensor, share: float = 1.0) -> None:
+        """Adds `share` times the statistics of one block: counts, hits (K,) and sums (K, dim / blocks)."""
+        width = sums.shape[1]
+        self.counts[block].add_(counts, alpha=share)
+        self.hits[block].add_(hits, alpha=share)
+        self.sums[:, block * width : (block + 1) * width].add_(sums, alpha=share)
+
+    def keep(self, vectors: Tensor, valid: Tensor | None) -> None:
+        """Lets vectors (N, dim) into the sample, where valid (N,)."""
+        keys = torch.rand(vectors.shape[0], device=vectors.device)
+        self._merge(keys if valid is None else keys.masked_fill(~valid, -1.0), vectors)
+
+    def _merge(self, keys: Tensor, vectors: Tensor) -> None:
+        keys, order = torch.cat([self.keys, keys]).sort(descending=True, stable=True)
+        places = self.keys.shape[0]
+        self.vectors = torch.cat([self.vectors, vectors])[order[:places]]
+        self.keys = keys[:places].clone()
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Vectors (R, dim), and (R,) bool: whether there is one."""
+        return self.vectors, self.keys >= 0
+
+    def reduce(self, group: dist.ProcessGroup | None, with_sample: bool) -> None:
+        """Merges the statistics of all ranks, on every rank; the sample too, if it is wanted."""
+        if rank(group) is None:
+            return
+        sum_over_ranks([self.counts, self.sums, self.hits], group)
+        if with_sample:
+            rows = gather_rows(torch.cat([self.keys[:, None], self.vectors], dim=1), group)
+            self.keys.fill_(-1.0)
+            self._merge(rows[:, 0], rows[:, 1:])
+
+    def to(self, device: torch.device) -> None:
+        """Moves everything to `device`."""
+        for name, tensor in vars(self).items():
+            setattr(self, name, tensor.to(device))
