@@ -57,7 +57,8 @@ class QuantizerOutput:
         if self.samples is not None:
             dense = mean_one_hot(self.samples, self._codebook_size)
         else:
-            blocks = [posterior(vectors, similarity) for vectors, similarity in self._posteriors]
+            with torch.autocast(self.codes.device.type, enabled=False):
+                blocks = [posterior(vectors, similarity) for vectors, similarity in self._posteriors]
             dense = torch.stack(blocks, dim=1).view(*self.codes.shape, self._codebook_size)
         return zero_padding(dense, self._mask)
 
@@ -157,7 +158,7 @@ class EMVectorQuantizer(EMCodebook):
         flat, valid = self._flatten(z, mask)
         flat = zero_padding(flat, valid)
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            vectors = flat.float()
+            vectors = flat.detach().float()
             blocks = zip(vectors.chunk(self.blocks, 1), self.codebook.chunk(self.blocks, 1), strict=True)
             assigned = [self._assign(part.contiguous(), codes.contiguous(), valid) for part, codes in blocks]
             if self.training and accumulate:
