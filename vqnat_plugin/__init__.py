@@ -1,7 +1,16 @@
-"""Non-autoregressive translation with vector-quantised latents trained by EM (Roy et al., 2018), for fairseq."""
+"""Non-autoregressive translation with vector-quantised latents trained by EM (Roy et al., 2018), for fairseq.
+
+Importing the package registers its models, criterions and tasks with fairseq (`--user-dir vqnat_plugin`).
+"""
 
 from . import compat
 
 __version__ = "0.1.0"
 
 compat.install()
+
+from .criterions import vq_nat_loss  # noqa: E402
+from .models import vq_nat  # noqa: E402
+from .tasks import translation_vq  # noqa: E402
+
+__all__ = ["__version__", "translation_vq", "vq_nat", "vq_nat_loss"]

@@ -12,30 +12,49 @@ report.json, report.md and plots. Run it again to go on after a kill.
   --download   fetch those files first
   --out DIR    where everything goes (default: runs/multi30k)'
 
-train_teacher() {
-    scripts/train.py --batch-tokens 4096 "$OUT/data/bin" --user-dir vqnat_plugin \
-        --task translation --source-lang en --target-lang de \
-        --arch transformer --share-all-embeddings --encoder-normalize-before --decoder-normalize-before \
-        --encoder-embed-dim 256 --decoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 \
-        --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 \
-        --dropout 0.3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-        --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp \
-        --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 400 --total-num-update 2400 --max-update 2400 \
-        --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400 \
-        --required-batch-size-multiple 1 --num-workers 0 --seed 1 \
-        --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' --eval-bleu-detok moses \
-        --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
-        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --save-dir "$OUT/teacher" --keep-interval-updates 1 --no-epoch-checkpoints \
-        --log-format json --log-interval 50
+BASE_URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
+
+download() {
+    mkdir -p "$DATA"
+    local name language
+    for name in train val test_2016_flickr; do
+        for language in en de; do
+            scripts/download.py "$BASE_URL/$name.$language.gz" --out "$DATA/$name.$language"
+        done
+    done
 }
 
 main() {
     DATA="" OUT=runs/multi30k DOWNLOAD=""
     parse_options "$@"
     start_recipe
+    if [ -n "$DOWNLOAD" ]; then
+        DATA=${DATA:-$OUT/raw}
+        stage download download
+    fi
+    BLEU_OPTIONS=(--eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}'
+        --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
+    SHARED_OPTIONS=(--user-dir vqnat_plugin --source-lang en --target-lang de
+        --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp --lr-scheduler polynomial_decay
+        --required-batch-size-multiple 1 --num-workers 0 --seed 1 "${BLEU_OPTIONS[@]}"
+        --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
+        --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
+
     stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 8000
-    stage teacher train_teacher
+    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" --task translation \
+        --arch transformer --share-all-embeddings --encoder-normalize-before --decoder-normalize-before \
+        --encoder-embed-dim 256 --decoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 \
+        --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 \
+        --dropout 0.3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+        --lr 2e-3 --warmup-updates 400 --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
+    stage distil scripts/distill.py "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
+        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --workers 2
+    stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
+        --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
+        --dropout 0.1 --codebook-size 512 --compress-steps 2 --em-samples 5 --em-temperature 8 \
+        --lr 1.5e-3 --warmup-updates 200 --total-num-update 2800 --max-update 2800 --code-revival-until 2000 \
+        --save-dir "$OUT/student"
 }
 
 main "$@"

@@ -63,7 +63,8 @@ class LatentGenerator:
         """
         if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
             raise UsageError("--path: the checkpoints of an ensemble need the same --codebook-size and --compress-steps")
-        self.models = [model.eval() for model in models] if not any(m.training for m in models) else list(models)
+        for model in models:
+            model.eval()
         self.search, self.rescorers = search, list(rescorers)
         self.max_len_a, self.max_len_b, self.min_len = max_len_a, max_len_b, min_len
         self.exponent = len_penalty if normalize else 0.0
@@ -155,7 +156,7 @@ class LatentGenerator:
             codes = mask.long() if out is None else out.codes
             latents = Latents(codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32))
         assert latents is not None
-        limits = latents.mask.sum(-1)[:, 0] << self.steps
+        limits = (latents.mask.sum(-1)[:, 0] << self.steps) + 1
         words = self._decode(models, memories, latents, limits, vectors)
         return self._hypotheses(words, words.log_probabilities.sum(-1) / words.lengths)
 
@@ -182,14 +183,13 @@ class LatentGenerator:
             )
             log_probabilities.append(F.linear(states, model.output_weight).float().log_softmax(-1))
         step = mean_log_probabilities(log_probabilities)
-        room = latents.mask.sum(-1) << self.steps
-        return self._cut(step.view(batch, beam, step.size(1), -1), torch.minimum(room, limits[:, None]))
+        return self._cut(step.view(batch, beam, step.size(1), -1), latents.mask.sum(-1) << self.steps, limits)
 
-    def _cut(self, step: Tensor, room: Tensor) -> Words:
+    def _cut(self, step: Tensor, positions_of: Tensor, limits: Tensor) -> Words:
         """The most probable words up to the first EOS.
 
-        Where none comes within `room` (batch, beam) positions, EOS follows the last one, at the cost of what it has
-        there; a candidate that fills the length limit gives its last position to EOS.
+        Where none comes within a candidate's own positions (batch, beam), EOS follows the last word; where the length
+        limit (batch,) comes first, EOS takes the last place. A forced EOS costs what it has where the words end.
         """
         step = F.pad(step, (0, 0, 0, 1))
         positions = torch.arange(step.size(2), device=step.device)
@@ -197,13 +197,12 @@ class LatentGenerator:
         step[..., self.unk] -= self.unk_penalty
         step[:, :, : self.min_len, self.eos] = -torch.inf
         best, tokens = step.max(-1)
-        # One position more than there are latents for, unless the length limit forbids it.
-        last = torch.where(room % (1 << self.steps) == 0, room, room - 1).clamp(max=step.size(2) - 1)
+        last = torch.minimum(positions_of, limits[:, None] - 1)
         is_end = (tokens == self.eos) | (positions >= last[..., None])
         end = is_end.int().argmax(-1)
         at_end = positions == end[..., None]
         tokens = tokens.masked_fill(at_end, self.eos)
-        within = end.clamp(max=step.size(2) - 2)
+        within = torch.minimum(end, positions_of - 1).clamp(min=0)
         own = step[..., self.eos].gather(-1, within[..., None])
         best = torch.where(at_end, own.clamp(min=-100.0), best)
         behind = positions > end[..., None]

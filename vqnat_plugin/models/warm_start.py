@@ -1,0 +1,84 @@
+"""Starting the latent model from an autoregressive Transformer (the distillation teacher)."""
+
+import logging
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils
+from torch import Tensor
+
+from ..compat import CheckpointError, UsageError
+from ..modules.attention import TransformerStack
+
+logger = logging.getLogger(__name__)
+
+ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+
+
+def _layer_names(cross: bool) -> dict[str, str]:
+    """Our names of a layer's parts and fairseq's."""
+    names = {
+        "self_norm": "self_attn_layer_norm",
+        "feed_norm": "final_layer_norm",
+        "feed_forward.0": "fc1",
+        "feed_forward.3": "fc2",
+        **{f"self_attention.{ours}": f"self_attn.{theirs}" for ours, theirs in ATTENTION.items()},
+    }
+    if cross:
+        names["cross_norm"] = "encoder_attn_layer_norm"
+        names |= {f"cross_attention.{ours}": f"encoder_attn.{theirs}" for ours, theirs in ATTENTION.items()}
+    return names
+
+
+def _stack_state(teacher: dict[str, Tensor], side: str, stack: TransformerStack, cross: bool) -> dict[str, Tensor]:
+    """The teacher's encoder or decoder as a state dict of `stack`; layers are spread evenly if numbers differ."""
+    theirs = len({name.split(".")[2] for name in teacher if name.startswith(f"{side}.layers.")})
+    state = {}
+    for number in range(len(stack.layers)):
+        source = number * theirs // len(stack.layers)
+        for our_name, their_name in _layer_names(cross).items():
+            for kind in ("weight", "bias"):
+                state[f"layers.{number}.{our_name}.{kind}"] = teacher[f"{side}.layers.{source}.{their_name}.{kind}"]
+    for kind in ("weight", "bias"):
+        state[f"norm.{kind}"] = teacher[f"{side}.layer_norm.{kind}"]
+    return state
+
+
+def load_teacher(model: Any, path: str) -> None:
+    """Copy the teacher's encoder, embeddings and decoder layers into the model.
+
+    Decoder and latent predictor both start from the teacher's decoder; compressor, codebook and upsampler do not.
+
+    Args:
+        model: the latent model.
+        path: checkpoint of a pre-norm fairseq Transformer of the same width, feed-forward width and dictionary.
+
+    Raises:
+        UsageError: the file is missing, or the two do not fit.
+        CheckpointError: the file holds something other than data.
+    """
+    try:
+        teacher = checkpoint_utils.load_checkpoint_to_cpu(path)["model"]
+    except FileNotFoundError:
+        raise UsageError(f"--init-from-teacher {path}: no such file") from None
+    except KeyError:
+        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train") from None
+    parts = [
+        (model.source_embedding.tokens, {"weight": teacher.get("encoder.embed_tokens.weight")}),
+        (model.target_embedding.tokens, {"weight": teacher.get("decoder.embed_tokens.weight")}),
+    ]
+    try:
+        parts.append((model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False)))
+        for stack in (model.decoder, model.predictor.stack):
+            parts.append((stack, _stack_state(teacher, "decoder", stack, cross=True)))
+        for part, state in parts:
+            part.load_state_dict(state)
+    except (KeyError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UsageError(
+            f"--init-from-teacher {path}: does not fit this model ({reason}). It has to be a Transformer trained with "
+            "--encoder-normalize-before --decoder-normalize-before, with the same dictionary, --embed-dim and --ffn-dim"
+        ) from None
+    with torch.no_grad():
+        copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())
+    logger.info(f"started from {path}: {copied:,} parameters copied")
