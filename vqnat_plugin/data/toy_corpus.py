@@ -2,8 +2,8 @@
 
 Each source sentence has up to twelve valid translations. Which one the corpus shows is drawn at random, but
 all at once: register, tense and word order hold for the whole sentence. A model that predicts each word by
-itself mixes them; a teacher's distilled text, or a latent variable, decides first. A score against one reference is
-therefore bounded far below 100, and the fair one uses all of them (`test.ref0`, `test.ref1`, ...).
+itself mixes them; a teacher's distilled text, or a latent variable, decides first. A score against one
+reference is therefore bounded far below 100; the fair one uses all of them (`test.ref0`, `test.ref1`, ...).
 """
 
 import os

@@ -1,0 +1,167 @@
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqnat_plugin.evaluation.benchmark import beam_baseline, benchmark, summarize
+from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.evaluation.latency import (
+    MIN_BATCHES,
+    FairseqTranslator,
+    SystemSpec,
+    Timing,
+    choose_batches,
+    measure,
+    parse_system,
+)
+
+
+def test_system_is_parsed_into_generation_and_own_options() -> None:
+    spec = parse_system(
+        "student_4=a.pt:b.pt; beam=4; max-len-a=1.2; unnormalized=True; rescore_with=teacher.pt"
+    )
+    assert spec == SystemSpec(
+        "student_4",
+        ("a.pt", "b.pt"),
+        {"beam": 4, "max_len_a": 1.2, "unnormalized": True},
+        {"rescore_with": "teacher.pt"},
+    )
+    assert parse_system("greedy=a.pt").beam == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a.pt", "=a.pt", "a=", "a=b.pt;beam", "a=b.pt;=4", "a=b.pt;beam=0", "a=b.pt;beam=x"]
+)
+def test_malformed_systems_are_refused(text: str) -> None:
+    with pytest.raises(EvaluationError, match="--system"):
+        parse_system(text)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    sentences=st.integers(1, 100),
+)
+def test_batches_are_full_sorted_by_length_and_use_all_sentences_alike(
+    lengths: list[int], batch_size: int, sentences: int
+) -> None:
+    batches = choose_batches(lengths, batch_size, sentences, seed=1)
+    assert len(batches) >= MIN_BATCHES and len(batches) * batch_size >= sentences
+    assert {len(batch) for batch in batches} == {batch_size}
+    counts = Counter(number for batch in batches for number in batch)
+    assert max(counts.values()) - min(counts.get(number, 0) for number in range(len(lengths))) <= 1
+    spans = sorted((min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in batches)
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
+    assert batches == choose_batches(lengths, batch_size, sentences, seed=1)
+
+
+class Recorder:
+    """A system that writes down what happens to it."""
+
+    def __init__(self, name: str, events: list[tuple[str, str, tuple[int, ...]]]) -> None:
+        self.name, self.events = name, events
+
+    def prepare(self, sentences: Sequence[int]) -> tuple[int, ...]:
+        return tuple(sentences)
+
+    def translate(self, batch: tuple[int, ...]) -> list[list[int]]:
+        self.events.append((self.name, "translate", batch))
+        return [[1, 2, 3] for _ in batch]
+
+    def synchronize(self) -> None:
+        self.events.append((self.name, "synchronize", ()))
+
+
+def test_systems_take_turns_at_every_batch() -> None:
+    events: list[tuple[str, str, tuple[int, ...]]] = []
+    systems = [Recorder(name, events) for name in "abc"]
+    batches = [[0, 1], [2, 3], [4, 5], [6, 7]]
+    timings = measure(systems, batches, warmup=2)
+
+    translated = [(name, batch) for name, what, batch in events if what == "translate"]
+    assert translated[:6] == [(name, batch) for batch in ((0, 1), (2, 3)) for name in "abc"]
+    timed = translated[6:]
+    orders = ["".join(name for name, batch in timed if batch == tuple(wanted)) for wanted in batches]
+    assert orders == ["abc", "bca", "cab", "abc"]
+    for name, timing in timings.items():
+        assert len(timing.seconds) == 4 and timing.tokens == 24
+        assert Counter(what for who, what, _ in events if who == name) == {"translate": 6, "synchronize": 8}
+    # The clock runs between two synchronisations of the same system.
+    timed_events = [what for _, what, _ in events][6:]
+    assert timed_events == ["synchronize", "translate", "synchronize"] * 12
+
+
+def test_latencies_are_medians_and_speedups_their_ratios() -> None:
+    specs = [parse_system(text) for text in ("greedy=t.pt", "beam=t.pt;beam=4", "student=s.pt")]
+    timings = {
+        1: {
+            "greedy": Timing([0.010, 0.020, 0.030], 30),
+            "beam": Timing([0.040] * 3, 30),
+            "student": Timing([0.005, 0.005, 0.9], 24),
+        },
+        32: {name: Timing([0.1, 0.1], 640) for name in ("greedy", "beam", "student")},
+    }
+    systems = summarize(specs, timings, "greedy")
+    assert systems["greedy"]["latency_ms"]["batch_1"] == {"median": 20.0, "p90": 28.0}
+    assert systems["student"]["speedup_vs_greedy"] == 4.0
+    assert systems["student"]["speedup_vs_beam"] == 8.0
+    assert systems["beam"]["speedup_vs_greedy"] == 0.5
+    assert systems["student"]["speedup"]["batch_32"] == {"vs_greedy": 1.0, "vs_beam": 1.0}
+    assert systems["student"]["mean_output_tokens"] == 8.0
+    assert beam_baseline(specs[::2], "greedy") is None
+    assert "speedup_vs_beam" not in summarize(specs[::2], timings, "greedy")["student"]
+
+
+def test_stock_transformer_runs_side_by_side(tiny_corpus: Path, tiny_teacher: Path) -> None:
+    specs = [parse_system(f"greedy={tiny_teacher}"), parse_system(f"beam3={tiny_teacher};beam=3;lenpen=0.6")]
+    threads = torch.get_num_threads()
+    try:
+        content = benchmark(specs, tiny_corpus, batch_sizes=(1, 4), sentences=3, warmup=1, cpu=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert content["baseline"] == "greedy" and content["beam_baseline"] == "beam3"
+    assert content["device"] == "cpu"
+    greedy, beam = content["systems"]["greedy"], content["systems"]["beam3"]
+    assert set(greedy["latency_ms"]) == {"batch_1", "batch_4"}
+    assert greedy["speedup_vs_greedy"] == 1 and beam["speedup_vs_beam"] == 1
+    assert all(0 < timing["median"] <= timing["p90"] for timing in beam["latency_ms"].values())
+    assert beam["options"] == {"checkpoints": [str(tiny_teacher)], "beam": 3, "lenpen": 0.6}
+
+
+def test_translations_do_not_depend_on_the_batch(tiny_corpus: Path, tiny_teacher: Path) -> None:
+    system = FairseqTranslator(parse_system(f"greedy={tiny_teacher}"), tiny_corpus, "test")
+    numbers = list(range(len(system.dataset)))
+    together = system.prepare(numbers)
+    assert set(together["net_input"]) == {"src_tokens", "src_lengths"}
+    translations = dict(zip(together["id"].tolist(), system.translate(together), strict=True))
+    eos = system.task.target_dictionary.eos()
+    for number in numbers:
+        assert system.translate(system.prepare([number])) == [translations[number]]
+        assert translations[number][-1] == eos
+
+
+def test_loading_errors_say_what_is_wrong(tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    def load(text: str, subset: str = "test") -> None:
+        FairseqTranslator(parse_system(text), tiny_corpus, subset)
+
+    with pytest.raises(EvaluationError, match=r"no checkpoint .*none.pt"):
+        load(f"a={tmp_path / 'none.pt'}")
+    with pytest.raises(EvaluationError, match="knows 'rescore_wiht'"):
+        load(f"a={tiny_teacher};rescore_wiht=b.pt")
+    with pytest.raises(EvaluationError, match=r"system a: .*lenpen"):
+        load(f"a={tiny_teacher};lenpen=much")
+    with pytest.raises(EvaluationError, match="--subset test7"):
+        load(f"a={tiny_teacher}", subset="test7")
+
+
+def test_names_must_differ_and_the_baseline_exist(tmp_path: Path) -> None:
+    one = parse_system("a=a.pt")
+    with pytest.raises(EvaluationError, match="a name of its own"):
+        benchmark([one, one], tmp_path)
+    with pytest.raises(EvaluationError, match="--baseline b"):
+        benchmark([one], tmp_path, baseline="b")

@@ -1,0 +1,1 @@
+"""Scores, latencies and the report that holds both."""

@@ -1,0 +1,70 @@
+"""Reading with clear errors, writing so that no half-written file is ever taken for a whole one."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class EvaluationError(ValueError):
+    """Something to be evaluated is missing, broken or inconsistent; the message says what to do."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        EvaluationError: the file is missing or not UTF-8.
+    """
+    try:
+        # newline="": carriage returns inside a line stay what they are.
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file. Only a line feed ends a line: other separators occur inside sentences."""
+    text = read_text(path)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        EvaluationError: the file is missing, not JSON, or holds something else than an object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise EvaluationError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there; makes the folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: matplotlib goes by it.
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file in one step."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
