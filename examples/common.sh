@@ -39,12 +39,59 @@ stage() {
         return
     fi
     echo "== $name"
-    printf '%q ' "$@" | sed "s|$OUT|OUT|g; s|${DATA:-no data}|DATA|g; s| $|\n|" >> "$OUT/commands.txt"
-    # fairseq prints its whole configuration on one line: of use in the log, noise on the screen.
-    if ! "$@" 2>&1 | tee -a "$OUT/logs/$name.log" | { grep --line-buffered -v -e 'fairseq_cli.* {.*_name' -e 'is deprecated' || true; }; then
+    local line
+    line=$(printf '%q ' "$@" | sed "s|$OUT|OUT|g; s|${DATA:-no data}|DATA|g; s| $||")
+    grep -qxF -- "$line" "$OUT/commands.txt" 2>/dev/null || printf '%s\n' "$line" >> "$OUT/commands.txt"
+    # The subshell keeps `set -e` alive in stages that are functions. fairseq prints its whole configuration on one
+    # line: of use in the log, noise on the screen.
+    local status
+    set +e
+    (set -e; "$@") 2>&1 | tee -a "$OUT/logs/$name.log" \
+        | grep --line-buffered -v -e 'fairseq_cli.* {.*_name' -e 'is deprecated'
+    status=${PIPESTATUS[0]}
+    set -e
+    if [ "$status" != 0 ]; then
         echo "$0: stage $name failed; its log is $OUT/logs/$name.log; the same command goes on from here" >&2
         exit 1
     fi
     printf '%s\t%s\n' "$name" $((SECONDS - start)) >> "$OUT/stages.tsv"
     touch "$OUT/done/$name"
+}
+
+# decode NAME CHECKPOINT OPTION...: translate the test set with fairseq-generate and score it.
+# Uses BIN (binarised data), REFERENCES (files), DECODE_OPTIONS.
+decode() {
+    local name=$1 checkpoint=$2
+    shift 2
+    fairseq-generate "$BIN" --user-dir vqnat_plugin --path "$checkpoint" --gen-subset test \
+        --batch-size 32 --required-batch-size-multiple 1 "${DECODE_OPTIONS[@]}" "$@" \
+        --results-path "$OUT/decoded/$name" --no-progress-bar
+    scripts/score.py --system "$name" --generated "$OUT/decoded/$name/generate-test.txt" \
+        --references "${REFERENCES[@]}" --out "$OUT/scores/$name.json"
+}
+
+# Scores, latencies and the report, for a teacher and a student trained before.
+# Uses BIN, REFERENCES, DECODE_OPTIONS, SOURCE and TARGET (languages), DETOKENIZER, TITLE, SEED.
+evaluate() {
+    local teacher=$OUT/teacher/checkpoint_best.pt student=$OUT/student/checkpoint_best.pt
+    local limits="max_len_a=1.2;max_len_b=10"
+    DECODE_OPTIONS+=(--source-lang "$SOURCE" --target-lang "$TARGET" --max-len-a 1.2 --max-len-b 10 --remove-bpe)
+    stage decode_teacher_beam4 decode teacher_beam4 "$teacher" --task translation --beam 4
+    stage decode_teacher_greedy decode teacher_greedy "$teacher" --task translation --beam 1
+    stage decode_student_greedy decode student_greedy "$student" --task translation_vq --beam 1
+    stage decode_student_4 decode student_4_candidates "$student" --task translation_vq --beam 4
+    stage decode_student_4_rescored decode student_4_rescored "$student" --task translation_vq --beam 4 \
+        --rescore-with "$teacher"
+    stage latents scripts/evaluate_latents.py "$BIN" --path "$student" --detokenizer "$DETOKENIZER" \
+        --out "$OUT/latents.json"
+    stage benchmark scripts/benchmark.py "$BIN" --baseline teacher_greedy --out "$OUT/latency.json" \
+        --system "teacher_beam4=$teacher;beam=4;$limits" \
+        --system "teacher_greedy=$teacher;$limits" \
+        --system "student_greedy=$student;$limits" \
+        --system "student_4_candidates=$student;beam=4;$limits" \
+        --system "student_4_rescored=$student;beam=4;$limits;rescore_with=$teacher"
+    # Always made anew: it is a matter of seconds, and shows the results again.
+    scripts/report.py --out "$OUT" --title "$TITLE" --scores "$OUT/scores" --latency "$OUT/latency.json" \
+        --train-log "teacher=$OUT/logs/teacher.log" --train-log "student=$OUT/logs/student.log" \
+        --latents "$OUT/latents.json" --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt" --seed "$SEED"
 }

@@ -17,11 +17,18 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the raw text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--source", default="en", metavar="LANG", help="source language (default: %(default)s)")
-    parser.add_argument("--target", default="de", metavar="LANG", help="target language (default: %(default)s)")
+    parser.add_argument(
+        "--source", default="en", metavar="LANG", help="source language (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--target", default="de", metavar="LANG", help="target language (default: %(default)s)"
+    )
     parser.add_argument("--merges", type=int, default=8000, help="joint BPE merges (default: %(default)s)")
     parser.add_argument(
-        "--max-length", type=int, default=175, help="longest training sentence, in tokens (default: %(default)s)"
+        "--max-length",
+        type=int,
+        default=175,
+        help="longest training sentence, in tokens (default: %(default)s)",
     )
     parser.add_argument(
         "--max-ratio",
@@ -29,7 +36,9 @@ def main() -> None:
         default=2.5,
         help="largest length ratio of a training pair (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that binarise (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that binarise (default: %(default)s)"
+    )
     options = parser.parse_args()
     try:
         counts = prepare(

@@ -48,13 +48,17 @@ main() {
         --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 \
         --dropout 0.3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --lr 2e-3 --warmup-updates 400 --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
-    stage distil scripts/distill.py "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
-        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --workers 2
+    stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
+        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --filter-repeats 2 --workers 2
     stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
         --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
-        --dropout 0.1 --codebook-size 512 --compress-steps 2 --em-samples 5 --em-temperature 8 \
+        --dropout 0.1 --codebook-size 512 --compress-steps 2 \
         --lr 1.5e-3 --warmup-updates 200 --total-num-update 2800 --max-update 2800 --code-revival-until 2000 \
         --save-dir "$OUT/student"
+
+    BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
+    DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses) TITLE="Multi30k, English to German, test_2016_flickr"
+    evaluate
 }
 
 main "$@"
