@@ -25,6 +25,8 @@ CHUNK_ELEMENTS_ELSEWHERE = 1 << 24
 # would be subnormal numbers, which make CPUs ten times slower.
 LOWEST_LOG_WEIGHT = -64.0
 
+PADDING_BAGS = 64
+
 
 def chunk_rows(codebook_size: int, device: torch.device) -> int:
     """Rows of one distance chunk on `device`: few enough to bound memory, at least 16."""
@@ -254,9 +256,12 @@ def sample_statistics(
     """
     draws = samples.shape[1]
     if valid is not None:
-        samples = samples.masked_fill(~valid[:, None], codebook_size)
+        # Padding goes to bags of its own: several, since a GPU adds up one bag in sequence.
+        bags = torch.arange(samples.shape[0], device=samples.device) % PADDING_BAGS + codebook_size
+        samples = torch.where(valid[:, None], samples, bags[:, None])
     ordered, order = samples.reshape(-1).sort(stable=True)
-    limits = torch.searchsorted(ordered, torch.arange(codebook_size + 1, device=samples.device))
+    bags = torch.arange(codebook_size + PADDING_BAGS, device=samples.device)
+    starts = torch.searchsorted(ordered, bags)
     rows = order.div_(draws, rounding_mode="floor")
-    sums = F.embedding_bag(rows, vectors.double(), limits, mode="sum", include_last_offset=True)
-    return limits.diff().double(), sums
+    sums = F.embedding_bag(rows, vectors.double(), starts, mode="sum")[:codebook_size]
+    return starts[: codebook_size + 1].diff().double(), sums

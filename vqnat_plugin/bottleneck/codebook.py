@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .collectives import copy_from_first_rank, gather_rows, rank, sum_over_ranks
+from .collectives import copy_from_first_rank, gather_ragged_rows, rank, sum_over_ranks
 from .kmeans import kmeans
 from .statistics import Statistics
 
@@ -171,7 +171,7 @@ class EMCodebook(nn.Module):
         limit = math.ceil(INITIAL_VECTORS_PER_CODE * self.codebook_size * vectors.shape[0] / total)
         if limit < vectors.shape[0]:
             vectors = vectors[torch.randperm(vectors.shape[0], generator=generator)[:limit].to(z.device)]
-        vectors = gather_rows(vectors, group)
+        vectors = gather_ragged_rows(vectors, group)
         codes = torch.empty_like(self.codebook)
         if rank(group) in (None, 0):
             for part, block in zip(vectors.chunk(self.blocks, 1), codes.chunk(self.blocks, 1), strict=True):

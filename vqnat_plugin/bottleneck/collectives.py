@@ -25,18 +25,22 @@ def sum_over_ranks(tensors: list[Tensor], group: dist.ProcessGroup | None = None
 
 
 def gather_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """The rows (n, ...) of all ranks, in the order of the ranks; n may differ between them."""
+    """The rows (n, ...) of all ranks, in the order of the ranks; n is the same on all of them."""
     if rank(group) is None:
         return rows
-    world = dist.get_world_size(group)
-    size = torch.tensor([rows.shape[0]], device=rows.device)
-    sizes = [torch.empty_like(size) for _ in range(world)]
-    dist.all_gather(sizes, size, group=group)
-    lengths = [int(length) for length in torch.cat(sizes).tolist()]
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, rows.contiguous(), group=group)
+    return torch.cat(parts)
+
+
+def gather_ragged_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """As `gather_rows`, but n may differ between ranks."""
+    if rank(group) is None:
+        return rows
+    lengths = gather_rows(torch.tensor([rows.shape[0]], device=rows.device), group).tolist()
     padded = rows.new_zeros(max(lengths), *rows.shape[1:])
     padded[: rows.shape[0]] = rows
-    parts = [torch.empty_like(padded) for _ in range(world)]
-    dist.all_gather(parts, padded, group=group)
+    parts = gather_rows(padded, group).chunk(len(lengths))
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
