@@ -1,0 +1,93 @@
+"""README.md: every command in it works, and its generated parts are up to date."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICKSTART = ROOT / "runs" / "quickstart"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The shell commands of the README, one entry each, however many lines they have."""
+    text = "\n".join(blocks("sh")).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def words(command: str) -> list[str]:
+    """A command's words, without the remarks in backticks that explain it."""
+    return shlex.split(re.sub(r"`#[^`]*`", "", command), comments=True)
+
+
+def test_commands_are_known_to_these_tests() -> None:
+    programs = [words(command)[0] for command in commands()]
+    assert programs == [
+        "scripts/test.sh",
+        "examples/quickstart/run.sh",
+        "fairseq-train",
+        "fairseq-generate",
+        "scripts/distill.py",
+    ]
+
+
+def test_python_block_runs() -> None:
+    (block,) = blocks("python")
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    assert namespace["z"].grad is not None  # type: ignore[attr-defined]
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    command = [sys.executable, "scripts/readme.py", "--check"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+
+
+def test_flags_exist() -> None:
+    from fairseq import options
+
+    import vqnat_plugin  # noqa: F401
+
+    train = next(words(command) for command in commands() if command.startswith("fairseq-train"))
+    arguments = options.parse_args_and_arch(options.get_training_parser(), train[1:])
+    assert arguments.em_samples == 10 and arguments.task == "translation_vq"
+    generate = next(words(command) for command in commands() if command.startswith("fairseq-generate"))
+    arguments = options.parse_args_and_arch(options.get_generation_parser(), generate[1:])
+    assert arguments.beam == 4
+
+
+def test_option_names_in_prose_exist() -> None:
+    """Flags named anywhere in the README are options of a program in the project or of fairseq."""
+    from fairseq import options
+
+    known = set(re.findall(r"--[a-z][a-z0-9-]+", "".join(p.read_text() for p in (ROOT / "scripts").glob("*.*"))))
+    known |= set(re.findall(r"--[a-z][a-z0-9-]+", "".join(p.read_text() for p in ROOT.glob("examples/*/run.sh"))))
+    known |= set(re.findall(r"^\| `(--[a-z0-9-]+)`", README, flags=re.MULTILINE))
+    for parser in (options.get_training_parser(), options.get_generation_parser()):
+        known |= {name for action in parser._actions for name in action.option_strings}
+    unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - known
+    assert not unknown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (QUICKSTART / "report.json").exists(), reason="needs examples/quickstart/run.sh first")
+@pytest.mark.parametrize("program", ["fairseq-train", "fairseq-generate", "scripts/distill.py"])
+def test_command_runs(program: str) -> None:
+    """As it stands in the README, on what the quickstart left; training is cut short."""
+    command = words(next(line for line in commands() if line.startswith(program)))
+    if program == "fairseq-train":
+        command += ["--max-update", "5", "--max-valid-steps", "2", "--no-save"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
