@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .files import write_atomically
 from .training_log import Curve, TrainingLog
@@ -118,7 +119,7 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
         return False
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (title, unit, curves) in zip(grid, panels, strict=False):
         for label, color, style, curve in curves:

@@ -177,10 +177,10 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(note)
     latency = report["latency"]
     if latency:
-        beam = latency.get("beam_baseline")
+        beam, threads = latency.get("beam_baseline"), latency["threads"]
         notes.append(
             f"- latency: median and 90th percentile in ms a batch, side by side on {latency['device']}, "
-            f"{latency['precision']}, {latency['threads']} thread(s), at least {latency['sentences']} "
+            f"{latency['precision']}, {threads} thread{'s' * (threads > 1)}, at least {latency['sentences']} "
             f"sentences; greedy is {latency['baseline']}" + (f", beam is {beam}" if beam else "")
         )
     return notes
