@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Parallel text in, data for fairseq-train out: Moses tokens, joint BPE, fairseq's binary format.
 
---data is a folder with train.LANG, valid.LANG (or val, dev) and test*.LANG for both languages, one sentence a line.
+--data is a folder with train.LANG, valid.LANG (or val, dev) and test*.LANG for both languages, one sentence a
+line.
 """
 
 import argparse

@@ -3,7 +3,8 @@
 
 Everything after the options below goes to fairseq-train as it is, for example:
 
-    scripts/train.py --batch-tokens 4096 DATA --user-dir vqnat_plugin --task translation_vq --arch vq_nat_em ...
+    scripts/train.py --batch-tokens 4096 DATA --user-dir vqnat_plugin --task translation_vq \
+        --arch vq_nat_em --criterion vq_nat_loss ...
 """
 
 import argparse
@@ -21,7 +22,7 @@ def main() -> int:
         "--batch-tokens",
         type=int,
         metavar="N",
-        help="target tokens a batch over all processes (instead of fairseq's --max-tokens, which counts one process)",
+        help="target tokens a batch over all processes (fairseq's --max-tokens counts one process)",
     )
     options, arguments = parser.parse_known_args()
     if options.workers is not None and options.workers < 1:

@@ -44,7 +44,9 @@ def safe_globals() -> list[Any]:
     ]
     # numpy 1 and numpy 2 write the same functions under different module names.
     for function in (multiarray.scalar, multiarray._reconstruct):
-        allowed += [(function, f"{module}.multiarray.{function.__name__}") for module in ("numpy.core", "numpy._core")]
+        allowed += [
+            (function, f"{module}.multiarray.{function.__name__}") for module in ("numpy.core", "numpy._core")
+        ]
     return allowed
 
 
@@ -52,8 +54,8 @@ def _explain(path: str, error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
         return (
-            f"{path}: refused, because it refers to '{found.group(1).rstrip('.')}': a checkpoint may hold data only, "
-            "never code. If you trust its origin, load it yourself and save its weights alone."
+            f"{path}: refused, because it refers to '{found.group(1).rstrip('.')}': a checkpoint may hold "
+            "data only, never code. If you trust its origin, load it yourself and save its weights alone."
         )
     return f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})"
 
@@ -76,7 +78,7 @@ def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 def _train_step(
     self: FairseqTask,
     sample: dict[str, Any],
-    model: torch.nn.Module,
+    model: Any,
     criterion: torch.nn.Module,
     optimizer: Any,
     update_num: int,
@@ -110,7 +112,9 @@ def _amp_step(self: AMPOptimizer) -> None:
         self.scaler.update()
         self.skipped = self.scaler.get_scale() < scale
         return
-    gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [
+        p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
     self.skipped = not all(bool(gradient.isfinite().all()) for gradient in gradients)
     if not self.skipped:
         self.fp32_optimizer.step()

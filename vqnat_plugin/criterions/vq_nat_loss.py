@@ -32,7 +32,7 @@ class VQNATLossConfig(FairseqDataclass):
 
 @register_criterion("vq_nat_loss", dataclass=VQNATLossConfig)
 class VQNATLoss(FairseqCriterion):
-    """loss = words + latents + commitment, summed in nats and divided by target tokens (Roy et al., 2018, section 3)."""
+    """loss = words + latents + commitment, summed in nats, a target token (Roy et al., 2018, section 3)."""
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
@@ -77,7 +77,9 @@ class VQNATLoss(FairseqCriterion):
         latents = total("latents_count")
         metrics.log_scalar("predictor_accuracy", total("predictor_correct") / latents, latents, round=3)
         metrics.log_scalar("_latent_bits", total("latent_nll") / latents / math.log(2), latents)
-        metrics.log_derived("predictor_ppl", lambda meters: round(2 ** min(meters["_latent_bits"].avg, 64), 2))
+        metrics.log_derived(
+            "predictor_ppl", lambda meters: round(2 ** min(meters["_latent_bits"].avg, 64), 2)
+        )
         for name, label in CODEBOOK_METRICS.items():
             metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
         for name, label in EPOCH_METRICS.items():

@@ -88,7 +88,8 @@ def tokenize(lines: Iterable[str], language: str) -> Iterator[str]:
 def usable(source: str, target: str, max_length: int, max_ratio: float) -> bool:
     """Whether a tokenised training pair is neither empty nor too long nor too lopsided."""
     lengths = len(source.split()), len(target.split())
-    return 0 < min(lengths) and max(lengths) <= max_length and max(lengths) <= max_ratio * min(lengths)
+    shorter, longer = sorted(lengths)
+    return shorter > 0 and longer <= max_length and longer <= max_ratio * shorter
 
 
 def learn_codes(lines: Iterable[str], merges: int) -> str:
@@ -116,9 +117,9 @@ def prepare(
 ) -> dict[str, int]:
     """Tokenise, segment and binarise the parallel text in `data`.
 
-    Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of valid
-    and test, for scoring) and `out/bin` (for `fairseq-train`). Training pairs that are empty, longer than
-    `max_length` tokens or more lopsided than `max_ratio` are left out; valid and test stay whole.
+    Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of
+    valid and test, for scoring) and `out/bin` (for `fairseq-train`). Training pairs that are empty, longer
+    than `max_length` tokens or more lopsided than `max_ratio` are left out; valid and test stay whole.
 
     Returns:
         Sentence pairs of each subset.
@@ -141,7 +142,9 @@ def prepare(
         texts[split.subset] = list(zip(*sides, strict=True))
     texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
     if not texts["train"]:
-        raise DataError(f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})")
+        raise DataError(
+            f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})"
+        )
 
     print(f"learning {merges} BPE merges", flush=True)
     codes = learn_codes((line for pair in texts["train"] for line in pair), merges)
@@ -155,7 +158,7 @@ def prepare(
 
 
 def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int = 1) -> None:
-    """Binarise segmented text with `fairseq-preprocess` and one dictionary for both languages; replaces `out`."""
+    """Binarise segmented text with `fairseq-preprocess`, one dictionary for both sides; replaces `out`."""
     from fairseq_cli import preprocess
 
     part = out.with_name(out.name + ".part")

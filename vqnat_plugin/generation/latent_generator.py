@@ -32,8 +32,8 @@ class Words:
 class LatentGenerator:
     """Translates batches for `fairseq-generate`, `fairseq-interactive` and validation.
 
-    Candidates are ranked by their joint score, log p(latents) + log p(words), divided by the number of words to the
-    power of `--lenpen`, or by an autoregressive model (`--rescore-with`).
+    Candidates are ranked by their joint score, log p(latents) + log p(words), divided by the number of words
+    to the power of `--lenpen`, or by an autoregressive model (`--rescore-with`).
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class LatentGenerator:
             rescorers: autoregressive models that rank the candidates.
         """
         if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
-            raise UsageError("--path: the checkpoints of an ensemble need the same --codebook-size and --compress-steps")
+            raise UsageError(
+                "--path: the checkpoints of an ensemble need the same --codebook-size and --compress-steps"
+            )
         for model in models:
             model.eval()
         self.search, self.rescorers = search, list(rescorers)
@@ -94,7 +96,9 @@ class LatentGenerator:
         for name, off in unsupported.items():
             if option(name, off) != off:
                 flag = f"--{name.replace('_', '-')} {option(name, off)}"
-                raise UsageError(f"{flag}: not supported by vq_nat_em, which writes all words at once; leave it out")
+                raise UsageError(
+                    f"{flag}: not supported by vq_nat_em, which writes all words at once; leave it out"
+                )
         beam, nbest = option("beam", 5), option("nbest", 1)
         if beam < 1:
             raise UsageError(f"--beam {beam}: needs at least 1")
@@ -103,7 +107,9 @@ class LatentGenerator:
         return cls(
             models,
             dictionary,
-            LatentSearch(beam, option("sampling", False), option("temperature", 1.0), option("sampling_topk", -1)),
+            LatentSearch(
+                beam, option("sampling", False), option("temperature", 1.0), option("sampling_topk", -1)
+            ),
             max_len_a=option("max_len_a", 0.0),
             max_len_b=option("max_len_b", 200),
             min_len=option("min_len", 1),
@@ -114,7 +120,7 @@ class LatentGenerator:
         )
 
     def length_limits(self, source_lengths: Tensor) -> Tensor:
-        """Most words of each sentence, EOS included: (batch,) for source lengths (batch,) that include EOS."""
+        """Most words of each sentence, EOS included, for source lengths that include EOS: both (batch,)."""
         limits = (self.max_len_a * source_lengths + self.max_len_b).long() + 1
         return limits.clamp(min=self.min_len + 1)
 
@@ -124,17 +130,21 @@ class LatentGenerator:
     ) -> list[list[dict[str, Any]]]:
         """Translate a batch; per sentence `beam` hypotheses, best first, in fairseq's form.
 
-        Each holds `tokens` (with EOS), `score`, `positional_scores` (nats), `attention` and `alignment` (None).
+        Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment.
         """
         del prefix_tokens  # `from_options` has refused it
         memories = [model.encode(sample["net_input"]["src_tokens"]) for model in models]
         limits = self.length_limits(memories[0].lengths)
         block = 1 << self.steps
-        latents = self.search(models, memories, -(-limits // block), limits.new_full(limits.shape, self._fewest()))
+        latents = self.search(
+            models, memories, -(-limits // block), limits.new_full(limits.shape, self._fewest())
+        )
         words = self._decode(models, memories, latents, limits)
         scores = latents.scores + words.log_probabilities.sum(-1)
         if self.rescorers:
-            scores, words.log_probabilities = rescore(self.rescorers, sample["net_input"], words.tokens, self.pad)
+            scores, words.log_probabilities = rescore(
+                self.rescorers, sample["net_input"], words.tokens, self.pad
+            )
         # Hypotheses that the search never filled (fewer codes than beam) have no score.
         scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
         return self._hypotheses(words, scores)
@@ -154,7 +164,9 @@ class LatentGenerator:
             out = model.bottleneck(z, mask, accumulate=False)
             vectors.append(z if out is None else out.quantized)
             codes = mask.long() if out is None else out.codes
-            latents = Latents(codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32))
+            latents = Latents(
+                codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32)
+            )
         assert latents is not None
         limits = (latents.mask.sum(-1)[:, 0] << self.steps) + 1
         words = self._decode(models, memories, latents, limits, vectors)
@@ -174,7 +186,9 @@ class LatentGenerator:
         log_probabilities = []
         for number, model in enumerate(models):
             memory = memories[number]
-            looked_up = model.quantizer.lookup(latents.codes.flatten(0, 1)) if vectors is None else vectors[number]
+            looked_up = (
+                model.quantizer.lookup(latents.codes.flatten(0, 1)) if vectors is None else vectors[number]
+            )
             states = model.decode(
                 looked_up.to(memory.states.dtype) * mask.unsqueeze(-1),
                 mask,
@@ -188,8 +202,9 @@ class LatentGenerator:
     def _cut(self, step: Tensor, positions_of: Tensor, limits: Tensor) -> Words:
         """The most probable words up to the first EOS.
 
-        Where none comes within a candidate's own positions (batch, beam), EOS follows the last word; where the length
-        limit (batch,) comes first, EOS takes the last place. A forced EOS costs what it has where the words end.
+        Where none comes within a candidate's own positions (batch, beam), EOS follows the last word; where
+        the length limit (batch,) comes first, EOS takes the last place. A forced EOS costs what it has where
+        the words end.
         """
         step = F.pad(step, (0, 0, 0, 1))
         positions = torch.arange(step.size(2), device=step.device)
@@ -224,7 +239,7 @@ class LatentGenerator:
         positions = words.tokens.size(-1)
         hypotheses = []
         for sentence in packed:
-            found = []
+            found: list[dict[str, Any]] = []
             for row in sentence:
                 score, length = float(row[-1]), int(row[-2])
                 if score == -float("inf") and found:

@@ -28,8 +28,8 @@ class Latents:
 class EndOfBatch:
     """Asks whether all sequences have ended, without making a GPU wait for the answer.
 
-    On a GPU the answer to an earlier question is used as soon as it has arrived; steps taken in between change
-    nothing, because ended sequences stay as they are.
+    On a GPU the answer to an earlier question is used as soon as it has arrived; steps taken in between
+    change nothing, because ended sequences stay as they are.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -73,7 +73,9 @@ class LatentSearch:
         self.beam, self.sampling, self.temperature, self.topk = beam, sampling, temperature, topk
 
     @torch.no_grad()
-    def __call__(self, models: Sequence[Any], memories: Sequence[Any], limits: Tensor, at_least: Tensor) -> Latents:
+    def __call__(
+        self, models: Sequence[Any], memories: Sequence[Any], limits: Tensor, at_least: Tensor
+    ) -> Latents:
         """Search.
 
         Args:
@@ -84,11 +86,13 @@ class LatentSearch:
         """
         batch, beam, device = limits.size(0), self.beam, limits.device
         end = models[0].predictor.end
-        projected = [m.predictor.stack.project(memory.states) for m, memory in zip(models, memories, strict=True)]
+        projected = [
+            m.predictor.stack.project(memory.states) for m, memory in zip(models, memories, strict=True)
+        ]
         past: list[list[KeyValues] | None] = [None] * len(models)
         scores = torch.zeros(batch, beam, device=device)
         if not self.sampling:
-            # All hypotheses are equal at first: only one of them may be continued, or the beam fills with copies.
+            # All hypotheses are equal at first: only one may be continued, or the beam fills with copies.
             scores[:, 1:] = -torch.inf
         ended = torch.zeros(batch, beam, dtype=torch.bool, device=device)
         chosen = torch.empty(batch, beam, 0, dtype=torch.long, device=device)
@@ -104,7 +108,9 @@ class LatentSearch:
                     latents, position, batch * beam, projected[number], memories[number].mask, past[number]
                 )
                 steps.append((logits.float() / self.temperature).log_softmax(-1))
-            step = self._constrain(mean_log_probabilities(steps).view(batch, beam, -1), ended, position, limits, at_least)
+            step = self._constrain(
+                mean_log_probabilities(steps).view(batch, beam, -1), ended, position, limits, at_least
+            )
             parent, code, scores = self._choose(scores, step)
             ended = ended.gather(1, parent) | (code == end)
             chosen = torch.cat([chosen.gather(1, parent[..., None].expand_as(chosen)), code[..., None]], -1)
@@ -129,7 +135,7 @@ class LatentSearch:
         return torch.where(ended[..., None], only_end, step)
 
     def _choose(self, scores: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The next symbol of each hypothesis: its parent in the beam, the symbol, its score; each (batch, beam)."""
+        """Next symbol of each hypothesis: parent in the beam, symbol, score; each (batch, beam)."""
         batch, beam, symbols = step.shape
         if self.sampling:
             drawn = step

@@ -26,7 +26,9 @@ def rescore(
     batch, beam, positions = tokens.shape
     flat = tokens.flatten(0, 1)
     # fairseq's decoders read EOS first, then the words.
-    shifted = torch.cat([flat.new_full((flat.size(0), 1), teachers[0].decoder.dictionary.eos()), flat[:, :-1]], 1)
+    shifted = torch.cat(
+        [flat.new_full((flat.size(0), 1), teachers[0].decoder.dictionary.eos()), flat[:, :-1]], 1
+    )
     rows = torch.arange(batch, device=tokens.device).repeat_interleave(beam)
     steps = []
     for teacher in teachers:

@@ -10,8 +10,8 @@ from ..bottleneck import QuantizerOutput
 def latent_loss(logits: Tensor, mask: Tensor, out: QuantizerOutput | None) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy against the mean assignment, and against the end symbol behind the last latent.
 
-    The labels carry no gradient (Roy et al., 2018, section 3). With m samples the label of a latent is the mean of
-    their one-hots, so that its loss is the mean over the samples.
+    The labels carry no gradient (Roy et al., 2018, section 3). With m samples the label of a latent is the
+    mean of their one-hots, so that its loss is the mean over the samples.
 
     Args:
         logits: (batch, latents + 1, codebook size + 1); the last class is the end symbol.

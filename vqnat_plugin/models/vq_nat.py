@@ -1,4 +1,4 @@
-"""The latent translation model: encoder, compressor, EM bottleneck, latent predictor, upsampler, parallel decoder."""
+"""The latent translation model: encoder, compressor, bottleneck, latent predictor, upsampler, decoder."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class VQNATOutput:
 
     Attributes:
         losses: sums in nats by name: `words` over target tokens, `latents` over latents and end symbols,
-            `commitment` over target positions. Their sum, over the number of target tokens, is what is minimised.
+            `commitment` over target positions. Their sum, divided by the target tokens, is what is minimised.
         counts: over how many items each loss was summed, for reports per item.
         metrics: 0-d tensors of this batch.
     """
@@ -55,9 +55,9 @@ class VQNATOutput:
 
 
 def gold_share(update: int, updates: int) -> float:
-    """Share of latents in the causal decoder's input: a linear ramp times an exponential one of a quarter its length.
+    """Share of latents in the causal decoder's input, 1e-4 at update 0 and 1 from `updates` on.
 
-    1e-4 at update 0 and 1 from `updates` on, as in the paper's reference code.
+    A linear ramp times an exponential one of a quarter its length, as in the paper's reference code.
     """
     if updates == 0:
         return 1.0
@@ -70,8 +70,9 @@ def gold_share(update: int, updates: int) -> float:
 class VQNAT(BaseFairseqModel):
     """Non-autoregressive translation through discrete latents (Roy et al., 2018; Kaiser et al., 2018).
 
-    The target is compressed to one latent vector for 2^n_c words and quantised; a parallel decoder writes all words
-    from the codes and the source; an autoregressive predictor learns to write the codes from the source alone.
+    The target is compressed to one latent vector for 2^n_c words and quantised; a parallel decoder writes all
+    words from the codes and the source; an autoregressive predictor learns to write the codes from the source
+    alone.
     """
 
     def __init__(self, config: VQNATConfig, source_tokens: nn.Embedding, target_tokens: nn.Embedding) -> None:
@@ -79,7 +80,7 @@ class VQNAT(BaseFairseqModel):
         Args:
             config: sizes and options, checked.
             source_tokens: embedding of the source; may be the same object as `target_tokens`.
-            target_tokens: embedding of the target, also used as the output layer. Both carry their padding index.
+            target_tokens: embedding of the target, also the output layer. Both carry their padding index.
         """
         super().__init__()
         self.config = config

@@ -1,4 +1,4 @@
-"""Every option of the translation model, with its help, its range and the sizes of the named architectures."""
+"""Every option of the translation model with its help and range; sizes of the named architectures."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ class VQNATConfig(FairseqDataclass):
     attention_dropout: float = _option(0.0, "dropout on attention weights")
     conv_dropout: float = _option(0.2, "dropout in the convolutions of compressor and upsampler")
 
-    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = _option(  # type: ignore[valid-type]
+    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = _option(  # type: ignore[valid-type]  # noqa: RUF009
         "em",
-        "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes the "
-        "nearest code (K-means)",
+        "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes "
+        "the nearest code (K-means)",
     )
     codebook_size: int = _option(4096, "number of codes (K)")
     code_dim: int = _option(0, "width of a code vector; 0: the width of the model")
@@ -47,55 +47,63 @@ class VQNATConfig(FairseqDataclass):
     em_decay: float = _option(0.999, "decay of the codes' moving averages, one M step an update (lambda)")
     em_epsilon: float = _option(1e-5, "Laplace smoothing of the codes' counts")
     commitment_weight: float = _option(0.25, "weight of the commitment loss (beta)")
-    codebook_init: ChoiceEnum(["data", "random"]) = _option(  # type: ignore[valid-type]
+    codebook_init: ChoiceEnum(["data", "random"]) = _option(  # type: ignore[valid-type]  # noqa: RUF009
         "data",
-        "start of the codebook: K-means of encoder outputs ('data'), or random vectors with zero counts as in the "
-        "paper's reference code ('random')",
+        "start of the codebook: K-means of encoder outputs ('data'), or random vectors with zero counts as "
+        "in the paper's reference code ('random')",
     )
     code_revival: float = _option(
         0.1,
-        "replace a code by an encoder output when its average count falls under this share of the mean count; 0: never",
+        "replace a code by an encoder output when its average count falls under this share of the mean "
+        "count; 0: never",
     )
     code_revival_until: int = _option(0, "last update at which codes are replaced; 0: no end")
-    unquantized_updates: int = _option(200, "updates that train the autoencoder without the bottleneck, at the start")
+    unquantized_updates: int = _option(
+        200, "updates that train the autoencoder without the bottleneck, at the start"
+    )
 
-    decoder_attention: ChoiceEnum(["bidirectional", "causal"]) = _option(  # type: ignore[valid-type]
+    decoder_attention: ChoiceEnum(["bidirectional", "causal"]) = _option(  # type: ignore[valid-type]  # noqa: RUF009
         "bidirectional",
         "self-attention of the parallel decoder: 'bidirectional' sees all latents at once; 'causal' with "
         "--gold-mixing-updates is the paper's reference code",
     )
     gold_mixing_updates: int = _option(
         0,
-        "with --decoder-attention causal: updates over which true target words in the decoder's input give way to "
-        "latents (the reference code: 50000); 0: latents only",
+        "with --decoder-attention causal: updates over which true target words in the decoder's input give "
+        "way to latents (the reference code: 50000); 0: latents only",
     )
     latent_weight: float = _option(1.0, "weight of the latent predictor's loss")
     latent_start: int = _option(0, "update from which on the latent predictor is trained")
-    predictor_gradient: ChoiceEnum(["detached", "joint"]) = _option(  # type: ignore[valid-type]
-        "detached", "whether the latent predictor's loss also trains the compressor, through its input ('joint')"
+    predictor_gradient: ChoiceEnum(["detached", "joint"]) = _option(  # type: ignore[valid-type]  # noqa: RUF009
+        "detached",
+        "whether the latent predictor's loss also trains the compressor, through its input ('joint')",
     )
     label_smoothing: float = _option(0.0, "label smoothing of the word loss")
-    init_from_teacher: Optional[str] = _option(
+    init_from_teacher: Optional[str] = _option(  # noqa: UP045 (fairseq reads this annotation)
         None,
-        "start from this autoregressive Transformer (pre-norm, same width and dictionary): its encoder, embeddings, "
-        "and its decoder layers for decoder and predictor",
+        "start from this autoregressive Transformer (pre-norm, same width and dictionary): its encoder, "
+        "embeddings, and its decoder layers for decoder and predictor",
     )
 
     def check(self) -> None:
         """Raise `UsageError` for the first option that is out of its range."""
         at_least = {
             "embed_dim": 1, "ffn_dim": 1, "attention_heads": 1, "encoder_layers": 1, "predictor_layers": 1,
-            "decoder_layers": 1, "compressor_layers": 0, "codebook_size": 1, "code_dim": 0, "compress_steps": 0,
-            "em_samples": 1, "em_epsilon": 0, "commitment_weight": 0, "code_revival_until": 0,
-            "unquantized_updates": 0, "gold_mixing_updates": 0, "latent_weight": 0, "latent_start": 0,
+            "decoder_layers": 1, "compressor_layers": 0, "codebook_size": 1, "code_dim": 0,
+            "compress_steps": 0, "em_samples": 1, "em_epsilon": 0, "commitment_weight": 0,
+            "code_revival_until": 0, "unquantized_updates": 0, "gold_mixing_updates": 0, "latent_weight": 0,
+            "latent_start": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             self._require(name, getattr(self, name) >= least, f"at least {least}")
-        for name in ("dropout", "attention_dropout", "conv_dropout", "em_decay", "code_revival", "label_smoothing"):
+        below_one = "dropout attention_dropout conv_dropout em_decay code_revival label_smoothing"
+        for name in below_one.split():
             self._require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
         self._require("em_temperature", self.em_temperature > 0, "a value above 0")
         self._require("compress_steps", self.compress_steps <= 6, "at most 6")
-        self._require("attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim")
+        self._require(
+            "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
+        )
         self._require(
             "gold_mixing_updates",
             self.gold_mixing_updates == 0 or self.decoder_attention == "causal",

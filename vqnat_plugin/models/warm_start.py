@@ -30,15 +30,19 @@ def _layer_names(cross: bool) -> dict[str, str]:
     return names
 
 
-def _stack_state(teacher: dict[str, Tensor], side: str, stack: TransformerStack, cross: bool) -> dict[str, Tensor]:
-    """The teacher's encoder or decoder as a state dict of `stack`; layers are spread evenly if numbers differ."""
+def _stack_state(
+    teacher: dict[str, Tensor], side: str, stack: TransformerStack, cross: bool
+) -> dict[str, Tensor]:
+    """The teacher's encoder or decoder as a state dict of `stack`; its layers are spread evenly over ours."""
     theirs = len({name.split(".")[2] for name in teacher if name.startswith(f"{side}.layers.")})
     state = {}
     for number in range(len(stack.layers)):
         source = number * theirs // len(stack.layers)
         for our_name, their_name in _layer_names(cross).items():
             for kind in ("weight", "bias"):
-                state[f"layers.{number}.{our_name}.{kind}"] = teacher[f"{side}.layers.{source}.{their_name}.{kind}"]
+                state[f"layers.{number}.{our_name}.{kind}"] = teacher[
+                    f"{side}.layers.{source}.{their_name}.{kind}"
+                ]
     for kind in ("weight", "bias"):
         state[f"norm.{kind}"] = teacher[f"{side}.layer_norm.{kind}"]
     return state
@@ -47,11 +51,11 @@ def _stack_state(teacher: dict[str, Tensor], side: str, stack: TransformerStack,
 def load_teacher(model: Any, path: str) -> None:
     """Copy the teacher's encoder, embeddings and decoder layers into the model.
 
-    Decoder and latent predictor both start from the teacher's decoder; compressor, codebook and upsampler do not.
+    Decoder and latent predictor both start from its decoder; compressor, codebook and upsampler do not.
 
     Args:
         model: the latent model.
-        path: checkpoint of a pre-norm fairseq Transformer of the same width, feed-forward width and dictionary.
+        path: checkpoint of a pre-norm fairseq Transformer of the same widths and dictionary.
 
     Raises:
         UsageError: the file is missing, or the two do not fit.
@@ -76,8 +80,9 @@ def load_teacher(model: Any, path: str) -> None:
     except (KeyError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UsageError(
-            f"--init-from-teacher {path}: does not fit this model ({reason}). It has to be a Transformer trained with "
-            "--encoder-normalize-before --decoder-normalize-before, with the same dictionary, --embed-dim and --ffn-dim"
+            f"--init-from-teacher {path}: does not fit this model ({reason}). It has to be a Transformer "
+            "trained with --encoder-normalize-before --decoder-normalize-before, with the same dictionary, "
+            "--embed-dim and --ffn-dim"
         ) from None
     with torch.no_grad():
         copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())

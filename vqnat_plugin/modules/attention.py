@@ -79,8 +79,9 @@ class FeedForward(nn.Sequential):
     """Two linear layers with a ReLU between them."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
-        for layer in (self[0], self[3]):
+        inner, outer = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        super().__init__(inner, nn.ReLU(), nn.Dropout(dropout), outer)
+        for layer in (inner, outer):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -164,7 +165,7 @@ class TransformerStack(nn.Module):
         memory_mask: Tensor | None = None,
         past: list[KeyValues] | None = None,
     ) -> tuple[Tensor, list[KeyValues]]:
-        """All layers over `x`; arguments as in `TransformerLayer.forward`, with one entry a layer in the lists."""
+        """All layers over `x`; arguments as in `TransformerLayer.forward`, lists hold one entry a layer."""
         x = self.dropout(x)
         seen = []
         for number, layer in enumerate(self.layers):

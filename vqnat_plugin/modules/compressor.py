@@ -27,9 +27,9 @@ def latent_mask(mask: Tensor, steps: int) -> Tensor:
 class Compressor(nn.Module):
     """The posterior encoder: residual blocks at full length, then `steps` convolutions of width and stride 2.
 
-    The last layer norm has no gain and no bias, so that every latent vector has the same length: distances to the
-    codes keep their scale, and with it the softness of the posterior (Kaiser et al., 2018, section 3; Roy et al.,
-    2018, section 3).
+    The last layer norm has no gain and no bias, so that every latent vector has the same length: distances to
+    the codes keep their scale, and with it the softness of the posterior (Kaiser et al., 2018, section 3; Roy
+    et al., 2018, section 3).
     """
 
     def __init__(

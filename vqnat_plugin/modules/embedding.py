@@ -10,7 +10,7 @@ def sinusoidal_positions(count: int, dim: int, start: int = 0) -> Tensor:
     """Sinusoidal position vectors (Vaswani et al., 2017, section 3.5), (count, dim): sines, then cosines.
 
     Args:
-        start: the number of the first position. fairseq starts at 2 (behind the padding index), so that a model
+        start: the number of the first position. fairseq starts at 2 (behind the padding index), so a model
             that takes over weights from a fairseq Transformer has to start there as well.
     """
     half = dim // 2
@@ -38,7 +38,7 @@ class Positions(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """Scaled token embeddings plus positions; positions count real tokens only, so padding may be on either side."""
+    """Scaled token embeddings plus positions, which count real tokens only: padding may be on either side."""
 
     def __init__(self, tokens: nn.Embedding) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class TokenEmbedding(nn.Module):
         self.positions = Positions(tokens.embedding_dim)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Embed `tokens` (batch, positions); `mask` is true at real tokens. Returns (batch, positions, dim)."""
+        """Embed `tokens` (batch, positions), real where `mask` is true. Returns (batch, positions, dim)."""
         number = (mask.cumsum(1) - 1).clamp_(min=0)
         embedded = self.tokens(tokens) * self.scale + self.positions(tokens.size(1))[number]
         return embedded * mask.unsqueeze(-1)

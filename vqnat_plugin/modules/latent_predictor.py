@@ -8,9 +8,10 @@ from .embedding import Positions
 
 
 class LatentPredictor(nn.Module):
-    """p(codes | source): a causal Transformer over latents that attends to the source (Roy et al., 2018, section 3).
+    """p(codes | source): a causal Transformer over latents that sees the source (Roy et al., 2018, sec. 3).
 
-    It reads code vectors and writes `codebook_size + 1` logits a step; the last one means that the sequence ends.
+    It reads code vectors and writes `codebook_size + 1` logits a step; the last one means that the sequence
+    ends.
     """
 
     def __init__(
@@ -67,7 +68,11 @@ class LatentPredictor(nn.Module):
             Logits (rows, codebook size + 1) and the new keys and values.
         """
         dtype = memory[0].keys.dtype
-        x = self.start.expand(rows, -1) if latents is None else self.codes(latents.to(self.codes.weight.dtype))
+        x = (
+            self.start.expand(rows, -1)
+            if latents is None
+            else self.codes(latents.to(self.codes.weight.dtype))
+        )
         x = x.to(dtype)[:, None] + self.positions(position + 1)[position].to(dtype)
         x, past = self.stack(x, memory=memory, memory_mask=memory_mask, past=past)
         return self.output(x[:, 0]), past

@@ -7,7 +7,7 @@ from .embedding import Positions
 
 
 class Upsampler(nn.Module):
-    """`steps` doublings, each a residual block and a linear layer to two positions (Kaiser et al., 2018, section 3).
+    """`steps` doublings, each a residual block and a linear layer (Kaiser et al., 2018, section 3).
 
     Positions are added before and after, so that equal codes at different places differ.
     """

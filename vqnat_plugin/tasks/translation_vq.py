@@ -1,4 +1,4 @@
-"""The translation task that drives the latent model: M steps in training, latent decoding, two BLEU scores."""
+"""The translation task of the latent model: M steps in training, latent decoding, two BLEU scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,11 +19,12 @@ from .bleu_metrics import bleu_statistics, log_bleu
 class TranslationVQConfig(TranslationConfig):
     """fairseq's translation options and those of latent decoding."""
 
-    rescore_with: Optional[str] = field(
+    rescore_with: Optional[str] = field(  # noqa: UP045 (fairseq reads this annotation)
         default=None,
         metadata={
-            "help": "decoding: rank the candidates by this autoregressive Transformer (for example the distillation "
-            "teacher) instead of the model's own score; checkpoints joined by ':' are an ensemble"
+            "help": "decoding: rank the candidates by this autoregressive Transformer (for example the "
+            "distillation teacher) instead of the model's own score; checkpoints joined by ':' are an "
+            "ensemble"
         },
     )
 
@@ -61,7 +62,8 @@ class TranslationVQTask(TranslationTask):
         if not hasattr(model, "quantizer"):
             name = getattr(cfg, "_name", type(model).__name__)
             raise compat.UsageError(
-                f"--task translation_vq cannot drive --arch {name}: use --task translation, or --arch vq_nat_em"
+                f"--task translation_vq cannot drive --arch {name}: use --task translation, or add "
+                "--arch vq_nat_em"
             )
         if model.config.init_from_teacher and not from_checkpoint:
             from ..models.warm_start import load_teacher
@@ -69,11 +71,11 @@ class TranslationVQTask(TranslationTask):
             load_teacher(model, model.config.init_from_teacher)
         return model
 
-    def begin_update(self, model: nn.Module) -> None:
+    def begin_update(self, model: Any) -> None:
         """Called before the forward passes of an update: drops what a skipped one has left."""
         model.quantizer.discard()
 
-    def begin_epoch(self, epoch: int, model: nn.Module) -> None:
+    def begin_epoch(self, epoch: int, model: Any) -> None:
         """Start a new epoch of the codebook's usage statistics."""
         model.quantizer.reset_histogram()
 
@@ -118,10 +120,17 @@ class TranslationVQTask(TranslationTask):
             log_bleu("reconstruction_bleu", logging_outputs)
 
     def build_generator(
-        self, models: Sequence[nn.Module], args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **_: Any
+        self,
+        models: Sequence[nn.Module],
+        args: Any,
+        seq_gen_cls: Any = None,
+        extra_gen_cls_kwargs: Any = None,
+        **_: Any,
     ) -> LatentGenerator:
         """What `fairseq-generate`, `fairseq-interactive` and `--eval-bleu` decode with."""
-        return LatentGenerator.from_options(models, args, self.target_dictionary, self._load_rescorers(models))
+        return LatentGenerator.from_options(
+            models, args, self.target_dictionary, self._load_rescorers(models)
+        )
 
     def _load_rescorers(self, models: Sequence[nn.Module]) -> list[nn.Module]:
         if not self.cfg.rescore_with:
@@ -135,8 +144,9 @@ class TranslationVQTask(TranslationTask):
             vocabulary = len(teacher.decoder.dictionary)
             if vocabulary != len(self.target_dictionary):
                 raise compat.UsageError(
-                    f"--rescore-with {self.cfg.rescore_with}: its vocabulary has {vocabulary} entries, but the data's "
-                    f"has {len(self.target_dictionary)}: rescore with a model of the same dictionary"
+                    f"--rescore-with {self.cfg.rescore_with}: its vocabulary has {vocabulary} entries, but "
+                    f"the data's has {len(self.target_dictionary)}: rescore with a model of the same "
+                    "dictionary"
                 )
             teacher.to(device=first.device, dtype=first.dtype).eval()
         return teachers
