@@ -1,0 +1,92 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqnat_plugin.distillation.filters import LONGEST_LOOP, Filters, most_repeats
+
+tokens = st.lists(st.sampled_from(["a", "b", "c", "<unk>"]), max_size=12)
+everything = Filters(max_ratio=1.5, copies=True, max_repeats=2, unknown=True)
+
+
+def repeats_by_counting(sequence: list[str]) -> int:
+    """`most_repeats` as its docstring says it, without any cleverness."""
+    most = min(len(sequence), 1)
+    for n in range(1, LONGEST_LOOP + 1):
+        for start in range(len(sequence) - n + 1):
+            unit, times = sequence[start : start + n], 1
+            while sequence[start + times * n : start + (times + 1) * n] == unit:
+                times += 1
+            most = max(most, times)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [("", 0), ("a", 1), ("a b a", 1), ("a a", 2), ("x a b a b a b y", 3), ("a a b a a b", 2), ("a b b b", 3)],
+)
+def test_most_repeats(text: str, repeats: int) -> None:
+    assert most_repeats(text.split()) == repeats
+
+
+def test_longest_loop_is_found_and_no_longer_one() -> None:
+    loop = [str(i) for i in range(LONGEST_LOOP)]
+    assert most_repeats(loop * 3) == 3
+    assert most_repeats([*loop, "more"] * 3) == 1
+
+
+@given(tokens)
+def test_most_repeats_is_what_counting_gives(sequence: list[str]) -> None:
+    assert most_repeats(sequence) == repeats_by_counting(sequence)
+
+
+@given(tokens.filter(len), st.integers(2, 5))
+def test_repeating_a_loop_is_noticed(unit: list[str], times: int) -> None:
+    if len(unit) <= LONGEST_LOOP:
+        assert most_repeats(unit * times) >= times
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "reason"),
+    [
+        ("a b", "", "empty"),
+        ("a b", "a b", "copy"),
+        ("a b c", "x y", None),
+        ("a b c d", "x y", "length_ratio"),
+        ("a b", "w x y z", "length_ratio"),
+        ("", "x", "length_ratio"),
+        ("a b c", "x x y", None),
+        ("a b c", "x x x", "looping"),
+        ("- - -", "x x x", None),
+        ("a b", "x <unk>", "unknown_word"),
+    ],
+)
+def test_reasons(source: str, output: str, reason: str | None) -> None:
+    assert everything.reason(source.split(), output.split()) == reason
+
+
+@given(tokens, tokens.filter(len))
+def test_by_default_all_but_the_empty_stay(source: list[str], output: list[str]) -> None:
+    assert Filters().reason(source, output) is None
+    assert Filters().reason(source, []) == "empty"
+    assert Filters(empty=False).reason(source, []) is None
+
+
+@given(tokens, tokens)
+def test_what_all_filters_let_through_is_clean(source: list[str], output: list[str]) -> None:
+    if everything.reason(source, output) is not None:
+        return
+    assert output and output != source and "<unk>" not in output
+    assert max(len(source), len(output)) <= 1.5 * min(len(source), len(output))
+    assert repeats_by_counting(output) <= max(2, repeats_by_counting(source))
+
+
+@given(tokens, tokens, st.floats(1, 4))
+def test_a_looser_threshold_lets_through_no_less(source: list[str], output: list[str], ratio: float) -> None:
+    for strict, loose in (
+        (Filters(max_ratio=ratio), Filters(max_ratio=ratio + 1)),
+        *((Filters(max_repeats=i), Filters(max_repeats=j)) for i, j in pairwise(range(1, 5))),
+    ):
+        if strict.reason(source, output) is None:
+            assert loose.reason(source, output) is None

@@ -1,0 +1,409 @@
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distilling import binarize, chunk_times, contents, copy_of, ids, words
+from fairseq import checkpoint_utils
+from fairseq.dataclass.configs import GenerationConfig
+
+from vqnat_plugin.distillation import decode
+
+Distill = Callable[..., int]
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    return json.loads((out / "manifest.json").read_text())
+
+
+def spoil_outputs(monkeypatch: pytest.MonkeyPatch, outputs: Callable[[list[int]], list[int] | None]) -> None:
+    """Let the teacher answer `outputs(source)` where that is not None."""
+    whole = decode.Teacher.translate
+
+    def translate(self: decode.Teacher, sources: list[torch.Tensor]) -> list[Any]:
+        found = whole(self, sources)
+        instead = (outputs(source.tolist()) for source in sources)
+        return [
+            old if new is None else torch.tensor(new, dtype=torch.int32).numpy()
+            for old, new in zip(found, instead, strict=True)
+        ]
+
+    monkeypatch.setattr(decode.Teacher, "translate", translate)
+
+
+def test_every_source_has_its_translation_in_order(
+    distilled: Path, tiny_corpus: Path, tiny_teacher: Path
+) -> None:
+    source, target = ids(distilled, "en"), ids(distilled, "de")
+    assert source == ids(tiny_corpus, "en")
+    [model], _, task = checkpoint_utils.load_model_ensemble_and_task([str(tiny_teacher)])
+    generator = task.build_generator([model], GenerationConfig(beam=4, max_len_a=2, max_len_b=20))
+    for sentence, translation in zip(source, target, strict=True):
+        net_input = {"src_tokens": torch.tensor([sentence]), "src_lengths": torch.tensor([len(sentence)])}
+        [candidates] = task.inference_step(generator, [model], {"net_input": net_input})
+        assert candidates[0]["tokens"].tolist() == translation
+
+
+def test_text_is_the_binary_data_line_by_line(distilled: Path) -> None:
+    assert (distilled / "train.distilled.de").read_text().splitlines() == words(distilled, "de")
+
+
+def test_the_rest_is_copied_byte_for_byte(distilled: Path, tiny_corpus: Path) -> None:
+    before, after = contents(tiny_corpus), contents(distilled)
+    copied = [name for name in before if name.startswith(("valid", "test", "dict"))]
+    assert len(copied) == 10
+    assert all(before[name] == after[name] for name in copied)
+    new = {"train.distilled.de", "filtered.tsv"} | {name for name in before if name.startswith("train.")}
+    assert set(after) == {*copied, *new}
+    assert after["train.en-de.en.bin"] == before["train.en-de.en.bin"]
+
+
+def test_fairseq_trains_on_it(distilled: Path) -> None:
+    from fairseq import options, tasks
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    arguments = [str(distilled), "--task=translation", "--arch=transformer", "--max-tokens=100"]
+    parsed = options.parse_args_and_arch(options.get_training_parser(), input_args=arguments)
+    task = tasks.setup_task(convert_namespace_to_omegaconf(parsed).task)
+    for split, size in (("train", 60), ("valid", 8), ("test", 5)):
+        task.load_dataset(split, combine=True)
+        assert len(task.dataset(split)) == size
+    assert task.dataset("train")[3]["target"].tolist() == ids(distilled, "de")[3]
+
+
+def test_manifest(distilled: Path, tiny_corpus: Path, tiny_teacher: Path) -> None:
+    found = manifest(distilled)
+    assert found["counts"] == {"in": 60, "out": 60, "distilled": 60, "filtered": {}}
+    digest = hashlib.sha256(tiny_teacher.read_bytes()).hexdigest()
+    assert found["teacher"] == [{"path": str(tiny_teacher), "sha256": digest}]
+    assert found["beam"] == found["work"]["beam"] == 4
+    assert found["options"]["filters"]["empty"] is True
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["seconds"]["decoding"] > 0
+    pairs = list(zip(ids(distilled, "en"), ids(distilled, "de"), strict=True))
+    ratio = sum((len(target) - 1) / (len(source) - 1) for source, target in pairs) / 60
+    assert found["mean_length_ratio"] == pytest.approx(ratio, abs=1e-4)
+    assert sorted(found["files"]) == sorted(contents(distilled))
+
+
+def test_three_ranks_make_the_same_bytes(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for rank in (2, 0):
+        assert distill(out, "--world-size=3", f"--rank={rank}") == 0
+        assert "are still to come from other ranks" in capsys.readouterr().out
+        assert not (out / "manifest.json").exists() and not list(out.glob("train.*"))
+    assert distill(out, "--world-size=3", "--rank=1") == 0
+    assert contents(out) == contents(distilled)
+
+
+def test_ranks_come_from_torchrun_too(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert distill(tmp_path / "out") == 0
+    assert sorted(chunk_times(tmp_path / "out")) == ["000001.npz", "000005.npz"]
+
+
+def test_other_batches_make_the_same_bytes(distill: Distill, distilled: Path, tmp_path: Path) -> None:
+    assert distill(tmp_path / "out", "--max-tokens=20", "--batch-size=3") == 0
+    assert contents(tmp_path / "out") == contents(distilled)
+
+
+KILLED = """
+import os, runpy, signal, sys
+import numpy as np
+
+save, calls = np.savez, []
+
+def die(stream, **arrays):
+    calls.append(1)
+    save(stream, **arrays)
+    if len(calls) == 3:
+        stream.truncate(100)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+np.savez = die
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_after_a_kill_only_what_is_missing_is_translated(
+    distill: Distill,
+    distilled: Path,
+    tiny_corpus: Path,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    paths = ["--data", str(tiny_corpus), "--teacher", str(tiny_teacher), "--out", str(out)]
+    script = Path(__file__).parents[2] / "scripts" / "distill.py"
+    flags = ["--chunk-size", "8", "--cpu"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(script), *paths, *flags])
+    assert killed.returncode == -9
+    before = chunk_times(out)
+    assert len(before) == 2 and len(list(out.glob(".distill/chunks-*/*.part"))) == 1
+    assert not (out / "manifest.json").exists()
+
+    translated: list[int] = []
+    whole = decode.translate_chunk
+    monkeypatch.setattr(
+        decode, "translate_chunk", lambda *args: translated.extend(args[2].tolist()) or whole(*args)
+    )
+    # Another number of ranks than before: chunks are kept, whoever made them.
+    for rank in (0, 1):
+        assert distill(out, "--world-size=2", f"--rank={rank}") == 0
+    after = chunk_times(out)
+    assert len(after) == 8 and {name: after[name] for name in before} == before
+    assert len(translated) == len(set(translated)) < 60 - 8
+    assert contents(out) == contents(distilled)
+    assert not list(out.glob(".distill/chunks-*/*.part"))
+
+
+def test_killed_while_merging(
+    distill: Distill, distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, move = tmp_path / "out", os.replace
+
+    def die(source: Path, to: Path) -> None:
+        if Path(to).name == "train.en-de.de.idx":
+            raise KeyboardInterrupt
+        move(source, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        assert distill(out) == 130
+    assert not (out / "manifest.json").exists() and not (out / "train.en-de.de.idx").exists()
+    (out / ".distill" / "merge-left-over").mkdir()
+    assert distill(out) == 0
+    assert contents(out) == contents(distilled)
+    assert sorted(path.name for path in (out / ".distill").iterdir())[1:] == ["lock", "work.json"]
+
+
+def test_finished_work_is_left_alone(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    shutil.rmtree(out / ".distill")
+    before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert distill(out) == 0
+    assert "is finished already" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "change"),
+    [
+        ("--beam=2", "--beam was 4, is now 2"),
+        ("--lenpen=0.6", "--lenpen was 1.0, is now 0.6"),
+        ("--bf16", "the precision (--fp16, --bf16) was fp32, is now bf16"),
+        ("--chunk-size=9", "--chunk-size was 8, is now 9"),
+    ],
+)
+def test_changed_flag_is_refused(
+    distill: Distill,
+    distilled: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    change: str,
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    for _ in ("with chunks", "with the manifest alone"):
+        assert distill(out, flag) == 2
+        error = capsys.readouterr().err
+        assert change in error and "--restart" in error and "another --out" in error
+        shutil.rmtree(out / ".distill", ignore_errors=True)
+    assert contents(out) == contents(distilled)
+
+
+def test_changed_data_and_teacher_are_refused(
+    distill: Distill,
+    distilled: Path,
+    tiny_corpus: Path,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, data = copy_of(distilled, tmp_path / "out"), copy_of(tiny_corpus, tmp_path / "data")
+    lines = words(tiny_corpus, "en"), words(tiny_corpus, "de")
+    changed = binarize(tmp_path / "changed", lines[0][::-1], lines[1][::-1], tiny_corpus)
+    for file in changed.glob("train.*"):
+        shutil.copy(file, data)
+    assert distill(out, data=data) == 2
+    assert "the data (--data) changed" in capsys.readouterr().err
+    other = tmp_path / "teacher.pt"
+    torch.save(torch.load(tiny_teacher) | {"note": "another"}, other)
+    assert distill(out, teacher=other) == 2
+    assert "the teacher (--teacher) changed" in capsys.readouterr().err
+    assert distill(out, data=data, teacher=shutil.copy(other, tmp_path / "b.pt")) == 2
+    assert "the teacher (--teacher) changed; the data (--data) changed" in capsys.readouterr().err
+    assert distill(out, "--restart", data=data, teacher=other) == 0
+    assert ids(out, "en") == ids(tiny_corpus, "en")[::-1]
+
+
+def test_nothing_to_mix_no_refusal(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert distill(out, "-s", "de", "-t", "en") == 2
+    assert "translates en-de" in capsys.readouterr().err
+    assert distill(out, "-s", "en", "-t", "de") == 0
+    assert contents(out) == contents(distilled)
+
+
+def test_restart_begins_anew(distill: Distill, distilled: Path, tmp_path: Path) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    before = chunk_times(out)
+    assert distill(out, "--restart", "--beam=1") == 0
+    assert manifest(out)["beam"] == 1
+    after = chunk_times(out)
+    assert len(after) == 8 and all(after[name] > before[name] for name in before)
+    assert len(list(out.glob(".distill/chunks-*"))) == 1
+
+
+def test_damaged_chunk_is_named(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    (out / "manifest.json").unlink()
+    [chunk] = out.glob(".distill/chunks-*/000003.npz")
+    chunk.write_bytes(chunk.read_bytes()[:-50])
+    assert distill(out) == 2
+    assert re.search(r"000003\.npz: damaged .* delete it", capsys.readouterr().err)
+    chunk.unlink()
+    assert distill(out) == 0
+    assert contents(out) == contents(distilled)
+
+
+def test_chunks_that_hold_a_sentence_twice_are_refused(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    (out / "manifest.json").unlink()
+    [folder] = out.glob(".distill/chunks-*")
+    shutil.copy(folder / "000003.npz", folder / "000004.npz")
+    assert distill(out) == 2
+    assert re.search(r"was translated [02] times instead of once", capsys.readouterr().err)
+
+
+@pytest.fixture
+def spoilt(distill: Distill, tmp_path: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work whose teacher says nothing to sentence 0, stutters at 1, copies 2, knows not 3, chatters at 4."""
+    source = ids(tiny_corpus, "en")
+    instead = {0: [], 1: [9] * 6, 2: source[2][:-1], 3: [3, *range(10, 12)], 4: list(range(10, 45))}
+    table = {tuple(source[index]): output for index, output in instead.items()}
+    assert len({tuple(sentence) for sentence in source}) == 60
+    with monkeypatch.context() as patch:
+        spoil_outputs(patch, lambda sentence: table.get(tuple(sentence)))
+        assert distill(tmp_path / "out") == 0
+    return tmp_path / "out"
+
+
+FILTERS = ("--filter-copies", "--filter-unk", "--filter-repeats=2", "--filter-ratio=4")
+REASONS = {0: "empty", 1: "looping", 2: "copy", 3: "unknown_word", 4: "length_ratio"}
+
+
+def test_by_default_only_the_empty_is_left_out(spoilt: Path, tiny_corpus: Path) -> None:
+    assert manifest(spoilt)["counts"] == {"in": 60, "out": 59, "distilled": 59, "filtered": {"empty": 1}}
+    assert ids(spoilt, "en") == ids(tiny_corpus, "en")[1:]
+    source = words(tiny_corpus, "en")[0]
+    table = (spoilt / "filtered.tsv").read_text().splitlines()
+    assert table == ["index\treason\tsource\tteacher", f"0\tempty\t{source}\t"]
+    assert len((spoilt / "train.distilled.de").read_text().splitlines()) == 60
+
+
+def test_filters_reuse_the_translations(
+    distill: Distill, spoilt: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "load_teacher", lambda *_: pytest.fail("the teacher is not needed"))
+    assert distill(spoilt, *FILTERS) == 0
+    rows = [line.split("\t") for line in (spoilt / "filtered.tsv").read_text().splitlines()[1:]]
+    found = {int(index): reason for index, reason, _, _ in rows}
+    assert {index: found.get(index) for index in range(5)} == REASONS
+    text = (spoilt / "train.distilled.de").read_text().splitlines()
+    assert all(text[int(index)] == output for index, _, _, output in rows)
+    counts = manifest(spoilt)["counts"]
+    assert counts["in"] == counts["distilled"] + sum(counts["filtered"].values()) == 60
+    assert counts["out"] == counts["distilled"] == 60 - len(rows)
+    kept = [index for index in range(60) if index not in found]
+    assert ids(spoilt, "en") == [ids(tiny_corpus, "en")[index] for index in kept]
+    assert words(spoilt, "de") == [text[index] for index in kept]
+
+
+def test_empty_translations_can_stay(distill: Distill, spoilt: Path) -> None:
+    assert distill(spoilt, "--keep-empty") == 0
+    assert ids(spoilt, "de")[0] == [2]
+    assert manifest(spoilt)["counts"]["out"] == 60
+
+
+def test_raw_fallback_keeps_the_human_translation(distill: Distill, spoilt: Path, tiny_corpus: Path) -> None:
+    assert distill(spoilt, *FILTERS, "--filtered-fallback=raw") == 0
+    rows = [line.split("\t") for line in (spoilt / "filtered.tsv").read_text().splitlines()[1:]]
+    filtered = {int(row[0]) for row in rows}
+    raw, text = words(tiny_corpus, "de"), (spoilt / "train.distilled.de").read_text().splitlines()
+    assert ids(spoilt, "en") == ids(tiny_corpus, "en")
+    assert words(spoilt, "de") == [raw[i] if i in filtered else text[i] for i in range(60)]
+    assert manifest(spoilt)["counts"]["out"] == 60
+
+
+def test_both(distill: Distill, spoilt: Path, tiny_corpus: Path) -> None:
+    text = (spoilt / "train.distilled.de").read_text().splitlines()
+    assert distill(spoilt, "--mix=both") == 0
+    assert ids(spoilt, "en") == ids(tiny_corpus, "en") + ids(tiny_corpus, "en")[1:]
+    assert words(spoilt, "de") == words(tiny_corpus, "de") + text[1:]
+    assert manifest(spoilt)["counts"] == {"in": 60, "out": 119, "distilled": 59, "filtered": {"empty": 1}}
+
+
+def test_filters_that_leave_nothing(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil_outputs(monkeypatch, lambda _: [])
+    assert distill(tmp_path / "out") == 2
+    assert "the filters leave nothing" in capsys.readouterr().err
+    assert distill(tmp_path / "out", "--filtered-fallback=raw") == 0
+
+
+def test_sentences_too_long_for_the_teacher_are_listed(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    source = ["w1 w2", "w3 " * 63, "w4 " * 64, "", "w5 " * 70]
+    data = binarize(tmp_path / "data", source, ["W1", "W3", "W4", "W0", "W5"], tiny_corpus)
+    assert distill(tmp_path / "out", "--chunk-size=2", data=data) == 0
+    rows = [line.split("\t") for line in (tmp_path / "out" / "filtered.tsv").read_text().splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["2", "too_long_for_teacher"], ["4", "too_long_for_teacher"]]
+    assert rows[0][2] == source[2].strip() and rows[0][3] == ""
+    assert words(tmp_path / "out", "en") == [source[i].strip() for i in (0, 1, 3)]
+    counts = manifest(tmp_path / "out")["counts"]
+    assert counts == {"in": 5, "out": 3, "distilled": 3, "filtered": {"too_long_for_teacher": 2}}
+
+
+def test_changed_valid_set_is_copied_again(distill: Distill, tiny_corpus: Path, tmp_path: Path) -> None:
+    data, out = copy_of(tiny_corpus, tmp_path / "data"), tmp_path / "out"
+    assert distill(out, data=data) == 0
+    for ending in ("bin", "idx"):
+        shutil.copy(data / f"test.en-de.de.{ending}", data / f"valid.en-de.de.{ending}")
+    assert distill(out, data=data) == 0
+    assert ids(out, "de", "valid") == ids(tiny_corpus, "de", "test")
+
+
+def test_corpus_binarised_the_other_way_round(tiny_corpus: Path, distill: Distill, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in tiny_corpus.iterdir():
+        shutil.copy(file, data / file.name.replace("en-de", "de-en"))
+    assert distill(tmp_path / "out", "-s=en", "-t=de", data=data) == 0
+    names = {file.name for file in (tmp_path / "out").glob("train.*")}
+    assert "train.de-en.de.bin" in names and "train.en-de.de.bin" not in names

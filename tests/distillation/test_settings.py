@@ -1,0 +1,50 @@
+import pytest
+
+from vqnat_plugin.distillation import DistillationError, Share
+from vqnat_plugin.distillation.settings import share_from_environment
+
+TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
+SLURM = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "2"}
+
+
+def test_alone() -> None:
+    assert share_from_environment({}) == Share(rank=0, world_size=1, workers=1, local_rank=0)
+
+
+def test_torchrun() -> None:
+    assert share_from_environment(TORCHRUN) == Share(rank=3, world_size=4, local_rank=1)
+
+
+def test_slurm() -> None:
+    assert share_from_environment(SLURM) == Share(rank=5, world_size=8, local_rank=2)
+
+
+def test_torchrun_under_slurm_counts() -> None:
+    assert share_from_environment(SLURM | TORCHRUN) == Share(rank=3, world_size=4, local_rank=1)
+
+
+def test_slurm_shell_without_srun_is_one_process() -> None:
+    assert share_from_environment({"SLURM_NTASKS": "8"}).world_size == 1
+
+
+def test_flags_come_before_the_environment() -> None:
+    assert share_from_environment(TORCHRUN, rank=0, world_size=2).world_size == 2
+    assert share_from_environment({}, rank=1, world_size=2) == Share(rank=1, world_size=2, local_rank=1)
+
+
+@pytest.mark.parametrize(
+    ("rank", "world_size", "message"),
+    [(1, None, "add --world-size"), (None, 3, "add --rank"), (3, 3, "--rank 3: must be from 0 to 2")],
+)
+def test_half_a_share_is_refused(rank: int | None, world_size: int | None, message: str) -> None:
+    with pytest.raises(DistillationError, match=message):
+        share_from_environment({}, rank, world_size)
+
+
+def test_workers_of_all_ranks_share_without_overlap() -> None:
+    ranks = [Share(rank=rank, world_size=3, workers=2, local_rank=rank) for rank in range(3)]
+    workers = [rank.of_worker(worker) for rank in ranks for worker in range(2)]
+    assert [worker.local_rank for worker in workers] == list(range(6))
+    for shares in (ranks, workers):
+        assert sorted(chunk for share in shares for chunk in share.chunks(20)) == list(range(20))
+    assert ranks[1].chunks(20) == sorted(workers[2].chunks(20) + workers[3].chunks(20))

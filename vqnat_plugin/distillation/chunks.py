@@ -1,0 +1,134 @@
+"""The work in units: fixed chunks of sentences, each kept in one file once it is translated."""
+
+import os
+import socket
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .settings import DistillationError
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+def plan_chunks(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Split a corpus into chunks of sentences of similar length.
+
+    The plan depends on the corpus alone. Ranks that take turns get about the same work.
+
+    Args:
+        lengths: source lengths in tokens, shape (sentences,).
+        size: sentences in a chunk.
+
+    Returns:
+        Sentence indices of each chunk, longest first; together each sentence exactly once.
+    """
+    order = np.lexsort((np.arange(len(lengths)), -lengths))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def in_mixed_order(numbers: Sequence[int]) -> list[int]:
+    """The same chunks with long and short ones in turn, so that progress foretells the time that remains.
+
+    The first stays first: when it is the longest, what does not fit into memory shows at once.
+    """
+    return [numbers[i] for i in sorted(range(len(numbers)), key=lambda i: i * GOLDEN_RATIO % 1)]
+
+
+def equal_length_batches(
+    indices: np.ndarray, lengths: np.ndarray, max_tokens: int, batch_size: int | None
+) -> Iterator[np.ndarray]:
+    """Cut a chunk into batches whose sentences are all of one length.
+
+    Without padding a translation does not depend on its neighbours, and neither does the limit on its length,
+    which fairseq takes from the longest source of a batch. A sentence longer than `max_tokens` gets a batch
+    of its own.
+
+    Args:
+        indices: sentences of the chunk, sorted by length.
+        lengths: source lengths of the whole corpus, shape (sentences,).
+        max_tokens: source tokens in a batch.
+        batch_size: sentences in a batch, or None for no limit.
+    """
+    if not len(indices):
+        return
+    for same in np.split(indices, np.flatnonzero(np.diff(lengths[indices])) + 1):
+        size = max(1, max_tokens // max(1, int(lengths[same[0]])))
+        size = min(size, batch_size or size)
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The translations of one chunk.
+
+    Attributes:
+        indices: sentence indices, shape (n,).
+        outputs: token ids of each translation without EOS, or None where the teacher cannot read the source.
+        seconds: what it took.
+    """
+
+    indices: np.ndarray
+    outputs: Sequence[np.ndarray | None]
+    seconds: float
+
+
+class ChunkStore:
+    """A folder of finished chunks. A file appears in one step, so that one that exists is whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, number: int) -> Path:
+        """Where chunk `number` is kept."""
+        return self.folder / f"{number:06d}.npz"
+
+    def __contains__(self, number: int) -> bool:
+        return self.path(number).is_file()
+
+    def write(self, number: int, chunk: Chunk) -> None:
+        """Keep a finished chunk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tokens = [output for output in chunk.outputs if output is not None]
+        part = self.folder / f"{number:06d}.{socket.gethostname()}.{os.getpid()}.part"
+        with part.open("wb") as stream:
+            np.savez(
+                stream,
+                indices=chunk.indices,
+                lengths=np.array(
+                    [-1 if output is None else len(output) for output in chunk.outputs], dtype=np.int64
+                ),
+                tokens=np.concatenate([*tokens, np.empty(0, np.int32)]).astype(np.int32),
+                seconds=np.array(chunk.seconds),
+            )
+        os.replace(part, self.path(number))
+
+    def read(self, number: int) -> Chunk:
+        """A finished chunk.
+
+        Raises:
+            DistillationError: the file was damaged later on.
+        """
+        try:
+            with np.load(self.path(number), allow_pickle=False) as file:
+                lengths, tokens = file["lengths"], file["tokens"]
+                indices, seconds = file["indices"], float(file["seconds"])
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise DistillationError(
+                f"{self.path(number)}: damaged ({error}); delete it and run again"
+            ) from None
+        ends = np.cumsum(np.maximum(lengths, 0))
+        outputs = [
+            None if length < 0 else tokens[end - length : end]
+            for length, end in zip(lengths, ends, strict=True)
+        ]
+        return Chunk(indices, outputs, seconds)
+
+    def remove_unfinished(self) -> None:
+        """Delete what killed processes left half-written. Only for when nobody writes any more."""
+        for part in self.folder.glob("*.part"):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""Binarised parallel text: finding, reading and writing it."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
+
+from .settings import DistillationError
+
+ENDINGS = (".bin", ".idx")
+
+
+def sha256(*files: Path) -> str:
+    """Digest of the contents of `files`, in this order."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ParallelData:
+    """A folder that fairseq-preprocess wrote, seen from source to target language.
+
+    Attributes:
+        folder: where the files are.
+        source_lang, target_lang: the direction.
+        pair: the pair as the file names have it, which may be the other way round: `train.de-en.en`.
+    """
+
+    folder: Path
+    source_lang: str
+    target_lang: str
+    pair: str
+
+    def prefixes(self, split: str, language: str) -> list[Path]:
+        """Files without ending of `split`, `split1`, `split2`, ..., which fairseq-train reads as one."""
+        numbered = (self.folder / f"{split}{k or ''}.{self.pair}.{language}" for k in itertools.count())
+        return list(itertools.takewhile(_exists, numbered))
+
+    def files(self, split: str) -> list[Path]:
+        """Every file of `split`, `split1`, ..., in a fixed order."""
+        languages = (self.source_lang, self.target_lang)
+        prefixes = [prefix for language in languages for prefix in self.prefixes(split, language)]
+        return [prefix.with_name(prefix.name + ending) for prefix in prefixes for ending in ENDINGS]
+
+    def dictionary_files(self) -> list[Path]:
+        """`dict.LANG.txt` of the source and of the target language."""
+        return [self.folder / f"dict.{language}.txt" for language in (self.source_lang, self.target_lang)]
+
+    def other_splits(self) -> list[Path]:
+        """Every file of the validation and test sets."""
+        files = (file for file in self.folder.iterdir() if file.is_file())
+        return sorted(file for file in files if file.name.startswith(("valid", "test")))
+
+    def read(self) -> "Sentences":
+        """The training sentences of both languages."""
+        dictionaries = [Dictionary.load(str(file)) for file in self.dictionary_files()]
+        sides = [_read(self.prefixes("train", language)) for language in (self.source_lang, self.target_lang)]
+        if len(sides[0]) != len(sides[1]):
+            raise DistillationError(
+                f"--data {self.folder}: {len(sides[0])} training sentences in {self.source_lang}, but "
+                f"{len(sides[1])} in {self.target_lang}; run fairseq-preprocess again"
+            )
+        if not len(sides[0]):
+            raise DistillationError(f"--data {self.folder}: the training set is empty")
+        return Sentences(*sides, *dictionaries)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Training sentences as int64 token ids, each ending in EOS, with the dictionaries that spell them."""
+
+    source: Any
+    target: Any
+    source_dictionary: Dictionary
+    target_dictionary: Dictionary
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def source_lengths(self) -> np.ndarray:
+        """Tokens of every source sentence, EOS included. Shape (sentences,)."""
+        return np.asarray(self.source.sizes, dtype=np.int64)
+
+
+def _exists(prefix: Path) -> bool:
+    return all(prefix.with_name(prefix.name + ending).is_file() for ending in ENDINGS)
+
+
+def _read(prefixes: list[Path]) -> Any:
+    parts = []
+    for prefix in prefixes:
+        kind = indexed_dataset.infer_dataset_impl(str(prefix))
+        # The cached kind has to be told beforehand which sentences will be asked for.
+        kind = "lazy" if kind == "cached" else kind
+        parts.append(indexed_dataset.make_dataset(str(prefix), impl=kind, fix_lua_indexing=True))
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def open_data(folder: Path, source_lang: str | None, target_lang: str | None) -> ParallelData:
+    """Find the training set and its dictionaries in `folder`.
+
+    Raises:
+        DistillationError: something is missing, or the language pair is not there or not clear.
+    """
+    if not folder.is_dir():
+        raise DistillationError(f"--data {folder}: no such folder (it is what fairseq-preprocess writes)")
+    if (source_lang is None) != (target_lang is None):
+        raise DistillationError("--source-lang and --target-lang belong together: give both or none")
+    pairs = sorted({file.name.split(".")[1] for file in folder.glob("train.*-*.*.idx")})
+    if not pairs:
+        raise DistillationError(
+            f"--data {folder}: no train.SRC-TGT.SRC.idx there; is it fairseq-preprocess's --destdir?"
+        )
+    if source_lang is None or target_lang is None:
+        if len(pairs) > 1 or pairs[0].count("-") != 1:
+            raise DistillationError(
+                f"--data {folder}: holds {', '.join(pairs)}; choose with --source-lang, --target-lang"
+            )
+        source_lang, target_lang = pairs[0].split("-")
+    for pair in (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"):
+        data = ParallelData(folder, source_lang, target_lang, pair)
+        if pair in pairs:
+            break
+    else:
+        raise DistillationError(
+            f"--source-lang {source_lang} --target-lang {target_lang}: {folder} holds {', '.join(pairs)}"
+        )
+    for language in (source_lang, target_lang):
+        if not data.prefixes("train", language):
+            raise DistillationError(f"--data {folder}: train.{data.pair}.{language}.bin or .idx is missing")
+    for file in data.dictionary_files():
+        if not file.is_file():
+            raise DistillationError(f"--data {folder}: {file.name} is missing")
+    return data
+
+
+def write_sentences(prefix: Path, sentences: Iterable[torch.Tensor], vocabulary: int) -> None:
+    """Write `prefix.bin` and `prefix.idx` in fairseq's memory-mapped format.
+
+    Args:
+        prefix: path without ending.
+        sentences: int64 token ids of one sentence each, EOS included.
+        vocabulary: size of the dictionary; it decides the width of a token, as in fairseq-preprocess.
+    """
+    binary, index = (str(prefix) + ending for ending in ENDINGS)
+    builder = indexed_dataset.make_builder(binary, impl="mmap", vocab_size=vocabulary)
+    for sentence in sentences:
+        builder.add_item(sentence)
+    builder.finalize(index)

@@ -1,0 +1,211 @@
+"""From finished chunks to a data set: every training sentence once, translated or listed with a reason."""
+
+import dataclasses
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .chunks import ChunkStore
+from .corpus import ParallelData, Sentences, sha256, write_sentences
+from .filters import TOO_LONG
+from .settings import DistillationError, Settings
+from .workspace import Workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Translations:
+    """The teacher's translations of a whole corpus, in its order."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    seconds: float
+
+    def __getitem__(self, index: int) -> np.ndarray | None:
+        """Token ids without EOS, or None where the source was too long for the teacher."""
+        if self.lengths[index] < 0:
+            return None
+        start = self.starts[index]
+        return self.tokens[start : start + self.lengths[index]]
+
+
+def collect(chunks: ChunkStore, count: int, sentences: int) -> Translations:
+    """Read `count` chunks that together hold each of `sentences` sentences exactly once.
+
+    Raises:
+        DistillationError: a sentence is missing, or there twice.
+    """
+    starts, lengths = np.zeros(sentences, np.int64), np.zeros(sentences, np.int64)
+    seen = np.zeros(sentences, np.int64)
+    tokens, total, seconds = [np.empty(0, np.int32)], 0, 0.0
+    for number in range(count):
+        chunk = chunks.read(number)
+        np.add.at(seen, chunk.indices, 1)
+        for index, output in zip(chunk.indices, chunk.outputs, strict=True):
+            lengths[index] = -1 if output is None else len(output)
+            if output is not None:
+                starts[index] = total
+                tokens.append(output)
+                total += len(output)
+        seconds += chunk.seconds
+    if not (seen == 1).all():
+        wrong = int(np.flatnonzero(seen != 1)[0])
+        raise DistillationError(
+            f"{chunks.folder}: training sentence {wrong} was translated {seen[wrong]} times instead of once; "
+            "begin anew with --restart"
+        )
+    return Translations(np.concatenate(tokens), starts, lengths, seconds)
+
+
+def options(settings: Settings, data: ParallelData) -> dict[str, Any]:
+    """What else decides what is written, besides the translations."""
+    return {
+        "filters": dataclasses.asdict(settings.filters),
+        "filtered_fallback": settings.fallback,
+        "mix": settings.mix,
+        "other_splits": sha256(*data.other_splits()),
+    }
+
+
+def merge(
+    settings: Settings, data: ParallelData, sentences: Sentences, workspace: Workspace, chunks: int
+) -> None:
+    """Put the finished chunks together and publish the data set, unless another rank already has."""
+    with workspace.merging() as stage:
+        if workspace.is_finished(options(settings, data)):
+            return
+        started = time.monotonic()
+        translations = collect(workspace.chunks, chunks, len(sentences))
+        reasons = _write_texts(settings, sentences, translations, stage, data.target_lang)
+        pairs = _pairs(settings, reasons)
+        for language in (data.source_lang, data.target_lang):
+            _write_side(stage, data, sentences, translations, pairs, language)
+        _copy_other_splits(data, stage)
+        manifest = _manifest(settings, data, translations, sentences, reasons, len(pairs[0]))
+        manifest["seconds"]["merging"] = round(time.monotonic() - started, 1)
+        workspace.publish(stage, manifest)
+
+
+def _write_texts(
+    settings: Settings, sentences: Sentences, translations: Translations, stage: Path, target_lang: str
+) -> list[str | None]:
+    """Write `train.distilled.TGT` and `filtered.tsv`; return the reason against each translation, or None."""
+    reasons: list[str | None] = []
+    eos = sentences.source_dictionary.eos()
+    with (
+        (stage / f"train.distilled.{target_lang}").open("w", encoding="utf-8") as text,
+        (stage / "filtered.tsv").open("w", encoding="utf-8") as filtered,
+    ):
+        filtered.write("index\treason\tsource\tteacher\n")
+        for index in tqdm(range(len(sentences)), desc="filter", unit="sent", disable=None):
+            output = translations[index]
+            ids = [token for token in sentences.source[index].tolist() if token != eos]
+            source = [sentences.source_dictionary[token] for token in ids]
+            words = (
+                [] if output is None else [sentences.target_dictionary[token] for token in output.tolist()]
+            )
+            reason = TOO_LONG if output is None else settings.filters.reason(source, words)
+            reasons.append(reason)
+            text.write(" ".join(words) + "\n")
+            if reason is not None:
+                filtered.write(f"{index}\t{reason}\t{' '.join(source)}\t{' '.join(words)}\n")
+    return reasons
+
+
+def _pairs(settings: Settings, reasons: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+    """The training pairs to write: sentence indices, and for each whether the target is the teacher's."""
+    good = np.array([reason is None for reason in reasons])
+    everything = np.arange(len(reasons))
+    distilled = everything if settings.fallback == "raw" else everything[good]
+    human = everything[: len(reasons) if settings.mix == "both" else 0]
+    if not len(human) + len(distilled):
+        raise DistillationError(
+            "the filters leave nothing; loosen --filter-*, or use --filtered-fallback raw"
+        )
+    return np.concatenate([human, distilled]), np.concatenate([np.zeros(len(human), bool), good[distilled]])
+
+
+def _write_side(
+    stage: Path,
+    data: ParallelData,
+    sentences: Sentences,
+    translations: Translations,
+    pairs: tuple[np.ndarray, np.ndarray],
+    language: str,
+) -> None:
+    is_source = language == data.source_lang
+    dictionary = sentences.source_dictionary if is_source else sentences.target_dictionary
+    human = sentences.source if is_source else sentences.target
+    eos = sentences.target_dictionary.eos()
+
+    def rows() -> Iterator[torch.Tensor]:
+        bar = tqdm(zip(*pairs, strict=True), f"write {language}", len(pairs[0]), unit="sent", disable=None)
+        for index, distilled in bar:
+            output = translations[index] if distilled and not is_source else None
+            yield (
+                human[int(index)]
+                if output is None
+                else torch.from_numpy(np.append(output, eos).astype(np.int64))
+            )
+
+    write_sentences(stage / f"train.{data.pair}.{language}", rows(), len(dictionary))
+
+
+def _copy_other_splits(data: ParallelData, stage: Path) -> None:
+    for file in [*data.dictionary_files(), *data.other_splits()]:
+        shutil.copyfile(file, stage / file.name)
+
+
+def _manifest(
+    settings: Settings,
+    data: ParallelData,
+    translations: Translations,
+    sentences: Sentences,
+    reasons: list[str | None],
+    out: int,
+) -> dict[str, Any]:
+    filtered = Counter(reason for reason in reasons if reason is not None)
+    kept = reasons.count(None)
+    assert kept + sum(filtered.values()) == len(sentences)
+    # Lengths without EOS; the teacher's translations that were left out count too.
+    source = sentences.source_lengths() - 1
+    translated = (translations.lengths >= 0) & (source > 0)
+    ratios = translations.lengths[translated] / source[translated]
+    return {
+        "counts": {
+            "in": len(sentences),
+            "out": out,
+            "distilled": kept,
+            "filtered": dict(sorted(filtered.items())),
+        },
+        "mean_length_ratio": round(float(ratios.mean()), 4) if len(ratios) else None,
+        "beam": settings.search.beam,
+        "teacher": [{"path": str(path.resolve()), "sha256": sha256(path)} for path in settings.teachers],
+        "data": str(settings.data.resolve()),
+        "options": options(settings, data),
+        "seconds": {"decoding": round(translations.seconds, 1)},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "fairseq": _fairseq_version(),
+            "vqnat-plugin": metadata.version("vqnat-plugin"),
+        },
+    }
+
+
+def _fairseq_version() -> str:
+    for name in ("ve-fairseq", "fairseq-fixed", "fairseq"):
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"

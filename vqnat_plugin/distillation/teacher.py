@@ -1,0 +1,200 @@
+"""The teacher: any fairseq model that translates, or several as an ensemble."""
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, utils
+from fairseq.data import Dictionary, data_utils
+from fairseq.dataclass.configs import GenerationConfig
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
+
+from ..compat import CheckpointError
+from .corpus import ParallelData
+from .settings import DistillationError, Search, Share
+
+
+class Teacher:
+    """Models and their search, ready to translate.
+
+    Attributes:
+        max_source_length: longest source in tokens, with EOS, that the models can read; None for no limit.
+    """
+
+    def __init__(self, task: Any, models: Sequence[Any], generator: Any, device: torch.device) -> None:
+        self.task = task
+        self.models = list(models)
+        self.generator = generator
+        self.device = device
+        limits = utils.resolve_max_positions(
+            task.max_positions(), *[model.max_positions() for model in models]
+        )
+        self.max_source_length: int | None = limits[0] if isinstance(limits, tuple) else limits
+        dictionary = task.target_dictionary
+        self.special = {dictionary.bos(), dictionary.pad(), dictionary.eos()}
+
+    def translate(self, sources: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """The best translation of each source.
+
+        A batch that does not fit into the GPU's memory is cut in half, as often as necessary.
+
+        Args:
+            sources: token ids with EOS, best all of one length.
+
+        Returns:
+            Token ids (int32) without special symbols.
+        """
+        try:
+            return self._translate(sources)
+        except torch.OutOfMemoryError:
+            if len(sources) == 1:
+                raise DistillationError(
+                    f"a source of {len(sources[0])} tokens alone does not fit into the GPU's memory; "
+                    "lower --beam or --max-len-a, or use --fp16"
+                ) from None
+        torch.cuda.empty_cache()
+        half = len(sources) // 2
+        return self.translate(sources[:half]) + self.translate(sources[half:])
+
+    def _translate(self, sources: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        dataset = self.task.build_dataset_for_inference(list(sources), [len(source) for source in sources])
+        sample = dataset.collater([dataset[i] for i in range(len(sources))])
+        if self.device.type == "cuda":
+            sample = utils.move_to_cuda(sample, self.device)
+        try:
+            found = self.task.inference_step(self.generator, self.models, sample)
+        except AssertionError as error:
+            raise DistillationError(
+                f"the search ended without a translation of finite score (fairseq: {error}); if the teacher "
+                "overflows in half precision, use --bf16, or neither it nor --fp16, with --restart"
+            ) from error
+        outputs: list[np.ndarray] = [np.empty(0, np.int32)] * len(sources)
+        for i, candidates in zip(sample["id"].tolist(), found, strict=True):
+            tokens = candidates[0]["tokens"].tolist()
+            outputs[i] = np.array([token for token in tokens if token not in self.special], dtype=np.int32)
+        return outputs
+
+
+def choose_device(share: Share, cpu: bool, precision: str) -> torch.device:
+    """This process's GPU, or the CPU where there is none or `cpu` asks for it.
+
+    Raises:
+        DistillationError: fp16 on a CPU.
+    """
+    if torch.cuda.is_available() and not cpu:
+        return torch.device("cuda", share.local_rank % torch.cuda.device_count())
+    if precision == "fp16":
+        raise DistillationError("--fp16 needs a GPU; leave it out, or use --bf16")
+    return torch.device("cpu")
+
+
+def load_teacher(
+    paths: Sequence[Path],
+    data: ParallelData,
+    search: Search,
+    device: torch.device,
+    user_dir: str | None = None,
+) -> Teacher:
+    """Rebuild the task and the models that the checkpoints describe, around the dictionaries in `data`.
+
+    Raises:
+        DistillationError: the checkpoints do not fit the data, or need a plugin that is not loaded.
+        vqnat_plugin.compat.CheckpointError: a file is no checkpoint, or holds more than data.
+    """
+    if user_dir is not None:
+        utils.import_user_module(Namespace(user_dir=user_dir))
+    task, models = None, []
+    for path in paths:
+        state = _read(path)
+        _check_origin(path, state["cfg"].task, data)
+        # A metric that was measured in training would be set up again, with whatever packages it needs.
+        overrides = {"data": str(data.folder), "eval_bleu": False}
+        languages = {"source_lang": data.source_lang, "target_lang": data.target_lang}
+        overwrite_args_by_name(state["cfg"], overrides | languages)
+        try:
+            [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(path)], task=task, state=state
+            )
+        except RuntimeError as error:
+            raise DistillationError(_explain_mismatch(path, data, error)) from error
+        except (AssertionError, KeyError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DistillationError(
+                f"--teacher {path}: cannot be rebuilt ({reason}); a model of a plugin needs --user-dir"
+            ) from error
+        if search.precision != "fp32":
+            model.to(torch.float16 if search.precision == "fp16" else torch.bfloat16)
+        model.to(device)
+        model.prepare_for_inference_(cfg)
+        models.append(model)
+    assert task is not None
+    return Teacher(task, models, task.build_generator(models, _generation(search)), device)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint whose options are all in `cfg`, as in newer ones, and none in `args`."""
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        if state.get("args") is not None:
+            state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
+        if state["cfg"].task is None:
+            raise KeyError("task")
+        return state
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:  # what else may happen to a file of unknown origin, nobody can list
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DistillationError(f"--teacher {path}: not a fairseq checkpoint ({reason})") from error
+
+
+def _generation(search: Search) -> GenerationConfig:
+    return GenerationConfig(
+        beam=search.beam,
+        lenpen=search.lenpen,
+        unkpen=search.unkpen,
+        max_len_a=search.max_len_a,
+        max_len_b=search.max_len_b,
+        min_len=search.min_len,
+        no_repeat_ngram_size=search.no_repeat_ngram_size,
+    )
+
+
+def _check_origin(path: Path, task: Any, data: ParallelData) -> None:
+    """Compare languages and dictionaries with those of the teacher's training, as far as they are known."""
+    origin = Path(str(getattr(task, "data", None)).split(":")[0])
+    pair = [getattr(task, "source_lang", None), getattr(task, "target_lang", None)]
+    if None in pair and origin.is_dir():
+        pair = list(data_utils.infer_language_pair(str(origin)))
+    wanted = [data.source_lang, data.target_lang]
+    if None not in pair and pair != wanted:
+        raise DistillationError(
+            f"--teacher {path}: translates {'-'.join(map(str, pair))}, but {data.folder} is to be read as "
+            f"{'-'.join(wanted)}; check --source-lang and --target-lang, or take another teacher"
+        )
+    for file in data.dictionary_files():
+        before = origin / file.name
+        if before.is_file() and _symbols(before) != _symbols(file):
+            raise DistillationError(
+                f"--teacher {path}: was trained with {before}, which has other symbols than {file}; binarise "
+                "with the teacher's dictionaries (fairseq-preprocess --srcdict, --tgtdict)"
+            )
+
+
+def _symbols(dictionary: Path) -> list[str]:
+    return Dictionary.load(str(dictionary)).symbols
+
+
+def _explain_mismatch(path: Path, data: ParallelData, error: RuntimeError) -> str:
+    shapes = re.search(
+        r"size mismatch for \S*embed_tokens\S*: .*?torch\.Size\(\[(\d+).*?torch\.Size\(\[(\d+)", str(error)
+    )
+    if shapes:
+        return (
+            f"--teacher {path}: knows {shapes.group(1)} symbols, but a dictionary in {data.folder} has "
+            f"{shapes.group(2)}; binarise with the teacher's (fairseq-preprocess --srcdict, --tgtdict)"
+        )
+    return f"--teacher {path}: its weights do not fit the model it describes ({str(error).splitlines()[0]})"
