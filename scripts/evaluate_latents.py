@@ -19,11 +19,15 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA_BIN", help="binarised data")
     parser.add_argument("--path", type=Path, required=True, metavar="CHECKPOINT", help="the trained model")
     parser.add_argument("--subset", default="test", help="split to look at (default: %(default)s)")
-    parser.add_argument("--detokenizer", default="moses", choices=["moses", "space"], help="(default: %(default)s)")
+    parser.add_argument(
+        "--detokenizer", default="moses", choices=["moses", "space"], help="(default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
     options = parser.parse_args()
     try:
-        figures = evaluate_latents(options.path, options.data, options.subset, detokenizer=options.detokenizer)
+        figures = evaluate_latents(
+            options.path, options.data, options.subset, detokenizer=options.detokenizer
+        )
     except EvaluationError as error:
         sys.exit(f"evaluate_latents: {error}")
     write_json(options.out, figures)

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when README.md is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail when README.md is out of date"
+    )
     options = parser.parse_args()
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")

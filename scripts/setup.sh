@@ -37,6 +37,7 @@ elif [ -z "$python" ]; then
     for python in python3 python3.12 python3.11 python3.10; do
         supported "$python" && break
     done
+    supported "$python" || python=python3
 fi
 if ! supported "$python"; then
     version=$("$python" -V 2>&1) || version="'$python', which does not run"

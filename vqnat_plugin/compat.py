@@ -7,17 +7,29 @@ fairseq were young: checkpoints load through torch's weights-only loader, and `-
 import argparse
 import collections
 import functools
-import pickle
+import logging
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
-from fairseq.optim.amp_optimizer import AMPOptimizer
-from fairseq.tasks.fairseq_task import FairseqTask
-from fairseq.trainer import Trainer
+
+# On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages; others
+# use what torch has deprecated, and tell the user to install what nothing here needs.
+_root = logging.getLogger()
+_level, _handlers = _root.level, _root.handlers[:]
+logging.disable(logging.INFO)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from fairseq import checkpoint_utils
+    from fairseq.optim.amp_optimizer import AMPOptimizer
+    from fairseq.tasks.fairseq_task import FairseqTask
+    from fairseq.trainer import Trainer
+logging.disable(logging.NOTSET)
+_root.setLevel(_level)
+_root.handlers[:] = _handlers
 
 
 class CheckpointError(RuntimeError):
@@ -57,7 +69,8 @@ def _explain(path: str, error: Exception) -> str:
             f"{path}: refused, because it refers to '{found.group(1).rstrip('.')}': a checkpoint may hold "
             "data only, never code. If you trust its origin, load it yourself and save its weights alone."
         )
-    return f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})"
+    reason = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    return f"{path}: truncated, or not a checkpoint ({' '.join(f'{type(error).__name__} {reason}'.split())})"
 
 
 def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -65,12 +78,11 @@ def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return load(path, *args, **kwargs)
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise CheckpointError(_explain(path, error)) from None
-        except RuntimeError as error:
-            if "PytorchStreamReader" in str(error):
-                raise CheckpointError(f"{path}: truncated or not a checkpoint") from None
+        except OSError:
             raise
+        except Exception as error:
+            # Broken files make torch raise all sorts of errors; its advice to switch the check off is a bad one.
+            raise CheckpointError(_explain(path, error)) from None
 
     return load_checkpoint_to_cpu
 

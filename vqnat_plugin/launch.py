@@ -118,10 +118,11 @@ def train(arguments: list[str], workers: int | None = None, batch_tokens: int | 
 
 
 def _worker() -> None:
-    # Explicit attention: on a CPU the backward pass of the fused kernel is several times slower under a mask.
-    torch.backends.cuda.enable_flash_sdp(False)
     from fairseq_cli.train import cli_main
 
+    from .cpu import use_fast_kernels
+
+    use_fast_kernels()
     cli_main()
 
 

@@ -11,6 +11,7 @@ from .evaluation.report import results
 from .models.vq_nat_config import SIZES, VQNATConfig
 from .tasks.translation_vq import TranslationVQConfig
 
+
 def _choices(entry: dataclasses.Field[Any]) -> str:
     members = getattr(entry.type, "__members__", None)
     return " (" + ", ".join(f"`{member.value}`" for member in members.values()) + ")" if members else ""
@@ -18,7 +19,9 @@ def _choices(entry: dataclasses.Field[Any]) -> str:
 
 def _own_fields(config: type, parent: type | None = None) -> list[dataclasses.Field[Any]]:
     inherited = {entry.name for entry in dataclasses.fields(parent)} if parent else set()
-    return [entry for entry in dataclasses.fields(config) if entry.name not in inherited and entry.name != "_name"]
+    return [
+        entry for entry in dataclasses.fields(config) if entry.name not in inherited and entry.name != "_name"
+    ]
 
 
 def _row(entry: dataclasses.Field[Any]) -> str:
