@@ -9,13 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqnat_plugin.bottleneck.assignment import (
     Similarity,
+    add_sampled_vectors,
+    count_samples,
     mean_code_vectors,
     mean_one_hot,
     nearest_codes,
     posterior,
     posterior_codes,
     sample_codes,
-    sample_statistics,
 )
 
 # Sizes with and without a part-filled last group, and the smallest ones.
@@ -74,7 +75,7 @@ def test_entropy_equals_brute_force(size: int, temperature: float) -> None:
     vectors, codes = problem(size)
     expected = torch.special.entr(exact_posterior(vectors, codes, temperature)).sum(dim=1).float()
     weights = torch.ones(len(vectors))
-    exact = posterior_codes(vectors, codes, temperature, weights)
+    exact = posterior_codes(vectors, Similarity(codes, temperature), weights)
     torch.testing.assert_close(exact.entropy, expected, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(
         sample_codes(vectors, codes, temperature).entropy, expected, atol=2e-5, rtol=1e-4
@@ -106,11 +107,13 @@ def test_posterior_statistics_equal_brute_force(size: int) -> None:
     weights = torch.ones(len(vectors))
     weights[::3] = 0.0
     vectors[::3] = 0.0
-    found = posterior_codes(vectors, codes, 1.5, weights)
+    found = posterior_codes(vectors, Similarity(codes, 1.5), weights)
     p = exact_posterior(vectors, codes, 1.5)
     tolerance = {"atol": 1e-5, "rtol": 1e-4}
-    torch.testing.assert_close(found.counts, weights.double() @ p, **tolerance)
-    torch.testing.assert_close(found.sums, (p * weights[:, None]).t() @ vectors.double(), **tolerance)
+    torch.testing.assert_close(found.counts.double(), weights.double() @ p, **tolerance)
+    torch.testing.assert_close(
+        found.sums.double(), (p * weights[:, None]).t() @ vectors.double(), **tolerance
+    )
     torch.testing.assert_close(found.means.double(), p @ codes.double(), **tolerance)
     torch.testing.assert_close(posterior(vectors, Similarity(codes, 1.5)).double(), p, **tolerance)
 
@@ -128,7 +131,7 @@ def test_chunks_do_not_change_results(rows: int, size: int) -> None:
     assert torch.equal(whole.samples, parts.samples)
     torch.testing.assert_close(whole.entropy, parts.entropy)
     ones = torch.ones(len(vectors))
-    exact, exact_parts = (posterior_codes(vectors, codes, 1.0, ones, rows=r) for r in (None, rows))
+    exact, exact_parts = (posterior_codes(vectors, Similarity(codes), ones, rows=r) for r in (None, rows))
     torch.testing.assert_close(exact.sums, exact_parts.sums, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(exact.counts, exact_parts.counts, atol=1e-5, rtol=1e-5)
 
@@ -145,13 +148,14 @@ def test_sample_statistics_equal_one_hots(count: int, size: int, draws: int, mas
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(count, 3, generator=generator)
     samples = torch.randint(size, (count, draws), generator=generator)
-    valid = torch.rand(count, generator=generator) < 0.5 if masked else None
-    counts, sums = sample_statistics(samples, vectors, valid, size)
-    one_hot = torch.nn.functional.one_hot(samples, size).double().sum(dim=1)
-    if valid is not None:
-        one_hot = one_hot * valid[:, None]
-    assert torch.equal(counts, one_hot.sum(dim=0))
-    torch.testing.assert_close(sums, one_hot.t() @ vectors.double())
+    weights = (torch.rand(count, generator=generator) < (0.5 if masked else 2.0)).float()
+    vectors *= weights[:, None]
+    one_hot = torch.nn.functional.one_hot(samples, size).double().mean(dim=1) * weights[:, None]
+    torch.testing.assert_close(count_samples(samples, weights, size), one_hot.sum(dim=0))
+    sums = torch.ones(size, 5, dtype=torch.float64)
+    add_sampled_vectors(sums[:, 1:4], samples, vectors)
+    torch.testing.assert_close(sums[:, 1:4], 1.0 + one_hot.t() @ vectors.double())
+    assert bool((sums[:, [0, 4]] == 1.0).all())
 
 
 def test_mean_code_vectors_and_mean_one_hot() -> None:
@@ -185,9 +189,10 @@ def test_memory_does_not_grow_with_vectors_times_codes() -> None:
         nearest_codes(vectors, codes)
         found = sample_codes(vectors, codes, 1.0, torch.rand(count, 4))
         assert found.samples is not None
-        sample_statistics(found.samples, vectors, None, size)
+        count_samples(found.samples, torch.ones(count), size)
+        add_sampled_vectors(torch.zeros(size, 3, dtype=torch.float64), found.samples, vectors)
         mean_code_vectors(codes, found.samples)
-        posterior_codes(vectors, codes, 1.0, torch.ones(count))
+        posterior_codes(vectors, Similarity(codes), torch.ones(count))
     assert largest.elements <= 1 << 20 < count * size / 10
 
 

@@ -378,8 +378,8 @@ def test_sample_of_vectors_is_uniform_over_batches_and_skips_padding() -> None:
     for _ in range(400):
         statistics = Statistics(1, 5, 1, torch.device("cpu"))
         values = torch.arange(30.0)[:, None]
-        statistics.keep(values[:10], None)
-        statistics.keep(values[10:], torch.arange(10, 30) < 25)
+        statistics.keep(values[:10], torch.ones(10))
+        statistics.keep(values[10:], (torch.arange(10, 30) < 25).float())
         vectors, present = statistics.sample()
         assert bool(present.all())
         drawn[vectors[:, 0].long()] += 1

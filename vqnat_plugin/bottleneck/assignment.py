@@ -25,8 +25,6 @@ CHUNK_ELEMENTS_ELSEWHERE = 1 << 24
 # would be subnormal numbers, which make CPUs ten times slower.
 LOWEST_LOG_WEIGHT = -64.0
 
-PADDING_BAGS = 64
-
 
 def chunk_rows(codebook_size: int, device: torch.device) -> int:
     """Rows of one distance chunk on `device`: few enough to bound memory, at least 16."""
@@ -52,11 +50,11 @@ class Similarity:
         self.size = codes.shape[0]
         self.group = min(64, 1 << int(math.log2(self.size) / 2))
         self.centre = codes.mean(dim=0)
-        padding = -self.size % self.group
-        self.codes = F.pad(codes - self.centre, (0, 0, 0, padding))
-        bias = self.codes.square().sum(dim=1).div_(-temperature)
-        bias[self.size :] = torch.finfo(bias.dtype).min / 2
-        self.bias = bias
+        self.codes = codes - self.centre
+        if padding := -self.size % self.group:
+            self.codes = F.pad(self.codes, (0, 0, 0, padding))
+        self.bias = torch.linalg.vector_norm(self.codes, dim=1).square_().div_(-temperature)
+        self.bias[self.size :] = torch.finfo(self.bias.dtype).min / 2
         self.scale = 2.0 / temperature
 
     def chunks(self, vectors: Tensor, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
@@ -181,7 +179,7 @@ class PosteriorAssignment:
     Attributes:
         nearest: (N,) int64. entropy: (N,) fp32, nats.
         means: (N, D) fp32, the posterior mean of the code vector.
-        counts: (K,) fp64, sum of weight * p. sums: (K, D) fp64, sum of weight * p * vector.
+        counts: (K,) fp32, sum of weight * p. sums: (K, D) fp32, sum of weight * p * vector.
     """
 
     nearest: Tensor
@@ -192,22 +190,24 @@ class PosteriorAssignment:
 
 
 def posterior_codes(
-    vectors: Tensor, codes: Tensor, temperature: float, weights: Tensor, rows: int | None = None
+    vectors: Tensor, similarity: Similarity, weights: Tensor, rows: int | None = None
 ) -> PosteriorAssignment:
     """Exact soft E step: the limit of infinitely many samples, with its statistics for the M step.
 
     Args:
-        vectors: (N, D), zero where the weight is zero. codes: (K, D). temperature: as in `sample_codes`.
+        vectors: (N, D), zero where the weight is zero.
+        similarity: to K codes.
         weights: (N,), 1 for a valid vector, 0 for padding.
         rows: vectors per chunk; chosen by the device when absent.
     """
-    size = codes.shape[0]
-    nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=vectors.device)
+    size, device = similarity.size, vectors.device
+    # Each chunk passes over all sums once: small chunks would spend their time on that.
+    rows = rows or max(256, chunk_rows(size, device))
+    nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=device)
     entropy = vectors.new_empty(vectors.shape[0])
     means = torch.empty_like(vectors)
-    counts = codes.new_zeros(size, dtype=torch.float64)
-    sums = torch.zeros_like(codes, dtype=torch.float64)
-    similarity = Similarity(codes, temperature)
+    counts = vectors.new_zeros(size)
+    sums = vectors.new_zeros(size, vectors.shape[1])
     buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
         nearest[index], p = similarity.weights(chunk, out=buffer.resize_(chunk.shape))
@@ -215,9 +215,9 @@ def posterior_codes(
         p /= total[:, None]
         entropy[index] = total.log() - chunk.mul_(p).sum(dim=1)
         p = p[:, :size]
-        torch.mm(p, codes, out=means[index])
-        counts += torch.mv(p.t(), weights[index])
-        sums += torch.mm(p.t(), vectors[index])
+        torch.addmm(similarity.centre, p, similarity.codes[:size], out=means[index])
+        counts.addmv_(p.t(), weights[index])
+        sums.addmm_(p.t(), vectors[index])
     return PosteriorAssignment(nearest, entropy, means, counts, sums)
 
 
@@ -240,28 +240,27 @@ def mean_code_vectors(codes: Tensor, samples: Tensor) -> Tensor:
     return F.embedding_bag(samples, codes, mode="mean")
 
 
-def sample_statistics(
-    samples: Tensor, vectors: Tensor, valid: Tensor | None, codebook_size: int
-) -> tuple[Tensor, Tensor]:
-    """How often each code was drawn and the sum of the vectors that drew it, without one-hots.
-
-    Samples are sorted by code, and the vectors of each code are added up in that order: no atomics, so the
-    result is the same in every run, on GPUs too.
+def count_samples(samples: Tensor, weights: Tensor, codebook_size: int) -> Tensor:
+    """n_j = sum_i weight_i a_ij, with a_i the mean of the m one-hots of vector i.
 
     Args:
-        samples: (N, m) int64. vectors: (N, D). valid: (N,) bool, or None for all. codebook_size: K.
+        samples: (N, m) int64. weights: (N,), 1 for a valid vector, 0 for padding. codebook_size: K.
 
     Returns:
-        counts (K,) and sums (K, D), fp64. Divided by m they are the statistics of averaged one-hots.
+        (K,) fp64.
     """
-    draws = samples.shape[1]
-    if valid is not None:
-        # Padding goes to bags of its own: several, since a GPU adds up one bag in sequence.
-        bags = torch.arange(samples.shape[0], device=samples.device) % PADDING_BAGS + codebook_size
-        samples = torch.where(valid[:, None], samples, bags[:, None])
-    ordered, order = samples.reshape(-1).sort(stable=True)
-    bags = torch.arange(codebook_size + PADDING_BAGS, device=samples.device)
-    starts = torch.searchsorted(ordered, bags)
-    rows = order.div_(draws, rounding_mode="floor")
-    sums = F.embedding_bag(rows, vectors.double(), starts, mode="sum")[:codebook_size]
-    return starts[: codebook_size + 1].diff().double(), sums
+    shares = weights.double()[:, None].expand_as(samples).reshape(-1)
+    counts = shares.new_zeros(codebook_size).index_add_(0, samples.reshape(-1), shares)
+    return counts / samples.shape[1]
+
+
+def add_sampled_vectors(sums: Tensor, samples: Tensor, vectors: Tensor) -> None:
+    """Adds s_j = sum_i a_ij z_i to `sums`, in place, with a_i the mean of the m one-hots of vector i.
+
+    Args:
+        sums: (K, D) fp64; GPUs add in any order, which fp64 keeps below what fp32 can show.
+        samples: (N, m) int64. vectors: (N, D), zero at padding.
+    """
+    exact = vectors.double()
+    for draw in samples.unbind(dim=1):
+        sums.index_add_(0, draw, exact, alpha=1.0 / samples.shape[1])

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .collectives import copy_from_first_rank, gather_ragged_rows, rank, sum_over_ranks
+from .collectives import copy_from_first_rank, gather_ragged_rows, rank
 from .kmeans import kmeans
 from .statistics import Statistics
 
@@ -78,6 +78,7 @@ class EMCodebook(nn.Module):
         self.register_buffer("histogram", torch.zeros(shape, dtype=torch.float64), persistent=False)
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
         self._pending: Statistics | None = None
+        self._accumulated = False
         self._initialized = False
         self.reset_parameters()
 
@@ -161,7 +162,8 @@ class EMCodebook(nn.Module):
         flat, valid = self._flatten(z, mask)
         vectors = flat.float() if valid is None else flat[valid].float()
         facts = torch.tensor([vectors.shape[0], int(not vectors.isfinite().all())], device=z.device)
-        sum_over_ranks([facts], group)
+        if rank(group) is not None:
+            dist.all_reduce(facts, group=group)
         total, faulty = facts.tolist()
         if total == 0 or faulty:
             found = "no valid vector" if total == 0 else "vectors that are not finite"
@@ -180,14 +182,16 @@ class EMCodebook(nn.Module):
         self.set_codebook(codes, count=total / batches / self.codebook_size)
 
     def _statistics(self) -> Statistics:
-        """What was accumulated since the last M step, to be added to."""
+        """The statistics of the next M step; made when first needed, since inference needs none."""
         if self._pending is None:
             self._pending = Statistics(self.blocks, self.codebook_size, self.dim, self.codebook.device)
         return self._pending
 
     def discard(self) -> None:
         """Drops what was accumulated since the last M step: for a skipped optimizer step."""
-        self._pending = None
+        if self._accumulated and self._pending is not None:
+            self._pending.clear()
+        self._accumulated = False
 
     @torch.no_grad()
     def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool:
@@ -204,14 +208,21 @@ class EMCodebook(nn.Module):
         Returns:
             Whether the codebook was updated.
         """
-        if self._pending is None and rank(group) is None:
+        if not self._accumulated and rank(group) is None:
             return False
         pending = self._statistics()
-        self.discard()
+        self._accumulated = True
         pending.reduce(group, with_sample=self.revival)
+        try:
+            return self._apply_statistics(pending)
+        finally:
+            self.discard()
+
+    def _apply_statistics(self, pending: Statistics) -> bool:
+        """The M step proper, on the statistics of all ranks."""
         total, check = torch.stack([pending.counts.sum(), pending.sums.sum()]).tolist()
         if not math.isfinite(total + check):
-            warnings.warn("statistics of the codebook are not finite: M step skipped", stacklevel=3)
+            warnings.warn("statistics of the codebook are not finite: M step skipped", stacklevel=4)
             return False
         if total == 0.0:
             return False
@@ -221,10 +232,12 @@ class EMCodebook(nn.Module):
         counts = self.counts.double()
         n = counts.sum(dim=1, keepdim=True)
         smoothed = ((counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))).float()
-        codes = self._by_block(self.sums) / smoothed.t()[:, :, None]
+        codebook, denominators = self._by_block(self.codebook), smoothed.t()[:, :, None]
         if self.decay == 0.0:
-            codes = torch.where(self.counts.t()[:, :, None] > 0, codes, self._by_block(self.codebook))
-        self.codebook.copy_(codes.view_as(self.codebook))
+            codes = self._by_block(self.sums) / denominators
+            codebook.copy_(torch.where(self.counts.t()[:, :, None] > 0, codes, codebook))
+        else:
+            torch.div(self._by_block(self.sums), denominators, out=codebook)
         if self.revival:
             self._revive(*pending.sample())
         return True

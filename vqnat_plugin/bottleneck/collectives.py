@@ -14,16 +14,6 @@ def rank(group: dist.ProcessGroup | None = None) -> int | None:
     return dist.get_rank(group)
 
 
-def sum_over_ranks(tensors: list[Tensor], group: dist.ProcessGroup | None = None) -> None:
-    """Adds up each tensor over the ranks, in place. All must have one type: they travel as one message."""
-    if rank(group) is None:
-        return
-    message = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(message, group=group)
-    for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
 def gather_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """The rows (n, ...) of all ranks, in the order of the ranks; n is the same on all of them."""
     if rank(group) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .assignment import Similarity, nearest_codes, sample_statistics
+from .assignment import Similarity, add_sampled_vectors, count_samples, nearest_codes
 
 # With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so
 # that seeding costs about one (N, K) distance product whatever K is.
@@ -27,8 +27,12 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
     if vectors.shape[0] <= size:
         return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
     codes = seed_codes(vectors, size, generator)
+    ones = vectors.new_ones(vectors.shape[0])
     for _ in range(steps):
-        counts, sums = sample_statistics(nearest_codes(vectors, codes)[:, None], vectors, None, size)
+        samples = nearest_codes(vectors, codes)[:, None]
+        counts = count_samples(samples, ones, size)
+        sums = torch.zeros_like(codes, dtype=torch.float64)
+        add_sampled_vectors(sums, samples, vectors)
         means = (sums / counts.clamp(min=1)[:, None]).float()
         codes = torch.where(counts[:, None] > 0, means, codes)
     return codes

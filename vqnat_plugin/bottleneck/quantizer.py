@@ -14,13 +14,14 @@ from torch import Tensor
 
 from .assignment import (
     Similarity,
+    add_sampled_vectors,
+    count_samples,
     mean_code_vectors,
     mean_one_hot,
     nearest_codes,
     posterior,
     posterior_codes,
     sample_codes,
-    sample_statistics,
 )
 from .codebook import EMCodebook, perplexity, require, require_integer, usage
 
@@ -159,21 +160,24 @@ class EMVectorQuantizer(EMCodebook):
         flat = zero_padding(flat, valid)
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             vectors = flat.detach().float()
-            blocks = zip(vectors.chunk(self.blocks, 1), self.codebook.chunk(self.blocks, 1), strict=True)
-            assigned = [self._assign(part.contiguous(), codes.contiguous(), valid) for part, codes in blocks]
-            if self.training and accumulate:
-                self._accumulate(assigned, vectors, valid)
+            weights = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
+            total = weights.sum().clamp(min=1.0)
+            parts = [part.contiguous() for part in vectors.chunk(self.blocks, dim=1)]
+            codes = [part.contiguous() for part in self.codebook.chunk(self.blocks, dim=1)]
+            assigned = [self._assign(*pair, weights) for pair in zip(parts, codes, strict=True)]
             means = zero_padding(torch.cat([block.means for block in assigned], dim=1), valid)
-            share = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
-            total = share.sum().clamp(min=1.0)
-            metrics = _metrics(assigned, share / total)
+            metrics = _metrics(assigned, weights / total)
+            if self.training and accumulate:
+                self._accumulate(assigned, parts)
+                if self.revival:
+                    self._statistics().keep(vectors, weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
         shape = z.shape[:-1] if self.blocks == 1 else (*z.shape[:-1], self.blocks)
-        drawn = [block.samples for block in assigned if block.samples is not None]
         samples = None
-        if drawn:
-            samples = zero_padding(torch.stack(drawn, dim=1), valid).view(*shape, drawn[0].shape[1])
+        if assigned[0].samples is not None:
+            drawn = torch.stack([block.samples for block in assigned if block.samples is not None], dim=1)
+            samples = zero_padding(drawn, valid).view(*shape, drawn.shape[2])
         return QuantizerOutput(
             # The value is exactly the code vector, rounded to z's type; the gradient is the identity.
             quantized=(means.to(z.dtype) + (flat - flat.detach())).view(z.shape),
@@ -186,22 +190,21 @@ class EMVectorQuantizer(EMCodebook):
             _posteriors=[block.posterior for block in assigned if block.posterior is not None],
         )
 
-    def _assign(self, vectors: Tensor, codes: Tensor, valid: Tensor | None) -> _BlockAssignment:
-        """The E step of one block: vectors (N, d), codes (K, d)."""
-        size, temperature = self.codebook_size, self.temperature
+    def _assign(self, vectors: Tensor, codes: Tensor, weights: Tensor) -> _BlockAssignment:
+        """The E step of one block: vectors (N, d), codes (K, d), weights (N,)."""
+        size = self.codebook_size
         if self.assignment == "posterior" and self.training:
-            weights = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
-            found = posterior_codes(vectors, codes, temperature, weights)
-            hits, _ = sample_statistics(found.nearest[:, None], vectors[:, :0], valid, size)
+            similarity = Similarity(codes, self.temperature)
+            found = posterior_codes(vectors, similarity, weights)
             return _BlockAssignment(
                 nearest=found.nearest,
                 means=found.means,
                 entropy=found.entropy,
                 distinct=found.entropy.exp(),
-                counts=found.counts,
-                hits=hits,
+                counts=found.counts.double(),
+                hits=count_samples(found.nearest[:, None], weights, size),
                 sums=found.sums,
-                posterior=(vectors, Similarity(codes, temperature)),
+                posterior=(vectors, similarity),
             )
         entropy = vectors.new_zeros(vectors.shape[0])
         if self.assignment == "hard":
@@ -211,23 +214,22 @@ class EMVectorQuantizer(EMCodebook):
             draws = (
                 torch.rand(vectors.shape[0], self.samples, device=vectors.device) if self.training else None
             )
-            soft = sample_codes(vectors, codes, temperature, draws)
+            soft = sample_codes(vectors, codes, self.temperature, draws)
             nearest, entropy = soft.nearest, soft.entropy
             samples = nearest[:, None] if soft.samples is None else soft.samples
-        counts, sums = sample_statistics(samples, vectors if self.training else vectors[:, :0], valid, size)
+        counts = count_samples(samples, weights, size)
         return _BlockAssignment(
             nearest=nearest,
-            samples=samples,
             means=mean_code_vectors(codes, samples),
             entropy=entropy,
             distinct=1.0 + (samples.sort(dim=1).values.diff(dim=1) != 0).sum(dim=1).float(),
             counts=counts,
             hits=counts,
-            sums=sums,
+            samples=samples,
         )
 
-    def _accumulate(self, assigned: list[_BlockAssignment], vectors: Tensor, valid: Tensor | None) -> None:
-        """Adds one batch to the statistics: vectors (N, dim), valid (N,)."""
+    def _accumulate(self, assigned: list[_BlockAssignment], parts: list[Tensor]) -> None:
+        """Adds one batch to the statistics: parts are each block's vectors (N, d)."""
         if not self.initialized:
             warnings.warn(
                 "the codebook holds random codes: call initialize_codebook(z, mask) with encoder outputs"
@@ -235,11 +237,15 @@ class EMVectorQuantizer(EMCodebook):
                 stacklevel=4,
             )
         statistics = self._statistics()
-        for number, block in enumerate(assigned):
-            draws = 1 if block.samples is None else block.samples.shape[1]
-            statistics.add(number, block.counts, block.sums, block.hits, share=1.0 / draws)
-        if self.revival:
-            statistics.keep(vectors, valid)
+        self._accumulated = True
+        sums = statistics.sums.chunk(self.blocks, dim=1)
+        for number, (block, vectors) in enumerate(zip(assigned, parts, strict=True)):
+            statistics.counts[number] += block.counts
+            statistics.hits[number] += block.hits
+            if block.samples is not None:
+                add_sampled_vectors(sums[number], block.samples, vectors)
+            elif block.sums is not None:
+                sums[number].add_(block.sums)
 
     def extra_repr(self) -> str:
         return (
@@ -252,8 +258,8 @@ class EMVectorQuantizer(EMCodebook):
 class _BlockAssignment:
     """The E step of one block, for N vectors of size d.
 
-    nearest (N,), means (N, d), entropy (N,), distinct (N,), samples (N, m) or None; statistics counts, hits
-    (K,) and sums (K, d), fp64, not yet divided by m; for the exact posterior, what it can be made from again.
+    nearest, entropy, distinct (N,); means (N, d); counts n_j and hits (K,), fp64. With samples (N, m), or
+    else (exact posterior) sums s_j (K, d) and what the posterior can be made from again.
     """
 
     nearest: Tensor
@@ -262,8 +268,8 @@ class _BlockAssignment:
     distinct: Tensor
     counts: Tensor
     hits: Tensor
-    sums: Tensor
     samples: Tensor | None = None
+    sums: Tensor | None = None
     posterior: tuple[Tensor, Similarity] | None = None
 
 

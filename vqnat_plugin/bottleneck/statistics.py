@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .collectives import gather_rows, rank, sum_over_ranks
+from .collectives import gather_rows, rank
 
 # At most so many codes are replaced in one M step. It bounds what ranks exchange, and a codebook that is
 # stale as a whole comes back over several steps instead of turning over at once.
@@ -35,17 +35,16 @@ class Statistics:
         self.keys = torch.full((places,), -1.0, device=device)
         self.vectors = torch.zeros(places, dim, device=device)
 
-    def add(self, block: int, counts: Tensor, sums: Tensor, hits: Tensor, share: float = 1.0) -> None:
-        """Adds `share` times the statistics of one block: counts, hits (K,) and sums (K, dim / blocks)."""
-        width = sums.shape[1]
-        self.counts[block].add_(counts, alpha=share)
-        self.hits[block].add_(hits, alpha=share)
-        self.sums[:, block * width : (block + 1) * width].add_(sums, alpha=share)
+    def clear(self) -> None:
+        """Forgets everything but keeps the memory: getting it anew in every step would take longer."""
+        for tensor in (self.counts, self.sums, self.hits):
+            tensor.zero_()
+        self.keys.fill_(-1.0)
 
-    def keep(self, vectors: Tensor, valid: Tensor | None) -> None:
-        """Lets vectors (N, dim) into the sample, where valid (N,)."""
+    def keep(self, vectors: Tensor, weights: Tensor) -> None:
+        """Lets vectors (N, dim) into the sample, but none of weight 0: weights (N,)."""
         keys = torch.rand(vectors.shape[0], device=vectors.device)
-        self._merge(keys if valid is None else keys.masked_fill(~valid, -1.0), vectors)
+        self._merge(keys.masked_fill(weights == 0, -1.0), vectors)
 
     def _merge(self, keys: Tensor, vectors: Tensor) -> None:
         keys, order = torch.cat([self.keys, keys]).sort(descending=True, stable=True)
@@ -61,7 +60,8 @@ class Statistics:
         """Merges the statistics of all ranks, on every rank; the sample too, if it is wanted."""
         if rank(group) is None:
             return
-        sum_over_ranks([self.counts, self.sums, self.hits], group)
+        for tensor in (self.counts, self.sums, self.hits):
+            dist.all_reduce(tensor, group=group)
         if with_sample:
             rows = gather_rows(torch.cat([self.keys[:, None], self.vectors], dim=1), group)
             self.keys.fill_(-1.0)
