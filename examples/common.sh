@@ -32,19 +32,17 @@ start_recipe() {
 # stage NAME COMMAND...: run a command once. A finished stage is skipped, a killed one is run again.
 # Seconds go to stages.tsv, the command to commands.txt, what it prints to logs/NAME.log.
 stage() {
-    local name=$1 start=$SECONDS
+    local name=$1 start=$SECONDS line status
     shift
+    line=$(printf '%q ' "$@" | sed "s|$OUT|OUT|g; s|${DATA:-no data}|DATA|g; s| $||")
+    grep -qxF -- "$line" "$OUT/commands.txt" 2>/dev/null || printf '%s\n' "$line" >> "$OUT/commands.txt"
     if [ -e "$OUT/done/$name" ]; then
         echo "== $name: done before"
         return
     fi
     echo "== $name"
-    local line
-    line=$(printf '%q ' "$@" | sed "s|$OUT|OUT|g; s|${DATA:-no data}|DATA|g; s| $||")
-    grep -qxF -- "$line" "$OUT/commands.txt" 2>/dev/null || printf '%s\n' "$line" >> "$OUT/commands.txt"
     # The subshell keeps `set -e` alive in stages that are functions. fairseq prints its whole configuration on one
     # line: of use in the log, noise on the screen.
-    local status
     set +e
     (set -e; "$@") 2>&1 | tee -a "$OUT/logs/$name.log" \
         | grep --line-buffered -v -e 'fairseq_cli.* {.*_name' -e 'is deprecated'
