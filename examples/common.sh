@@ -29,13 +29,25 @@ start_recipe() {
     mkdir -p "$OUT/logs" "$OUT/done"
 }
 
-# stage NAME COMMAND...: run a command once. A finished stage is skipped, a killed one is run again.
-# Seconds go to stages.tsv, the command to commands.txt, what it prints to logs/NAME.log.
-stage() {
-    local name=$1 start=$SECONDS line status
-    shift
+# record COMMAND...: put a command on the report's list, once.
+record() {
+    local line
     line=$(printf '%q ' "$@" | sed "s|$OUT|OUT|g; s|${DATA:-no data}|DATA|g; s| $||")
     grep -qxF -- "$line" "$OUT/commands.txt" 2>/dev/null || printf '%s\n' "$line" >> "$OUT/commands.txt"
+}
+
+# run COMMAND...: record a command and run it; for functions that are stages.
+run() {
+    record "$@"
+    "$@"
+}
+
+# stage NAME COMMAND...: run a command or function once. A finished stage is skipped, a killed one is run again.
+# Seconds go to stages.tsv, the command to commands.txt, what it prints to logs/NAME.log.
+stage() {
+    local name=$1 start=$SECONDS status
+    shift
+    [ "$(type -t "$1")" = function ] || record "$@"
     if [ -e "$OUT/done/$name" ]; then
         echo "== $name: done before"
         return
@@ -61,10 +73,10 @@ stage() {
 decode() {
     local name=$1 checkpoint=$2
     shift 2
-    fairseq-generate "$BIN" --user-dir vqnat_plugin --path "$checkpoint" --gen-subset test \
+    run fairseq-generate "$BIN" --user-dir vqnat_plugin --path "$checkpoint" --gen-subset test \
         --batch-size 32 --required-batch-size-multiple 1 "${DECODE_OPTIONS[@]}" "$@" \
         --results-path "$OUT/decoded/$name" --no-progress-bar
-    scripts/score.py --system "$name" --generated "$OUT/decoded/$name/generate-test.txt" \
+    run scripts/score.py --system "$name" --generated "$OUT/decoded/$name/generate-test.txt" \
         --references "${REFERENCES[@]}" --out "$OUT/scores/$name.json"
 }
 

@@ -19,7 +19,7 @@ download() {
     local name language
     for name in train val test_2016_flickr; do
         for language in en de; do
-            scripts/download.py "$BASE_URL/$name.$language.gz" --out "$DATA/$name.$language"
+            run scripts/download.py "$BASE_URL/$name.$language.gz" --out "$DATA/$name.$language"
         done
     done
 }
