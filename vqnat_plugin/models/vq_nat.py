@@ -259,7 +259,6 @@ class VQNAT(BaseFairseqModel):
         return VQNATOutput(losses, counts, metrics)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
-        # Chunked: the logits of all positions at once would dominate memory, and time on a CPU.
         return F.linear_cross_entropy(
             states.flatten(0, 1),
             self.output_weight.to(states.dtype),
