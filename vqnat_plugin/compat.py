@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-# On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages; others
-# use what torch has deprecated, and tell the user to install what nothing here needs.
+# On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages;
+# others use what torch has deprecated, and tell the user to install what nothing here needs.
 _root = logging.getLogger()
 _level, _handlers = _root.level, _root.handlers[:]
 logging.disable(logging.INFO)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fairseq import checkpoint_utils
+    from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
     from fairseq.tasks.fairseq_task import FairseqTask
     from fairseq.trainer import Trainer
@@ -78,10 +79,10 @@ def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return load(path, *args, **kwargs)
-        except OSError:
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
             raise
         except Exception as error:
-            # Broken files make torch raise all sorts of errors; its advice to switch the check off is a bad one.
+            # Broken files make torch raise all sorts of errors; its advice to switch the check off is bad.
             raise CheckpointError(_explain(path, error)) from None
 
     return load_checkpoint_to_cpu
@@ -113,6 +114,16 @@ def _train_step(
     return loss, sample_size, logging_output
 
 
+def _next_loss_scale(self: AMPOptimizer) -> float:
+    """The loss scale after an overflow: fairseq gives up when it falls below `--min-loss-scale`.
+
+    Without a GPU nothing is scaled; counting as if it were ends a training in which no step succeeds.
+    """
+    if self.scaler.is_enabled():
+        return self.scaler.get_scale() * self.scaler.get_backoff_factor()
+    return 0.5 ** (1 + self.skipped_in_a_row)
+
+
 def _amp_step(self: AMPOptimizer) -> None:
     """One step under `--amp`; `self.skipped` tells whether it was left out because a gradient was not finite.
 
@@ -128,8 +139,15 @@ def _amp_step(self: AMPOptimizer) -> None:
         p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
     self.skipped = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+    self.skipped_in_a_row = self.skipped_in_a_row + 1 if self.skipped else 0
     if not self.skipped:
         self.fp32_optimizer.step()
+
+
+def _add_nan_hooks(self: NanDetector, module: torch.nn.Module) -> None:
+    """Watch a module for the first NaN; fairseq's own hooks fail on modules that return a dataclass."""
+    self.fhooks.append(module.register_forward_hook(self.fhook_fn))
+    self.bhooks.append(module.register_full_backward_hook(self.bhook_fn))
 
 
 def step_was_skipped(optimizer: Any) -> bool:
@@ -155,5 +173,8 @@ def install() -> None:
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     FairseqTask.train_step = _train_step
+    NanDetector.add_hooks = _add_nan_hooks
     AMPOptimizer.step = _amp_step
+    AMPOptimizer.skipped_in_a_row = 0
+    AMPOptimizer.next_loss_scale = property(_next_loss_scale)
     Trainer.train_step = _announced(Trainer.train_step)

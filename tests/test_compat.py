@@ -1,0 +1,206 @@
+"""Checkpoints as data, `--amp` on a CPU, skipped steps."""
+
+import argparse
+import collections
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fairseq.checkpoint_utils import checkpoint_paths
+from fairseq.distributed import utils as distributed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import batches, different, model_state, trainer
+
+from vqnat_plugin import compat
+
+
+def load(path: Path) -> dict[str, Any]:
+    from fairseq import checkpoint_utils
+
+    return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+class Foreign:
+    """A class that fairseq does not know."""
+
+
+class Command:
+    """Runs a shell command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.command,)
+
+
+def checkpoint(**entries: Any) -> dict[str, Any]:
+    """What fairseq insists on, and `entries`."""
+    return {"extra_state": {}, "best_loss": None, "optimizer_history": [], "args": None, **entries}
+
+
+def history() -> list[dict[str, Any]]:
+    return [{"criterion_name": "C", "optimizer_name": "O", "lr_scheduler_state": {}, "num_updates": 1}]
+
+
+def test_what_fairseq_stores_can_be_loaded(tmp_path: Path) -> None:
+    entries = {
+        "optimizer_history": history(),
+        "extra_state": {
+            "options": argparse.Namespace(lr=[0.1]),
+            "metrics": collections.OrderedDict(
+                counts=np.array([1, 2]), float64=np.float64(0.5), float32=np.float32(0.25), int64=np.int64(7),
+                int32=np.int32(6), flag=np.bool_(True), matrix=np.ones((2, 2), dtype=np.float32),
+            ),
+        },
+        "model": {"weight": torch.arange(3)},
+    }  # fmt: skip
+    torch.save(checkpoint(**entries), tmp_path / "checkpoint.pt")
+    loaded = load(tmp_path / "checkpoint.pt")
+    metrics = loaded["extra_state"]["metrics"]
+    assert loaded["extra_state"]["options"].lr == [0.1]
+    assert metrics["counts"].tolist() == [1, 2] and metrics["matrix"].shape == (2, 2)
+    assert [metrics[name] for name in ("float64", "float32", "int64", "int32", "flag")] == [
+        0.5,
+        0.25,
+        7,
+        6,
+        True,
+    ]
+    assert loaded["model"]["weight"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, trace = tmp_path / "stranger.pt", tmp_path / "trace"
+    content = checkpoint(model={}, optimizer_history=[Command(f"touch {trace}")])
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(compat.CheckpointError) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and "system'" in str(caught.value)
+    assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+    assert not trace.exists()
+
+
+def test_foreign_class_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save(checkpoint(model=Foreign()), tmp_path / "c.pt")
+    with pytest.raises(compat.CheckpointError, match=r"c\.pt: refused.*test_compat\.Foreign'.*data only"):
+        load(tmp_path / "c.pt")
+
+
+def test_plain_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "plain.pt", tmp_path / "trace"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps(checkpoint(model=Command(f"touch {trace}")), protocol=protocol))
+        with pytest.raises(compat.CheckpointError, match=r"plain\.pt: ") as caught:
+            load(path)
+        assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+        assert not trace.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated_checkpoint_is_named(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "checkpoint.pt"
+    content = checkpoint(model={"weight": torch.randn(1000)}, optimizer_history=history())
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for kept in (0, 10, 1000, len(whole) // 2, len(whole) - 50):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(compat.CheckpointError, match=r"checkpoint\.pt: truncated, or not a checkpoint"):
+            load(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(garbage=st.binary(max_size=40))
+def test_garbage_is_never_a_checkpoint(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
+    path = tmp_path_factory.mktemp("garbage") / "c.pt"
+    path.write_bytes(garbage)
+    with pytest.raises(compat.CheckpointError, match=r"c\.pt: "):
+        load(path)
+
+
+def test_missing_checkpoint_stays_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "nothing.pt")
+
+
+def test_install_is_idempotent() -> None:
+    from fairseq import checkpoint_utils
+    from fairseq.trainer import Trainer
+
+    before = checkpoint_utils.load_checkpoint_to_cpu, Trainer.train_step
+    compat.install()
+    assert before == (checkpoint_utils.load_checkpoint_to_cpu, Trainer.train_step)
+    assert checkpoint_paths  # the module is fairseq's own
+
+
+def test_objects_travel_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[torch.Tensor] = []
+    state = {"args": argparse.Namespace(seed=1), "count": np.float64(3.0), "weights": {"w": torch.arange(4)}}
+
+    def as_rank(rank: int) -> None:
+        monkeypatch.setattr(distributed, "get_rank", lambda group: rank)
+
+    monkeypatch.setattr(distributed, "broadcast", lambda tensor, src, group: sent.append(tensor.clone()))
+    as_rank(0)
+    distributed._broadcast_object_slow(state, 0, None, torch.device("cpu"))
+    monkeypatch.setattr(distributed, "broadcast", lambda tensor, src, group: tensor.copy_(sent.pop(0)))
+    as_rank(1)
+    received = distributed._broadcast_object_slow(None, 0, None, torch.device("cpu"))
+    assert (
+        received["args"].seed == 1
+        and received["count"] == 3.0
+        and received["weights"]["w"].tolist() == [0, 1, 2, 3]
+    )
+
+
+def test_amp_computes_in_bfloat16_on_a_cpu(tiny_corpus: Path) -> None:
+    for flags, expected in ((["--amp"], torch.bfloat16), ([], torch.float32)):
+        with trainer(tiny_corpus, *flags) as student:
+            seen: list[torch.dtype] = []
+            attention = student.get_model().encoder.layers[0].self_attention
+            attention.query.register_forward_hook(lambda _module, _in, out, seen=seen: seen.append(out.dtype))
+            before = model_state(student.get_model())
+            student.train_step(batches(student, 1))
+            assert set(seen) == {expected}
+            assert different(before, model_state(student.get_model()))
+            assert {p.dtype for p in student.get_model().parameters()} == {torch.float32}
+
+
+def test_step_with_infinite_gradients_changes_nothing_under_amp(tiny_corpus: Path) -> None:
+    with trainer(tiny_corpus, "--amp", "--unquantized-updates", "0", "--em-decay", "0.5") as student:
+        model = student.get_model()
+        first, second = batches(student, 2)
+        student.train_step([first])
+        broken = model.upsampler.project.weight.register_hook(lambda gradient: gradient * float("inf"))
+        before = model_state(model)
+        student.train_step([second])
+        assert compat.step_was_skipped(student.optimizer)
+        assert student.get_num_updates() == 1
+        assert different(before, model_state(model)) == []
+        broken.remove()
+        student.train_step([second])
+        assert not compat.step_was_skipped(student.optimizer)
+        assert {"upsampler.project.weight", "quantizer.codebook"} <= set(
+            different(before, model_state(model))
+        )
+
+
+@pytest.mark.parametrize(("flags", "message"), [(["--amp"], "Minimum loss scale reached"), ([], "Nan/Inf")])
+def test_training_that_never_gets_a_finite_gradient_ends(
+    tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, flags: list[str], message: str
+) -> None:
+    with trainer(tiny_corpus, f"--save-dir={tmp_path}", *flags) as student:
+        (batch,) = batches(student, 1)
+        with torch.no_grad():
+            student.get_model().upsampler.project.weight.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match=message):
+            for _ in range(20):
+                student.train_step([batch])
+        assert student.get_num_updates() == 0
+    assert "NaN detected in output of upsampler.project" in caplog.text
