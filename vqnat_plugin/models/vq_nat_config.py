@@ -1,6 +1,7 @@
 """Every option of the translation model with its help and range; sizes of the named architectures."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -90,16 +91,17 @@ class VQNATConfig(FairseqDataclass):
         at_least = {
             "embed_dim": 1, "ffn_dim": 1, "attention_heads": 1, "encoder_layers": 1, "predictor_layers": 1,
             "decoder_layers": 1, "compressor_layers": 0, "codebook_size": 1, "code_dim": 0,
-            "compress_steps": 0, "em_samples": 1, "em_epsilon": 0, "commitment_weight": 0,
+            "compress_steps": 0, "em_samples": 1, "commitment_weight": 0,
             "code_revival_until": 0, "unquantized_updates": 0, "gold_mixing_updates": 0, "latent_weight": 0,
             "latent_start": 0,
         }  # fmt: skip
         for name, least in at_least.items():
-            self._require(name, getattr(self, name) >= least, f"at least {least}")
+            self._require(name, least <= getattr(self, name) < math.inf, f"at least {least}")
         below_one = "dropout attention_dropout conv_dropout em_decay code_revival label_smoothing"
         for name in below_one.split():
             self._require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
-        self._require("em_temperature", self.em_temperature > 0, "a value above 0")
+        for name in ("em_temperature", "em_epsilon"):
+            self._require(name, 0 < getattr(self, name) < math.inf, "a value above 0")
         self._require("compress_steps", self.compress_steps <= 6, "at most 6")
         self._require(
             "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
