@@ -1,0 +1,162 @@
+"""The average of several checkpoints of one training run, codebook included."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils
+from omegaconf import OmegaConf
+from torch import Tensor
+
+# Names that fairseq-train gives to checkpoints; the number that orders them in parentheses.
+BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
+BY_EPOCH = r"checkpoint(\d+)\.pt"
+
+
+class AveragingError(ValueError):
+    """The checkpoints cannot be averaged; the message says why."""
+
+
+def last_checkpoints(folder: Path, count: int) -> list[Path]:
+    """The last `count` checkpoints in a folder of fairseq-train, newest first.
+
+    Those saved after so many updates (`--save-interval-updates`) if there are enough of them, else those
+    saved after epochs.
+
+    Raises:
+        AveragingError: there are too few.
+    """
+    if not folder.is_dir():
+        raise AveragingError(f"--save-dir {folder}: no such folder")
+    found = {}
+    for kind, pattern in (("updates", BY_UPDATE), ("epochs", BY_EPOCH)):
+        paths = checkpoint_utils.checkpoint_paths(str(folder), pattern)
+        if len(paths) >= count:
+            return [Path(path) for path in paths[:count]]
+        found[kind] = len(paths)
+    raise AveragingError(
+        f"--last {count}: {folder} holds {found['updates']} checkpoints of updates and {found['epochs']} of "
+        "epochs; train with --save-interval-updates N --keep-interval-updates M"
+    )
+
+
+def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
+    """Average checkpoints of one run into one that fairseq loads.
+
+    Floating-point entries of the model are averaged. Everything else comes from the newest checkpoint (the
+    one with most updates): integers, options, and what training knows, but for the optimizer's state, which
+    belongs to one set of weights and is left out.
+
+    The codebook: all checkpoints of a run number their codes alike, so that the EM statistics may be
+    averaged. The M step (Roy et al. 2018, section 3) on averaged counts N and sums S gives each code as the
+    mean of its positions *weighted by its counts*: e_j = sum_c N_cj e_cj / sum_c N_cj. A plain mean would put
+    a code that was stale and then replaced halfway between its two places; its count before was next to
+    nothing, so here it stays at the new one. A code that no checkpoint has counts for stays where it is in
+    the newest. A code replaced while still in some use would end up between its places all the same: average
+    checkpoints from after `--code-revival-until`.
+
+    Args:
+        paths: checkpoints of the same model.
+
+    Returns:
+        A checkpoint, as fairseq stores it.
+
+    Raises:
+        AveragingError: there is none, they differ in their entries, or a codebook had its start in some only.
+        CheckpointError: a file cannot be read, or holds something other than data.
+    """
+    if not paths:
+        raise AveragingError("nothing to average: name at least one checkpoint")
+    newest = _load(paths[0])
+    sums = _weighted(newest["model"])
+    for path in paths[1:]:
+        state = _load(path)
+        _require_same_entries(newest["model"], state["model"], paths[0], path)
+        for name, value in _weighted(state["model"]).items():
+            sums[name] += value
+        if _updates(state) > _updates(newest):
+            newest = state
+    newest["model"] = _finish(newest["model"], sums, len(paths))
+    return newest
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint in one step; makes the folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        torch.save(state, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        # As fairseq stores it: plain data, which weights-only loading accepts.
+        state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
+        state["model"] = dict(state["model"])
+    except OSError as error:
+        raise AveragingError(f"{path}: {error.strerror}") from None
+    except KeyError:
+        raise AveragingError(f"{path}: not a checkpoint of fairseq-train") from None
+    state["last_optimizer_state"] = None
+    return state
+
+
+def _updates(state: dict[str, Any]) -> int:
+    return int(state["optimizer_history"][-1]["num_updates"])
+
+
+def _codebooks(model: dict[str, Tensor]) -> list[str]:
+    """Prefixes of the names of codebooks' buffers."""
+    prefixes = [name.removesuffix("codebook") for name in model if name.endswith("codebook")]
+    return [prefix for prefix in prefixes if {f"{prefix}counts", f"{prefix}sums"} <= model.keys()]
+
+
+def _by_block(codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (K, dim) and counts (blocks, K) as views (K, blocks, dim / blocks) and (K, blocks, 1)."""
+    return codes.view(codes.size(0), counts.size(0), -1), counts.t().unsqueeze(-1)
+
+
+def _weighted(model: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The summands of the average, in double precision: floats as they are, codes times their counts."""
+    values = {name: value.double() for name, value in model.items() if value.is_floating_point()}
+    for prefix in _codebooks(model):
+        codes, counts = _by_block(values[f"{prefix}codebook"], values[f"{prefix}counts"])
+        values[f"{prefix}codebook"] = (codes * counts).flatten(1)
+    return values
+
+
+def _finish(model: dict[str, Tensor], sums: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The averaged model, with entries like those of `model`; tied entries stay tied."""
+    averages = {name: value / count for name, value in sums.items()}
+    for prefix in _codebooks(model):
+        codes, counts = _by_block(averages[f"{prefix}codebook"], averages[f"{prefix}counts"])
+        last, _ = _by_block(model[f"{prefix}codebook"], counts.squeeze(-1).t())
+        averages[f"{prefix}codebook"] = torch.where(counts > 0, codes / counts, last.double()).flatten(1)
+    tied: dict[Any, Tensor] = {}
+    result = {}
+    for name, value in model.items():
+        key = (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
+        if key not in tied:
+            tied[key] = averages[name].to(value.dtype) if name in averages else value
+        result[name] = tied[key]
+    return result
+
+
+def _require_same_entries(one: dict[str, Tensor], other: dict[str, Tensor], first: Path, path: Path) -> None:
+    for name in sorted(one.keys() | other.keys()):
+        shapes = [tuple(model[name].shape) if name in model else "missing" for model in (one, other)]
+        if shapes[0] != shapes[1]:
+            raise AveragingError(
+                f"{path}: not of the same model as {first}: '{name}' is {shapes[1]}, there {shapes[0]}"
+            )
+    for prefix in _codebooks(one):
+        started = f"{prefix}started"
+        if started in one and not torch.equal(one[started], other[started]):
+            early = path if one[started] else first
+            raise AveragingError(f"{early}: from before the codebook's start; leave it out")
