@@ -53,7 +53,7 @@ main() {
     stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
         --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
         --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-        --lr 1.5e-3 --warmup-updates 200 --total-num-update 2000 --max-update 2000 --code-revival-until 1500 \
+        --lr 1.5e-3 --warmup-updates 200 --total-num-update 1400 --max-update 1400 --unquantized-updates 100 --code-revival-until 1000 \
         --save-dir "$OUT/student"
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
