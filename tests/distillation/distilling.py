@@ -1,7 +1,9 @@
 """Looking at binarised data from outside: nothing here uses the package under test."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from fairseq.data import Dictionary, indexed_dataset
 
@@ -23,6 +25,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.suffix != ".json"
     }
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    """`manifest.json` of finished data."""
+    return dict(json.loads((out / "manifest.json").read_text()))
 
 
 def chunk_times(out: Path) -> dict[str, int]:

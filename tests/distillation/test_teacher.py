@@ -221,8 +221,13 @@ def test_weights_of_another_shape(data: ParallelData, tiny_teacher: Path, tmp_pa
 
 def test_files_that_are_no_teachers(data: ParallelData, tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises((CheckpointError, DistillationError), match=r"text\.pt: not a"):
-        load_teacher([tmp_path / "text.pt"], data, Search(), CPU)
-    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
-    with pytest.raises(DistillationError, match=r"other\.pt: not a fairseq checkpoint"):
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.pt")
+    for name in ("text.pt", "weights.pt"):
+        with pytest.raises(CheckpointError, match=rf"{name}: .*not a checkpoint"):
+            load_teacher([tmp_path / name], data, Search(), CPU)
+
+
+def test_teacher_without_options(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
+    torch.save(torch.load(tiny_teacher) | {"cfg": None}, tmp_path / "other.pt")
+    with pytest.raises(DistillationError, match="does not say which fairseq task"):
         load_teacher([tmp_path / "other.pt"], data, Search(), CPU)

@@ -20,7 +20,7 @@ Sequence-level distillation: replace the training targets of binarised data by a
 --out becomes a folder for fairseq-train: train.* with the teacher's translations, the dictionaries, and
 valid* and test* as they are; besides train.distilled.TGT (the teacher's text of every training sentence, in
 order, as sub-words), filtered.tsv (what was left out, and why) and manifest.json (counts, settings,
-versions; a sign that everything is there).
+versions), which appears last.
 
 Killed? Run the same command again: finished chunks, kept in OUT/.distill, are not translated again. Other
 --filter-*, --filtered-fallback or --mix flags reuse them too, so that changing these takes seconds.

@@ -13,7 +13,6 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 
-from ..compat import CheckpointError
 from .corpus import ParallelData
 from .settings import DistillationError, Search, Share
 
@@ -107,6 +106,8 @@ def load_teacher(
     """
     if user_dir is not None:
         utils.import_user_module(Namespace(user_dir=user_dir))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     task, models = None, []
     for path in paths:
         state = _read(path)
@@ -137,18 +138,12 @@ def load_teacher(
 
 def _read(path: Path) -> dict[str, Any]:
     """A checkpoint whose options are all in `cfg`, as in newer ones, and none in `args`."""
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        if state.get("args") is not None:
-            state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
-        if state["cfg"].task is None:
-            raise KeyError("task")
-        return state
-    except (CheckpointError, OSError):
-        raise
-    except Exception as error:  # what else may happen to a file of unknown origin, nobody can list
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DistillationError(f"--teacher {path}: not a fairseq checkpoint ({reason})") from error
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    if state.get("args") is not None:
+        state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
+    if getattr(state.get("cfg"), "task", None) is None:
+        raise DistillationError(f"--teacher {path}: does not say which fairseq task it was trained for")
+    return state
 
 
 def _generation(search: Search) -> GenerationConfig:

@@ -1,6 +1,7 @@
 """Several decoding processes on one machine, and one progress bar for them all."""
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -36,20 +37,13 @@ class _Lines:
 
 
 def progress_bar(total: int, done: int, disable: bool = False) -> Any:
-    """A bar over sentences with the time that remains; in a log file a line now and then."""
-    if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, desc="distill", unit="sent", disable=disable)
-    lines: Any = _Lines(sys.stderr)
-    return tqdm(
-        total=total,
-        initial=done,
-        desc="distill",
-        unit="sent",
-        disable=disable,
-        file=lines,
-        mininterval=30,
-        ascii=True,
+    """A bar over sentences with the time that remains; in a log file a line every half minute."""
+    bar = functools.partial(
+        tqdm, total=total, initial=done, desc="distill", unit="sent", disable=disable, file=sys.stderr
     )
+    if sys.stderr.isatty():
+        return bar()
+    return bar(file=_Lines(sys.stderr), mininterval=30, maxinterval=60, ascii=True)
 
 
 def run_workers(
