@@ -259,9 +259,10 @@ class VQNAT(BaseFairseqModel):
         return VQNATOutput(losses, counts, metrics)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
-        return F.linear_cross_entropy(
-            states.flatten(0, 1),
-            self.output_weight.to(states.dtype),
+        logits = F.linear(states.flatten(0, 1), self.output_weight)
+        # A sum over a batch leaves the range of half precision.
+        return F.cross_entropy(
+            logits.float(),
             target.flatten(),
             reduction="sum",
             ignore_index=self.pad,
