@@ -52,3 +52,28 @@ def tiny_teacher(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     parsed = options.parse_args_and_arch(options.get_training_parser(), input_args=arguments)
     train.main(convert_namespace_to_omegaconf(parsed))
     return folder / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def prenorm_teacher(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a pre-norm Transformer of the tiny student's widths, with two decoder layers."""
+    from fairseq_cli import train
+    from tiny import TRAINING, parse
+
+    folder = tmp_path_factory.mktemp("prenorm_teacher")
+    flags = (
+        f"{tiny_corpus} --save-dir {folder} --task translation --arch transformer --share-all-embeddings"
+        " --encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-layers 1 --encoder-attention-heads 2"
+        " --decoder-embed-dim 32 --decoder-ffn-embed-dim 64 --decoder-layers 2 --decoder-attention-heads 2"
+        f" --encoder-normalize-before --decoder-normalize-before --dropout 0.1 {TRAINING} --max-update 20"
+    )
+    train.main(parse(flags.split()))
+    return folder / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a latent model that has begun to learn `tiny_corpus`."""
+    from tiny import train_student
+
+    return train_student(tiny_corpus, tmp_path_factory.mktemp("tiny_student"), "--max-update=300")

@@ -14,6 +14,18 @@ logger = logging.getLogger(__name__)
 
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
 
+# What layers with the same weights have to agree in to compute the same.
+TEACHER_OPTIONS = {
+    "encoder_normalize_before": True,
+    "decoder_normalize_before": True,
+    "encoder_learned_pos": False,
+    "decoder_learned_pos": False,
+    "no_token_positional_embeddings": False,
+    "no_scale_embedding": False,
+    "layernorm_embedding": False,
+    "activation_fn": "relu",
+}
+
 
 def _layer_names(cross: bool) -> dict[str, str]:
     """Our names of a layer's parts and fairseq's."""
@@ -48,6 +60,15 @@ def _stack_state(
     return state
 
 
+def _check_options(teacher: Any, heads: int) -> None:
+    """Raise `ValueError` for an option under which the teacher's layers compute something else than ours."""
+    needed = {**TEACHER_OPTIONS, "encoder_attention_heads": heads, "decoder_attention_heads": heads}
+    for name, value in needed.items():
+        found = getattr(teacher, name, value)
+        if found != value:
+            raise ValueError(f"its --{name.replace('_', '-')} is {found}, needed is {value}")
+
+
 def load_teacher(model: Any, path: str) -> None:
     """Copy the teacher's encoder, embeddings and decoder layers into the model.
 
@@ -62,27 +83,29 @@ def load_teacher(model: Any, path: str) -> None:
         CheckpointError: the file holds something other than data.
     """
     try:
-        teacher = checkpoint_utils.load_checkpoint_to_cpu(path)["model"]
-    except FileNotFoundError:
-        raise UsageError(f"--init-from-teacher {path}: no such file") from None
-    except KeyError:
+        checkpoint = checkpoint_utils.load_checkpoint_to_cpu(path)
+        options, teacher = checkpoint["cfg"]["model"], checkpoint["model"]
+    except OSError as error:
+        raise UsageError(f"--init-from-teacher {path}: {error.strerror}") from None
+    except (KeyError, TypeError):
         raise CheckpointError(f"{path}: not a checkpoint of fairseq-train") from None
     parts = [
         (model.source_embedding.tokens, {"weight": teacher.get("encoder.embed_tokens.weight")}),
         (model.target_embedding.tokens, {"weight": teacher.get("decoder.embed_tokens.weight")}),
     ]
     try:
+        _check_options(options, model.config.attention_heads)
         parts.append((model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False)))
         for stack in (model.decoder, model.predictor.stack):
             parts.append((stack, _stack_state(teacher, "decoder", stack, cross=True)))
         for part, state in parts:
             part.load_state_dict(state)
-    except (KeyError, RuntimeError, AttributeError) as error:
+    except (ValueError, KeyError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UsageError(
             f"--init-from-teacher {path}: does not fit this model ({reason}). It has to be a Transformer "
             "trained with --encoder-normalize-before --decoder-normalize-before, with the same dictionary, "
-            "--embed-dim and --ffn-dim"
+            "--embed-dim, --ffn-dim and --attention-heads"
         ) from None
     with torch.no_grad():
         copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())
