@@ -10,7 +10,7 @@ _torch_dropout = F.dropout
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`torch.nn.functional.dropout` with four decisions out of each 64-bit random number.
 
-    torch draws one number an element on a CPU, which takes a quarter of the time of a training step. 16 bits an
+    torch draws one number an element on a CPU, which takes a quarter of a training step. 16 bits an
     element fix the probability to 1/65536.
 
     Raises:

@@ -183,7 +183,7 @@ class LatentGenerator:
         """All words of all candidates, in one pass of each model."""
         batch, beam, _ = latents.codes.shape
         mask = latents.mask.flatten(0, 1)
-        log_probabilities = []
+        logits = []
         for number, model in enumerate(models):
             memory = memories[number]
             looked_up = (
@@ -195,33 +195,39 @@ class LatentGenerator:
                 model.decoder.project(memory.states),
                 memory.mask,
             )
-            log_probabilities.append(F.linear(states, model.output_weight).float().log_softmax(-1))
-        step = mean_log_probabilities(log_probabilities)
-        return self._cut(step.view(batch, beam, step.size(1), -1), latents.mask.sum(-1) << self.steps, limits)
+            logits.append(F.linear(states, model.output_weight).float())
+        if len(models) > 1:
+            logits = [mean_log_probabilities([each.log_softmax(-1) for each in logits])]
+        scores = logits[0].view(batch, beam, logits[0].size(1), -1)
+        return self._cut(scores, latents.mask.sum(-1) << self.steps, limits)
 
-    def _cut(self, step: Tensor, positions_of: Tensor, limits: Tensor) -> Words:
+    def _cut(self, logits: Tensor, positions_of: Tensor, limits: Tensor) -> Words:
         """The most probable words up to the first EOS.
 
         Where none comes within a candidate's own positions (batch, beam), EOS follows the last word; where
         the length limit (batch,) comes first, EOS takes the last place. A forced EOS costs what it has where
         the words end.
+
+        Args:
+            logits: (batch, beam, positions, vocabulary), changed in place; only these few figures of each
+                position are needed, so that nothing else of this size is ever made.
         """
-        step = F.pad(step, (0, 0, 0, 1))
-        positions = torch.arange(step.size(2), device=step.device)
-        step[..., [self.pad, self.bos]] = -torch.inf
-        step[..., self.unk] -= self.unk_penalty
-        step[:, :, : self.min_len, self.eos] = -torch.inf
-        best, tokens = step.max(-1)
+        normalizer = logits.logsumexp(-1)
+        eos = logits[..., self.eos] - normalizer
+        logits[..., [self.pad, self.bos]] = -torch.inf
+        logits[..., self.unk] -= self.unk_penalty
+        logits[:, :, : self.min_len, self.eos] = -torch.inf
+        best, tokens = logits.max(-1)
+        # One position more, where EOS may have to follow.
+        best, tokens = F.pad(best - normalizer, (0, 1)), F.pad(tokens, (0, 1))
+        positions = torch.arange(tokens.size(2), device=tokens.device)
         last = torch.minimum(positions_of, limits[:, None] - 1)
-        is_end = (tokens == self.eos) | (positions >= last[..., None])
-        end = is_end.int().argmax(-1)
-        at_end = positions == end[..., None]
-        tokens = tokens.masked_fill(at_end, self.eos)
+        end = ((tokens == self.eos) | (positions >= last[..., None])).int().argmax(-1)
+        at_end, behind = positions == end[..., None], positions > end[..., None]
         within = torch.minimum(end, positions_of - 1).clamp(min=0)
-        own = step[..., self.eos].gather(-1, within[..., None])
-        best = torch.where(at_end, own.clamp(min=-100.0), best)
-        behind = positions > end[..., None]
-        return Words(tokens.masked_fill(behind, self.pad), best.masked_fill(behind, 0.0), end + 1)
+        tokens = tokens.masked_fill(at_end, self.eos).masked_fill(behind, self.pad)
+        best = torch.where(at_end, eos.gather(-1, within[..., None]), best).masked_fill(behind, 0.0)
+        return Words(tokens, best, end + 1)
 
     def _hypotheses(self, words: Words, scores: Tensor) -> list[list[dict[str, Any]]]:
         scores, order = scores.sort(dim=1, descending=True, stable=True)

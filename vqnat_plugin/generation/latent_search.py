@@ -1,5 +1,6 @@
 """Search over latent sequences: greedy, beam or samples, with cached keys and values."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ def mean_log_probabilities(log_probabilities: Sequence[Tensor]) -> Tensor:
     if len(log_probabilities) == 1:
         return log_probabilities[0]
     stacked = torch.stack(list(log_probabilities))
-    return stacked.logsumexp(0) - torch.log(torch.tensor(float(len(log_probabilities))))
+    return stacked.logsumexp(0) - math.log(len(log_probabilities))
 
 
 class LatentSearch:
@@ -74,7 +75,7 @@ class LatentSearch:
 
     @torch.no_grad()
     def __call__(
-        self, models: Sequence[Any], memories: Sequence[Any], limits: Tensor, at_least: Tensor
+        self, models: Sequence[Any], memories: Sequence[Any], limits: Tensor, longest: int, at_least: int
     ) -> Latents:
         """Search.
 
@@ -82,7 +83,8 @@ class LatentSearch:
             models: one or several models that share a codebook's numbering.
             memories: the source encoded by each of them.
             limits: most latents of each sentence, (batch,).
-            at_least: fewest latents of each sentence, (batch,).
+            longest: a bound on all limits that is known without asking the device.
+            at_least: fewest latents of a sentence.
         """
         batch, beam, device = limits.size(0), self.beam, limits.device
         end = models[0].predictor.end
@@ -98,7 +100,7 @@ class LatentSearch:
         chosen = torch.empty(batch, beam, 0, dtype=torch.long, device=device)
         done = EndOfBatch(device)
         rows = torch.arange(batch, device=device)[:, None] * beam
-        for position in range(int(limits.max()) + 1):
+        for position in range(longest + 1):
             last = chosen[:, :, -1].flatten() if position else None
             steps = []
             for number, model in enumerate(models):
@@ -123,14 +125,14 @@ class LatentSearch:
         return Latents(chosen.masked_fill(~mask, 0), mask, scores)
 
     @staticmethod
-    def _constrain(step: Tensor, ended: Tensor, position: int, limits: Tensor, at_least: Tensor) -> Tensor:
+    def _constrain(step: Tensor, ended: Tensor, position: int, limits: Tensor, at_least: int) -> Tensor:
         """Forbid what lengths forbid; ended sequences go on with end symbols at no cost."""
         end = step.size(-1) - 1
         only_end = torch.full_like(step, -torch.inf)
         only_end[..., end] = step[..., end]
         step = torch.where((position >= limits)[:, None, None], only_end, step)
-        too_short = (position < at_least)[:, None]
-        step[..., end] = step[..., end].masked_fill(too_short, -torch.inf)
+        if position < at_least:
+            step[..., end] = -torch.inf
         only_end[..., end] = 0.0
         return torch.where(ended[..., None], only_end, step)
 
