@@ -91,7 +91,9 @@ class LatentGenerator:
         unsupported = {
             "prefix_size": 0, "match_source_len": False, "diverse_beam_groups": -1, "diversity_rate": -1.0,
             "no_repeat_ngram_size": 0, "sampling_topp": -1.0, "lm_path": None, "print_alignment": None,
-            "constraints": None, "score_reference": False,
+            "constraints": None, "score_reference": False, "replace_unk": None, "retain_dropout": False,
+            "print_step": False, "retain_iter_history": False, "iter_decode_with_beam": 1,
+            "iter_decode_with_external_reranker": False, "iter_decode_force_max_iter": False,
         }  # fmt: skip
         for name, off in unsupported.items():
             if option(name, off) != off:
@@ -104,6 +106,15 @@ class LatentGenerator:
             raise UsageError(f"--beam {beam}: needs at least 1")
         if nbest > beam:
             raise UsageError(f"--nbest {nbest}: needs --beam {nbest} or more, but it is {beam}")
+        for name in ("max_len_a", "max_len_b", "min_len"):
+            if option(name, 0) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} {option(name, 0)}: needs at least 0")
+        if option("max_len_a", 0.0) == 0 and option("min_len", 1) > option("max_len_b", 200):
+            raise UsageError(f"--min-len {option('min_len', 1)}: needs --max-len-b of as much, or more")
+        if option("temperature", 1.0) <= 0:
+            raise UsageError(f"--temperature {args.temperature}: needs a value above 0")
+        if option("sampling_topk", -1) > 0 and not option("sampling", False):
+            raise UsageError(f"--sampling-topk {args.sampling_topk}: needs --sampling")
         return cls(
             models,
             dictionary,
@@ -121,7 +132,8 @@ class LatentGenerator:
 
     def length_limits(self, source_lengths: Tensor) -> Tensor:
         """Most words of each sentence, EOS included, for source lengths that include EOS: both (batch,)."""
-        limits = (self.max_len_a * source_lengths + self.max_len_b).long() + 1
+        # Doubles, for the same whole numbers as in Python.
+        limits = (self.max_len_a * source_lengths.double() + self.max_len_b).long() + 1
         return limits.clamp(min=self.min_len + 1)
 
     @torch.no_grad()
@@ -133,11 +145,17 @@ class LatentGenerator:
         Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment.
         """
         del prefix_tokens  # `from_options` has refused it
-        memories = [model.encode(sample["net_input"]["src_tokens"]) for model in models]
+        source = sample["net_input"]["src_tokens"]
+        memories = [model.encode(source) for model in models]
         limits = self.length_limits(memories[0].lengths)
-        block = 1 << self.steps
+        # The width of the source bounds all lengths, and the host knows it already.
+        longest = max(int(self.max_len_a * source.size(1) + self.max_len_b), self.min_len) + 1
         latents = self.search(
-            models, memories, -(-limits // block), limits.new_full(limits.shape, self._fewest())
+            models,
+            memories,
+            -(-limits // (1 << self.steps)),
+            longest=latent_count(longest, self.steps),
+            at_least=latent_count(self.min_len + 1, self.steps),
         )
         words = self._decode(models, memories, latents, limits)
         scores = latents.scores + words.log_probabilities.sum(-1)
@@ -148,9 +166,6 @@ class LatentGenerator:
         # Hypotheses that the search never filled (fewer codes than beam) have no score.
         scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
         return self._hypotheses(words, scores)
-
-    def _fewest(self) -> int:
-        return latent_count(self.min_len + 1, self.steps)
 
     @torch.no_grad()
     def reconstruct(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -214,7 +229,8 @@ class LatentGenerator:
         """
         normalizer = logits.logsumexp(-1)
         eos = logits[..., self.eos] - normalizer
-        logits[..., [self.pad, self.bos]] = -torch.inf
+        logits[..., self.pad] = -torch.inf
+        logits[..., self.bos] = -torch.inf
         logits[..., self.unk] -= self.unk_penalty
         logits[:, :, : self.min_len, self.eos] = -torch.inf
         best, tokens = logits.max(-1)

@@ -1,0 +1,102 @@
+"""The search over latents against brute force."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+import torch
+from decoding_by_hand import latent_score, next_code
+from tiny import padded, sentences, tiny_model
+
+from vqnat_plugin.generation.latent_search import EndOfBatch, Latents, LatentSearch, mean_log_probabilities
+from vqnat_plugin.models.vq_nat import VQNAT
+
+
+def search(
+    models: Sequence[VQNAT], rows: list[list[int]], limits: list[int], least: int = 1, **options: object
+) -> Latents:
+    source = padded(rows, left=True)
+    memories = [model.encode(source) for model in models]
+    return LatentSearch(**options)(models, memories, torch.tensor(limits), max(limits), least)  # type: ignore[arg-type]
+
+
+def found(latents: Latents, row: int) -> list[tuple[int, ...]]:
+    """The code sequences of a sentence."""
+    return [tuple(c[m].tolist()) for c, m in zip(latents.codes[row], latents.mask[row], strict=True)]
+
+
+def test_wide_beam_finds_every_sequence_with_its_score() -> None:
+    model, rows, limits = tiny_model(codebook_size=3), sentences(3), [3, 1, 2]
+    latents = search([model], rows, limits, beam=60)
+    for row, limit in enumerate(limits):
+        everything = [c for n in range(1, limit + 1) for c in itertools.product(range(3), repeat=n)]
+        scores = {codes: latent_score([model], rows[row], codes) for codes in everything}
+        assert int(latents.scores[row].isfinite().sum()) == len(everything)
+        sequences = found(latents, row)[: len(everything)]
+        assert set(sequences) == set(everything)
+        best_first = latents.scores[row, : len(everything)].tolist()
+        assert best_first == pytest.approx([scores[codes] for codes in sequences], abs=1e-4)
+        assert best_first == sorted(best_first, reverse=True)
+
+
+def test_too_short_sequences_are_not_found() -> None:
+    model = tiny_model(codebook_size=3)
+    latents = search([model], sentences(1), [3], least=2, beam=60)
+    assert {len(codes) for codes in found(latents, 0)[:36]} == {2, 3}
+    assert int(latents.scores.isfinite().sum()) == 9 + 27
+
+
+def test_sampled_codes_follow_the_predictor() -> None:
+    model, (row,) = tiny_model(codebook_size=3), sentences(1)
+    torch.manual_seed(0)
+    latents = search([model], [row], [2], beam=2000, sampling=True)
+    first = Counter(codes[0] for codes in found(latents, 0))
+    expected = torch.tensor(next_code([model], row, [])[:3]).softmax(0)
+    for code in range(3):
+        assert first[code] / 2000 == pytest.approx(float(expected[code]), abs=0.04)
+    assert len(set(found(latents, 0))) == 3 + 9
+    for codes, score in list(zip(found(latents, 0), latents.scores[0].tolist(), strict=True))[:20]:
+        assert score == pytest.approx(latent_score([model], row, codes), abs=1e-4)
+
+
+def test_temperature_sharpens_samples() -> None:
+    model, rows = tiny_model(codebook_size=3), sentences(1)
+    torch.manual_seed(0)
+    cold = search([model], rows, [2], beam=200, sampling=True, temperature=0.02)
+    hot = search([model], rows, [2], beam=200, sampling=True, temperature=50.0)
+    assert len(set(found(cold, 0))) < len(set(found(hot, 0))) == 12
+
+
+def test_top_k_draws_from_the_k_best_only() -> None:
+    model, (row,) = tiny_model(codebook_size=8), sentences(1)
+    torch.manual_seed(0)
+    latents = search([model], [row], [1], beam=300, sampling=True, topk=2)
+    probable = sorted(range(8), key=lambda code: -next_code([model], row, [])[code])[:2]
+    assert {codes[0] for codes in found(latents, 0)} == set(probable)
+
+
+def test_ended_sequences_stay_while_others_go_on() -> None:
+    model, rows = tiny_model(codebook_size=3), sentences(2, seed=4)
+    latents = search([model], rows, [1, 6], beam=3)
+    assert latents.mask[0].sum(1).tolist() == [1, 1, 1]
+    assert not latents.codes[~latents.mask].any()
+    alone = search([model], rows[:1], [1], beam=3)
+    torch.testing.assert_close(latents.scores[0], alone.scores[0], rtol=1e-5, atol=1e-5)
+    assert found(latents, 0) == found(alone, 0)
+    # The mask is a prefix: nothing follows an end.
+    assert (latents.mask[..., 1:] <= latents.mask[..., :-1]).all()
+
+
+def test_ensemble_averages_probabilities() -> None:
+    steps = [torch.randn(4, 5).log_softmax(-1) for _ in range(3)]
+    mean = mean_log_probabilities(steps)
+    torch.testing.assert_close(mean, torch.stack(steps).exp().mean(0).log())
+    torch.testing.assert_close(mean.exp().sum(-1), torch.ones(4))
+    assert mean_log_probabilities(steps[:1]) is steps[0]
+
+
+def test_end_of_batch_is_reached_when_all_have_ended() -> None:
+    done = EndOfBatch(torch.device("cpu"))
+    assert not done.reached(torch.tensor([[True, False]]))
+    assert done.reached(torch.tensor([[True, True]]))
