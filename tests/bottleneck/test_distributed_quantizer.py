@@ -76,6 +76,30 @@ def train_with_revival(rank: int | None) -> State:
     return state(quantizer)
 
 
+class Model(torch.nn.Module):
+    """A parameter, which DistributedDataParallel asks for, and a quantiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+        self.quantizer = EMVectorQuantizer(8, 4, decay=0.7, init="random", revival=False)
+
+    def forward(self, z: Tensor, mask: Tensor) -> Tensor:
+        return self.quantizer(self.scale * z, mask).commitment_loss
+
+
+def train_under_ddp(rank: int | None) -> State:
+    """DistributedDataParallel copies buffers of the first rank to all before each of two forwards a step."""
+    torch.manual_seed(0)
+    model = Model()
+    wrapped = model if rank is None else torch.nn.parallel.DistributedDataParallel(model)
+    for step in range(STEPS):
+        for part in range(2):
+            wrapped(*batch(2 * step + part, rank)).backward()
+        model.quantizer.update_codebook()
+    return state(model.quantizer)
+
+
 def start(rank: int | None) -> State:
     """Initialisation from data, when ranks hold different generators and numbers of vectors."""
     torch.manual_seed(0 if rank != 1 else 123)
@@ -113,6 +137,7 @@ SCENARIOS: dict[str, Callable[[int | None], State]] = {
         train_monte_carlo,
         train_posterior,
         train_with_revival,
+        train_under_ddp,
         start,
         one_rank_without_data,
         one_rank_without_a_vector_at_the_start,

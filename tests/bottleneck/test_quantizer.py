@@ -267,20 +267,26 @@ def test_temperature_and_samples_may_change_between_steps() -> None:
     assert float(quantizer.histogram.sum()) == pytest.approx(100.0)  # two forwards of 50, whatever m was
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
-def test_forward_never_waits_for_the_device(assignment: str, blocks: int) -> None:
-    # Fake tensors have no values: whatever needs one on the host (item, nonzero, tolist, ...) raises.
+def test_forward_never_waits_for_the_device_nor_leaves_it(assignment: str, blocks: int, device: str) -> None:
+    if device == "cuda" and not torch.backends.cuda.is_built():
+        pytest.skip("this torch knows no CUDA")
+    # Fake tensors have a device but no values: what needs one on the host (item, nonzero, ...) raises, and
+    # so does mixing devices. No GPU is needed.
     with FakeTensorMode(allow_non_fake_inputs=False):
-        quantizer = EMVectorQuantizer(70, 4, assignment, blocks=blocks, init="random")
-        z = torch.empty(3, 9, 4, requires_grad=True)
-        mask = torch.empty(3, 9, dtype=torch.bool)
+        quantizer = EMVectorQuantizer(70, 4, assignment, blocks=blocks, init="random").to(device)
+        z = torch.empty(3, 9, 4, requires_grad=True, device=device)
+        mask = torch.empty(3, 9, dtype=torch.bool, device=device)
         for _ in range(2):
             out = quantizer(z, mask)
-            (out.quantized.sum() + out.commitment_loss).backward()
-        assert out.soft_codes.shape[-1] == 70
+            results = [out.quantized, out.codes, out.soft_codes, out.commitment_loss, *out.metrics.values()]
+            assert {tensor.device.type for tensor in results} == {device}
+        quantizer.eval()(z, mask)
+        # The M step asks once whether there is anything finite to apply, at its start.
         with pytest.raises(DataDependentOutputException):
-            out.metrics["usage"].item()  # the check itself works
+            quantizer.update_codebook()
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ LOWEST_LOG_WEIGHT = -64.0
 
 
 def chunk_rows(codebook_size: int, device: torch.device) -> int:
-    """Rows of one distance chunk on `device`: few enough to bound memory, at least 16."""
-    return max(16, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS_ELSEWHERE) // codebook_size)
+    """Rows of one distance chunk on `device`: few, to bound memory, but enough for a fast matrix product."""
+    return max(256, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS_ELSEWHERE) // codebook_size)
 
 
 class Similarity:
@@ -74,23 +74,24 @@ class Similarity:
         inside = self._rows_of_groups(chunk, group[:, None]).squeeze(1).argmax(dim=1)
         return best, self._code(group, inside)
 
-    def weights(self, chunk: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Turns a chunk into log weights relative to the best code, in place.
+    def weights(self, chunk: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns a chunk into log weights relative to the best code, in place; the weights go to `out`.
 
         Returns:
-            nearest (rows,) int64 and the weights exp(chunk) of the shape of the chunk, in `out` if given.
+            nearest (rows,) int64, and the cumulated weights of groups (rows, groups): the last is the sum.
         """
         best, nearest = self.best(chunk)
         chunk.sub_(best[:, None]).clamp_(min=LOWEST_LOG_WEIGHT)
-        return nearest, torch.exp(chunk, out=out)
+        torch.exp(chunk, out=out)
+        return nearest, out.unflatten(1, (-1, self.group)).sum(dim=2).cumsum(dim=1)
 
-    def draw(self, weights: Tensor, uniforms: Tensor) -> Tensor:
-        """Inverts the distribution function: weights (rows, K), uniforms (rows, m) in (0, 1] -> (rows, m).
+    def draw(self, weights: Tensor, cumulated: Tensor, uniforms: Tensor) -> Tensor:
+        """Inverts the distribution function: uniforms (rows, m) in (0, 1] -> (rows, m) int64.
 
-        A draw is in (0, total], and belongs to the first code at which the cumulated weight reaches it: so
-        every draw finds a code, and none a code of weight 0.
+        Takes the weights (rows, K) and their cumulated groups from `weights`. A draw is in (0, total], and
+        belongs to the first code at which the cumulated weight reaches it: so every draw finds a code, and
+        none a code of weight 0.
         """
-        cumulated = weights.unflatten(1, (-1, self.group)).sum(dim=2).cumsum(dim=1)
         draws = uniforms * cumulated[:, -1:]
         group = torch.searchsorted(cumulated, draws).clamp_(max=cumulated.shape[1] - 1)
         above = cumulated.gather(1, group)
@@ -163,11 +164,12 @@ def sample_codes(
     similarity = Similarity(codes, temperature)
     buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
-        nearest[index], weights = similarity.weights(chunk, out=buffer.resize_(chunk.shape))
+        weights = buffer.resize_(chunk.shape)
+        nearest[index], cumulated = similarity.weights(chunk, out=weights)
         if samples is not None and uniforms is not None:
-            samples[index] = similarity.draw(weights, 1.0 - uniforms[index])
+            samples[index] = similarity.draw(weights, cumulated, 1.0 - uniforms[index])
         # H = log Z - E[log weight].
-        total = weights.sum(dim=1)
+        total = cumulated[:, -1]
         entropy[index] = total.log() - chunk.mul_(weights).sum(dim=1) / total
     return SoftAssignment(nearest, entropy, samples)
 
@@ -201,8 +203,6 @@ def posterior_codes(
         rows: vectors per chunk; chosen by the device when absent.
     """
     size, device = similarity.size, vectors.device
-    # Each chunk passes over all sums once: small chunks would spend their time on that.
-    rows = rows or max(256, chunk_rows(size, device))
     nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=device)
     entropy = vectors.new_empty(vectors.shape[0])
     means = torch.empty_like(vectors)
@@ -210,8 +210,9 @@ def posterior_codes(
     sums = vectors.new_zeros(size, vectors.shape[1])
     buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
-        nearest[index], p = similarity.weights(chunk, out=buffer.resize_(chunk.shape))
-        total = p.sum(dim=1)
+        p = buffer.resize_(chunk.shape)
+        nearest[index], cumulated = similarity.weights(chunk, out=p)
+        total = cumulated[:, -1]
         p /= total[:, None]
         entropy[index] = total.log() - chunk.mul_(p).sum(dim=1)
         p = p[:, :size]

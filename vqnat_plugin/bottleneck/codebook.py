@@ -228,7 +228,9 @@ class EMCodebook(nn.Module):
             return False
         self.histogram += pending.hits.view_as(self.histogram)
         self.counts.mul_(self.decay).add_(pending.counts, alpha=1.0 - self.decay)
-        self.sums.mul_(self.decay).add_(pending.sums, alpha=1.0 - self.decay)
+        # In pieces, since fp32 + fp64 goes through a temporary copy.
+        for sums, new in zip(self.sums.split(1024), pending.sums.split(1024), strict=True):
+            sums.mul_(self.decay).add_(new, alpha=1.0 - self.decay)
         counts = self.counts.double()
         n = counts.sum(dim=1, keepdim=True)
         smoothed = ((counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))).float()
