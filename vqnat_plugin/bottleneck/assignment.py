@@ -4,7 +4,7 @@ Every function works on plain fp32 tensors of one codebook: `vectors` (N, D) and
 distances come from one matrix product, in chunks of rows: memory is bounded by the chunk and never grows with
 N * K.
 
-Source: Roy et al. 2018 (arXiv 1805.11063), section 3 (hard and soft EM).
+Source: Roy et al. 2018 (arXiv 1805.11063), hard and soft (Monte-Carlo) EM.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The codes and their EM statistics: start, accumulation, the M step and the revival of stale codes.
 
-Source: Roy et al. 2018 (arXiv 1805.11063), section 3; its reference code is tensor2tensor's
-    `discretization.py`.
+Source: Roy et al. 2018 (arXiv 1805.11063), EM with moving averages; the reference code is tensor2tensor's
+`discretization.py`.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class EMCodebook(nn.Module):
 
     @torch.no_grad()
     def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool:
-        """The M step on all that was accumulated since the last one (paper, section 3).
+        """The M step on all that was accumulated since the last one.
 
         N_j <- decay N_j + (1 - decay) n_j, S_j <- decay S_j + (1 - decay) s_j, e_j = S_j / N'_j with
         N'_j = (N_j + epsilon) n / (n + K epsilon), n = sum_j N_j. With decay 0 it is a Lloyd step of K-means,

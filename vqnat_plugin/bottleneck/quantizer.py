@@ -1,6 +1,7 @@
 """The bottleneck that models use: E step, straight-through estimator and commitment loss.
 
-Source: Roy et al. 2018 (arXiv 1805.11063), section 3.
+Source: Roy et al. 2018 (arXiv 1805.11063); straight-through estimator and commitment as in VQ-VAE
+(arXiv 1711.00937).
 """
 
 from __future__ import annotations
