@@ -6,12 +6,15 @@ from typing import Any, Optional
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import nn
 
 from .. import compat
 from ..generation.latent_generator import LatentGenerator, Reconstruction
+from ..models.vq_nat import VQNAT
+from ..models.warm_start import load_teacher
 from .bleu_metrics import bleu_statistics, log_bleu
 
 
@@ -58,16 +61,14 @@ class TranslationVQTask(TranslationTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
         """Build the model; in training it may start from the teacher."""
-        model = super().build_model(cfg, from_checkpoint)
-        if not hasattr(model, "quantizer"):
-            name = getattr(cfg, "_name", type(model).__name__)
+        name = cfg._name
+        if not issubclass(ARCH_MODEL_REGISTRY.get(name, object), VQNAT):
             raise compat.UsageError(
                 f"--task translation_vq cannot drive --arch {name}: use --task translation, or add "
                 "--arch vq_nat_em"
             )
+        model = super().build_model(cfg, from_checkpoint)
         if model.config.init_from_teacher and not from_checkpoint:
-            from ..models.warm_start import load_teacher
-
             load_teacher(model, model.config.init_from_teacher)
         return model
 
