@@ -10,7 +10,14 @@ from pathlib import Path
 
 from vqnat_plugin.evaluation.files import EvaluationError, read_json, read_lines, write_json, write_text
 from vqnat_plugin.evaluation.plots import plot_quality_speed, plot_training
-from vqnat_plugin.evaluation.report import build_report, read_scores, read_stages, render_markdown, results
+from vqnat_plugin.evaluation.report import (
+    build_report,
+    read_scores,
+    read_stages,
+    render_markdown,
+    results,
+    without_folder,
+)
 from vqnat_plugin.evaluation.training_log import TrainingLog
 
 
@@ -60,6 +67,7 @@ def main() -> None:
             commands=read_lines(options.commands_file) if options.commands_file else None,
             seed=options.seed,
         )
+        report = without_folder(report, out)
         named = (text.partition("=")[::2] for text in options.train_log)
         logs = {name: TrainingLog(Path(path)) for name, path in named}
         plots = []

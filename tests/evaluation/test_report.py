@@ -12,6 +12,7 @@ from vqnat_plugin.evaluation.report import (
     read_stages,
     render_markdown,
     results,
+    without_folder,
 )
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -166,3 +167,9 @@ def test_the_last_time_of_a_stage_counts(tmp_path: Path) -> None:
     path.write_text("teacher\t10\nstudent 5\n")
     with pytest.raises(EvaluationError, match="line 2 is not"):
         read_stages(path)
+
+
+def test_report_does_not_name_its_folder(tmp_path: Path) -> None:
+    report = {"systems": {"a": {"checkpoints": [f"{tmp_path}/teacher.pt", "elsewhere.pt"]}}, "seed": 1}
+    found = without_folder(report, tmp_path)
+    assert found == {"systems": {"a": {"checkpoints": ["OUT/teacher.pt", "elsewhere.pt"]}}, "seed": 1}

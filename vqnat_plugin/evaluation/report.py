@@ -1,5 +1,6 @@
 """One report out of scores, latencies and what else a recipe left behind: `report.json` and `report.md`."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ def build_report(
         "stages": dict(stages or {}),
         "latency": latency,
     }
+
+
+def without_folder(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The report with `OUT` in the place of the folder's path: it may be read far from where it was made."""
+    quoted = json.dumps(str(folder.resolve()))[1:-1]
+    return json.loads(json.dumps(report).replace(quoted, "OUT"))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
