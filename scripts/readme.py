@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md (results, reference of all options), or check that they are up to date."""
+"""Write the generated parts of README.md (results, all options), or check that they are up to date."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The parts of README.md that are generated: options from their dataclasses, results from committed reports."""
+"""The generated parts of README.md: options from their dataclasses, results from committed reports."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any
 
 from .evaluation.files import read_json
 from .evaluation.report import results
-
 from .models.vq_nat_config import SIZES, VQNATConfig
 from .tasks.translation_vq import TranslationVQConfig
 
@@ -58,8 +57,8 @@ def results_reference(examples: Path) -> str:
         minutes = sum(report["stages"].values()) / 60
         machine = ", ".join(str(value) for value in report["machine"].values() if value is not None)
         parts.append(
-            f"**{report['title']}**: every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on {machine}; "
-            f"seed {report['seed']}); the commands behind it are in "
+            f"**{report['title']}**: every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on "
+            f"{machine}; seed {report['seed']}); the commands behind it are in "
             f"[examples/{recipe}/results](examples/{recipe}/results/report.md).\n\n{results(report)}"
         )
     return "\n\n".join(parts)

@@ -21,7 +21,8 @@ def student(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_figures(student: Path, tiny_corpus: Path) -> None:
     figures = evaluate_latents(student, tiny_corpus, "train", batch_size=7)
-    lengths = [len(line.split()) for line in (tiny_corpus.parent / "text" / "train.de").read_text().splitlines()]
+    text = (tiny_corpus.parent / "text" / "train.de").read_text()
+    lengths = [len(line.split()) for line in text.splitlines()]
     # One halving of the words and EOS.
     latents = sum(-(-(length + 1) // 2) for length in lengths)
     assert figures["latents_per_sentence"] == pytest.approx(latents / len(lengths))

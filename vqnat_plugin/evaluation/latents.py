@@ -28,8 +28,8 @@ def evaluate_latents(
 ) -> dict[str, float]:
     """Measure the latents of a translation model against the references in `data`.
 
-    Reconstruction BLEU (13a, cased) compares the references with what the decoder makes of their own codes: an
-    upper bound of what perfect latents would give, not a score of the system.
+    Reconstruction BLEU (13a, cased) compares the references with what the decoder makes of their own codes:
+    how much codes carry, not a score of the system.
 
     Args:
         checkpoint: of a model trained with `--task translation_vq`.
@@ -37,7 +37,8 @@ def evaluate_latents(
         detokenizer: fairseq's name of one ('moses' or 'space').
 
     Returns:
-        The figures of `FIGURES`, `usage` and `perplexity` of the codes over the subset, and `latents_per_sentence`.
+        The figures of `FIGURES`, `usage` and `perplexity` of the codes over the subset, `codebook_size` and
+        `latents_per_sentence`.
 
     Raises:
         EvaluationError: the checkpoint is missing or of another kind of model, or the subset is missing.

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import torch
 from fairseq import checkpoint_utils
-from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import nn
@@ -134,21 +134,27 @@ class TranslationVQTask(TranslationTask):
         )
 
     def _load_rescorers(self, models: Sequence[nn.Module]) -> list[nn.Module]:
+        """The models of `--rescore-with`, with this task's dictionary, on the device of `models`."""
         if not self.cfg.rescore_with:
             return []
+        flag = f"--rescore-with {self.cfg.rescore_with}"
         try:
-            teachers, _ = checkpoint_utils.load_model_ensemble(self.cfg.rescore_with.split(":"))
+            # The folder that a teacher was trained on may be gone.
+            overrides = {"data": self.cfg.data}
+            teachers, _ = checkpoint_utils.load_model_ensemble(self.cfg.rescore_with.split(":"), overrides)
+        except compat.CheckpointError:
+            raise
         except OSError as error:
-            raise compat.UsageError(f"--rescore-with {self.cfg.rescore_with}: {error}") from None
+            raise compat.UsageError(f"{flag}: {error}") from None
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise compat.UsageError(
+                f"{flag}: cannot be used with this data's dictionary ({reason})"
+            ) from None
         first = next(models[0].parameters())
         for teacher in teachers:
-            vocabulary = len(teacher.decoder.dictionary)
-            if vocabulary != len(self.target_dictionary):
-                raise compat.UsageError(
-                    f"--rescore-with {self.cfg.rescore_with}: its vocabulary has {vocabulary} entries, but "
-                    f"the data's has {len(self.target_dictionary)}: rescore with a model of the same "
-                    "dictionary"
-                )
+            if not isinstance(teacher, FairseqEncoderDecoderModel):
+                raise compat.UsageError(f"{flag}: {type(teacher).__name__} is not an autoregressive model")
             teacher.to(device=first.device, dtype=first.dtype).eval()
         return teachers
 
