@@ -69,8 +69,12 @@ def test_option_names_in_prose_exist() -> None:
     """Flags named anywhere in the README are options of a program in the project or of fairseq."""
     from fairseq import options
 
-    known = set(re.findall(r"--[a-z][a-z0-9-]+", "".join(p.read_text() for p in (ROOT / "scripts").glob("*.*"))))
-    known |= set(re.findall(r"--[a-z][a-z0-9-]+", "".join(p.read_text() for p in ROOT.glob("examples/*/run.sh"))))
+    programs = [
+        *ROOT.glob("scripts/*.*"),
+        *ROOT.glob("examples/*/run.sh"),
+        *ROOT.glob("vqnat_plugin/*/cli.py"),
+    ]
+    known = set(re.findall(r"--[a-z][a-z0-9-]+", "".join(path.read_text() for path in programs)))
     known |= set(re.findall(r"^\| `(--[a-z0-9-]+)`", README, flags=re.MULTILINE))
     for parser in (options.get_training_parser(), options.get_generation_parser()):
         known |= {name for action in parser._actions for name in action.option_strings}
@@ -79,7 +83,7 @@ def test_option_names_in_prose_exist() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (QUICKSTART / "report.json").exists(), reason="needs examples/quickstart/run.sh first")
+@pytest.mark.skipif(not (QUICKSTART / "report.json").exists(), reason="needs the quickstart's run first")
 @pytest.mark.parametrize("program", ["fairseq-train", "fairseq-generate", "scripts/distill.py"])
 def test_command_runs(program: str) -> None:
     """As it stands in the README, on what the quickstart left; training is cut short."""

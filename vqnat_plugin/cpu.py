@@ -32,4 +32,4 @@ def use_fast_kernels() -> None:
     The backward pass of the fused attention kernel is several times slower on a CPU under a mask.
     """
     torch.backends.cuda.enable_flash_sdp(False)
-    F.dropout = dropout
+    F.dropout = dropout  # type: ignore[assignment]

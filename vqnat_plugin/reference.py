@@ -56,10 +56,11 @@ def results_reference(examples: Path) -> str:
         recipe = path.parent.parent.name
         minutes = sum(report["stages"].values()) / 60
         machine = ", ".join(str(value) for value in report["machine"].values() if value is not None)
+        made = f"every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on {machine}; seed"
+        commands = f"[examples/{recipe}/results](examples/{recipe}/results/report.md)"
         parts.append(
-            f"**{report['title']}**: every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on "
-            f"{machine}; seed {report['seed']}); the commands behind it are in "
-            f"[examples/{recipe}/results](examples/{recipe}/results/report.md).\n\n{results(report)}"
+            f"**{report['title']}**: {made} {report['seed']}); the commands behind it are in {commands}.\n\n"
+            f"{results(report)}"
         )
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bash(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Run a recipe made of common.sh and `script`; its OUT is tmp_path/out, made as `start_recipe` makes it."""
+    """Run a recipe made of common.sh and `script`; its OUT is tmp_path/out, as `start_recipe` makes it."""
     head = f"""
         set -euo pipefail
         source {ROOT}/examples/common.sh

@@ -107,7 +107,8 @@ def _verb_forms(text: str) -> VerbForms:
     dative, sein = words[0] == "d", words[-1] == "s"
     infinitive, *forms = words[dative : len(words) - sein]
     prefix, _, base = infinitive.rpartition("+")
-    return VerbForms(prefix, base, *(forms or _regular(base)), "sein" if sein else "haben", dative)
+    present, preterite, participle = forms or _regular(base)
+    return VerbForms(prefix, base, present, preterite, participle, "sein" if sein else "haben", dative)
 
 
 def _verbs(objects: tuple[str, ...], text: str) -> list[Verb]:
