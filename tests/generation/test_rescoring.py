@@ -1,0 +1,142 @@
+"""Candidates ranked by an autoregressive model: as fairseq would score them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fairseq import checkpoint_utils, tasks
+from fairseq.data import Dictionary
+from fairseq.sequence_scorer import SequenceScorer
+from omegaconf import OmegaConf
+from tiny import padded, parse
+
+from vqnat_plugin.compat import CheckpointError, UsageError
+from vqnat_plugin.generation.latent_generator import LatentGenerator
+from vqnat_plugin.generation.rescoring import rescore
+
+FLAGS = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
+
+
+class Setting:
+    """The tiny student with its task, and a batch of the test set."""
+
+    def __init__(self, data: Path, student: Path, rescore_with: str | None) -> None:
+        self.cfg = parse(f"{data} {FLAGS}".split())
+        self.cfg.task.rescore_with = rescore_with
+        self.task = tasks.setup_task(self.cfg.task)
+        self.models, _ = checkpoint_utils.load_model_ensemble([str(student)], task=self.task)
+        self.task.load_dataset("test")
+        dataset = self.task.dataset("test")
+        self.batch = dataset.collater([dataset[i] for i in range(len(dataset))])
+
+    def generator(self, **options: Any) -> LatentGenerator:
+        for name, value in options.items():
+            assert hasattr(self.cfg.generation, name)
+            setattr(self.cfg.generation, name, value)
+        return self.task.build_generator(self.models, self.cfg.generation)
+
+    def translate(self, **options: Any) -> list[list[dict[str, Any]]]:
+        return self.task.inference_step(self.generator(**options), self.models, self.batch)
+
+
+def scored_by_fairseq(
+    setting: Setting, teachers: list[torch.nn.Module], hypotheses: list[list[dict[str, Any]]], number: int
+) -> list[dict[str, Any]]:
+    """fairseq's scores of candidate `number` of each sentence."""
+    rows = [found[number]["tokens"].tolist() for found in hypotheses]
+    target = padded(rows)
+    eos = setting.task.target_dictionary.eos()
+    shifted = torch.cat([target.new_full((len(rows), 1), eos), target[:, :-1]], 1)
+    net_input = {**setting.batch["net_input"], "prev_output_tokens": shifted}
+    scorer = SequenceScorer(setting.task.target_dictionary)
+    return [h[0] for h in scorer.generate(teachers, {"net_input": net_input, "target": target, "id": None})]
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_scores_are_those_of_fairseqs_scorer(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, prenorm_teacher: Path, ensemble: int
+) -> None:
+    paths = [str(tiny_teacher), str(prenorm_teacher)][:ensemble]
+    setting = Setting(tiny_corpus, tiny_student, ":".join(paths))
+    teachers, _ = checkpoint_utils.load_model_ensemble(paths)
+    found = setting.translate(beam=3, max_len_b=12)
+    for number in range(3):
+        expected = scored_by_fairseq(setting, [t.eval() for t in teachers], found, number)
+        for hypotheses, theirs in zip(found, expected, strict=True):
+            ours = hypotheses[number]
+            assert ours["score"] == pytest.approx(float(theirs["score"]), abs=1e-4)
+            torch.testing.assert_close(
+                ours["positional_scores"], theirs["positional_scores"], atol=1e-4, rtol=1e-4
+            )
+
+
+def test_teacher_decides_on_the_same_candidates(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    own = Setting(tiny_corpus, tiny_student, None).translate(beam=4, max_len_b=12)
+    ranked = Setting(tiny_corpus, tiny_student, str(tiny_teacher)).translate(beam=4, max_len_b=12)
+    for first, second in zip(own, ranked, strict=True):
+        assert sorted(h["tokens"].tolist() for h in first) == sorted(h["tokens"].tolist() for h in second)
+        assert [h["score"] for h in second] == sorted((h["score"] for h in second), reverse=True)
+    assert [h[0]["score"] for h in own] != [h[0]["score"] for h in ranked]
+
+
+def test_padding_costs_nothing(tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path) -> None:
+    setting = Setting(tiny_corpus, tiny_student, None)
+    teachers, _ = checkpoint_utils.load_model_ensemble([str(tiny_teacher)])
+    tokens = torch.tensor([[[5, 6, 2, 1, 1], [7, 2, 1, 1, 1]]]).expand(5, -1, -1)
+    scores, per_token = rescore([teachers[0].eval()], setting.batch["net_input"], tokens, pad=1)
+    shorter, _ = rescore([teachers[0].eval()], setting.batch["net_input"], tokens[..., :3], pad=1)
+    torch.testing.assert_close(scores, shorter, atol=1e-4, rtol=1e-4)
+    assert not per_token[tokens == 1].any() and (per_token[tokens != 1] < 0).all()
+
+
+def with_data(path: Path, out: Path, data: str) -> Path:
+    """The checkpoint as if it had been trained on another folder."""
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    state["cfg"]["task"]["data"] = data
+    state["cfg"] = OmegaConf.to_container(state["cfg"])
+    torch.save(state, out)
+    return out
+
+
+def test_teacher_whose_data_is_gone_still_ranks(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    moved = with_data(tiny_teacher, tmp_path / "teacher.pt", "/nowhere/bin")
+    scores = [
+        [
+            h["score"]
+            for found in Setting(tiny_corpus, tiny_student, str(path)).translate(beam=2)
+            for h in found
+        ]
+        for path in (moved, tiny_teacher)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_teachers_that_cannot_rank_are_refused(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    def refusal(path: Path, data: Path = tiny_corpus) -> str:
+        with pytest.raises(UsageError) as caught:
+            setting = Setting(tiny_corpus, tiny_student, str(path))
+            setting.task.cfg.data = str(data)
+            setting.generator()
+        assert str(caught.value).startswith(f"--rescore-with {path}: ") and "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "not found" in refusal(tmp_path / "missing.pt")
+    assert "VQNAT is not an autoregressive model" in refusal(tiny_student)
+    other = tmp_path / "other"
+    shutil.copytree(tiny_corpus, other)
+    for language in ("en", "de"):
+        dictionary = Dictionary.load(str(other / f"dict.{language}.txt"))
+        dictionary.add_symbol("one_word_more")
+        dictionary.save(str(other / f"dict.{language}.txt"))
+    assert "dictionary (size mismatch" in refusal(tiny_teacher, data=other)
+    (tmp_path / "broken.pt").write_text("no checkpoint")
+    with pytest.raises(CheckpointError):
+        Setting(tiny_corpus, tiny_student, str(tmp_path / "broken.pt")).generator()
