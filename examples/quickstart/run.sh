@@ -28,21 +28,21 @@ main() {
         --validate-interval-updates 400 --save-interval-updates 400 --keep-interval-updates 1
         --no-epoch-checkpoints --log-format json --log-interval 50)
 
-    stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 1000
-    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" --task translation \
+    stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 5000
+    stage teacher scripts/train.py --batch-tokens 2048 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" --task translation \
         --arch transformer --share-all-embeddings --encoder-normalize-before --decoder-normalize-before \
         --encoder-embed-dim 128 --decoder-embed-dim 128 --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512 \
         --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 2 --decoder-layers 2 \
         --dropout 0.1 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-        --lr 4e-3 --warmup-updates 150 --total-num-update 800 --max-update 800 --save-dir "$OUT/teacher"
+        --lr 4e-3 --warmup-updates 150 --total-num-update 900 --max-update 900 --save-dir "$OUT/teacher"
     stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
         --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --workers 2
-    stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
+    stage student scripts/train.py --batch-tokens 2048 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
         --arch vq_nat_em_tiny --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
         --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
         --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --lr 3e-3 --warmup-updates 100 --total-num-update 1200 --max-update 1200 --unquantized-updates 100 \
+        --lr 3e-3 --warmup-updates 100 --total-num-update 1300 --max-update 1300 --unquantized-updates 100 \
         --code-revival-until 900 --save-dir "$OUT/student"
 
     BIN=$OUT/data/bin SOURCE=en TARGET=de SEED=1 DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses)
