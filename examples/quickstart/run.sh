@@ -38,7 +38,8 @@ main() {
     stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
         --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --workers 2
     stage student scripts/train.py --batch-tokens 2048 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
-        --arch vq_nat_em_tiny --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
+        --arch vq_nat_em_tiny --compress-steps 1 --criterion vq_nat_loss \
+        --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
         --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
         --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
