@@ -167,12 +167,29 @@ def _announced(train_step: Callable[..., Any]) -> Callable[..., Any]:
     return announced_train_step
 
 
+def _with_the_same_batches(get_batch_iterator: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a resumed training see the batches of an uninterrupted one.
+
+    fairseq makes them once, with the seed of the epoch in which the process starts.
+    """
+
+    @functools.wraps(get_batch_iterator)
+    def same_batches(self: FairseqTask, *args: Any, seed: int = 1, epoch: int = 1, **kwargs: Any) -> Any:
+        iterator = get_batch_iterator(self, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
+        # It also orders the batches of each epoch, and there fairseq adds the true epoch.
+        iterator.seed = seed
+        return iterator
+
+    return same_batches
+
+
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     FairseqTask.train_step = _train_step
+    FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
     NanDetector.add_hooks = _add_nan_hooks
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0
