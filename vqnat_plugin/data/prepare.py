@@ -64,11 +64,13 @@ def read_pairs(split: Split) -> list[tuple[str, str]]:
     texts = []
     for file in (split.source, split.target):
         try:
-            text = file.read_text(encoding="utf-8")
+            # With Python's own text files carriage returns inside sentences would end lines.
+            text = file.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
-        # Only \n ends a line: other characters that Python calls line ends occur inside sentences.
-        texts.append(text.removesuffix("\n").split("\n") if text else [])
+        # Only \n, or \r\n, ends a line: other characters that Python calls line ends occur inside sentences.
+        lines = text.removesuffix("\n").split("\n") if text else []
+        texts.append([line.removesuffix("\r") for line in lines])
     if len(texts[0]) != len(texts[1]):
         raise DataError(f"{split.source} has {len(texts[0])} lines but {split.target} has {len(texts[1])}")
     if not texts[0]:
@@ -148,12 +150,12 @@ def prepare(
 
     print(f"learning {merges} BPE merges", flush=True)
     codes = learn_codes((line for pair in texts["train"] for line in pair), merges)
-    (out / "bpe.codes").write_text(codes, encoding="utf-8")
+    _write(out / "bpe.codes", codes.splitlines())
     bpe = BPE(io.StringIO(codes))
     for subset, pairs in texts.items():
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
             _write(out / "bpe" / f"{subset}.{language}", (bpe.process_line(line) for line in side))
-    binarize(out / "bpe", out / "bin", source, target, sorted(texts), binarize_workers)
+    binarize(out / "bpe", out / "bin", source, target, list(texts), binarize_workers)
     return {subset: len(pairs) for subset, pairs in texts.items()}
 
 

@@ -1,0 +1,238 @@
+"""From parallel text to binarised data: no line is lost, no bad input is taken."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq.data import Dictionary, indexed_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacremoses import MosesDetokenizer
+
+from vqnat_plugin.data.prepare import (
+    DataError,
+    find_splits,
+    learn_codes,
+    prepare,
+    read_pairs,
+    tokenize,
+    usable,
+)
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare.py"
+ENGLISH = ["A small house.", "The dog sees the cat!", "Don't worry, it is half-price.", "Hello, world"]
+GERMAN = [
+    "Ein kleines Haus.",
+    "Der Hund sieht die Katze!",
+    "Sorge dich nicht, es ist ein halber Preis.",
+    "Hallo, Welt",
+]
+
+
+def write_split(folder: Path, name: str, english: list[str], german: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for language, lines in (("en", english), ("de", german)):
+        (folder / f"{name}.{language}").write_bytes("".join(line + "\n" for line in lines).encode())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of raw text: 20 training pairs, two validation pairs under the name `val`, one test pair."""
+    write_split(tmp_path / "data", "train", ENGLISH * 5, GERMAN * 5)
+    write_split(tmp_path / "data", "val", ENGLISH[:2], GERMAN[:2])
+    write_split(tmp_path / "data", "test", ENGLISH[2:3], GERMAN[2:3])
+    return tmp_path / "data"
+
+
+def binarised(folder: Path, subset: str, language: str) -> list[str]:
+    """The sentences of a subset as text."""
+    dictionary = Dictionary.load(str(folder / f"dict.{language}.txt"))
+    sentences = indexed_dataset.make_dataset(str(folder / f"{subset}.en-de.{language}"), impl="mmap")
+    return [dictionary.string(sentences[i], "@@ ") for i in range(len(sentences))]
+
+
+def test_everything_is_written(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert prepare(data, out, "en", "de", merges=30) == {"train": 20, "valid": 2, "test": 1}
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert not [name for name in written if name.endswith(".part") or ".part/" in name]
+    subsets = [f"{subset}.{language}" for subset in ("train", "valid", "test") for language in ("en", "de")]
+    assert {f"bpe/{name}" for name in subsets} <= written
+    assert {f"reference/{name}" for name in subsets if "train" not in name} <= written
+    assert {"bpe.codes", "bin/dict.en.txt", "bin/dict.de.txt", "bin/test.en-de.de.bin"} <= written
+    assert (out / "reference" / "valid.de").read_text() == "\n".join(GERMAN[:2]) + "\n"
+    for language, text in (("en", ENGLISH), ("de", GERMAN)):
+        assert binarised(out / "bin", "train", language) == list(tokenize(text, language)) * 5
+        assert "@@ " in (out / "bpe" / f"train.{language}").read_text()
+    assert (out / "bin" / "dict.en.txt").read_text() == (out / "bin" / "dict.de.txt").read_text()
+
+
+def test_tokenisation_is_undone_by_moses() -> None:
+    for language, text in (("en", ENGLISH), ("de", GERMAN)):
+        detokenizer = MosesDetokenizer(lang=language)
+        assert [detokenizer.detokenize(line.split()) for line in tokenize(text, language)] == text
+
+
+def test_valid_and_test_stay_whole(data: Path, tmp_path: Path) -> None:
+    odd = ["", "word " * 300, "a", " ", ENGLISH[0]]
+    write_split(data, "val", odd, [*odd[::-1]])
+    write_split(data, "test", odd, odd)
+    write_split(data, "train", [*ENGLISH, *odd], [*GERMAN, *odd[::-1]])
+    counts = prepare(data, tmp_path / "out", "en", "de", merges=10, max_length=50)
+    # In training only whole pairs stay that are neither too long nor too lopsided.
+    assert counts == {"train": 5, "valid": 5, "test": 5}
+    for language in ("en", "de"):
+        assert len(binarised(tmp_path / "out" / "bin", "valid", language)) == 5
+        assert binarised(tmp_path / "out" / "bin", "test", language)[0] == ""
+
+
+# Every character that Python, but not a text tool, takes for the end of a line.
+SEPARATORS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+def test_strange_separators_inside_sentences_end_no_line(data: Path, tmp_path: Path) -> None:
+    lines = [f"dog{separator}house" for separator in SEPARATORS]
+    write_split(data, "val", lines, lines)
+    assert prepare(data, tmp_path / "out", "en", "de", merges=10)["valid"] == len(SEPARATORS)
+    assert binarised(tmp_path / "out" / "bin", "valid", "en") == ["dog house"] * len(SEPARATORS)
+    assert (tmp_path / "out" / "reference" / "valid.en").read_bytes().count(b"\n") == len(SEPARATORS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20), max_size=5
+    )
+)
+def test_tokens_of_a_line_stay_on_one_line(lines: list[str]) -> None:
+    tokenized = list(tokenize(lines, "en"))
+    assert len(tokenized) == len(lines)
+    assert all(len(line.splitlines()) <= 1 for line in tokenized)
+
+
+def test_files_of_windows_are_read_too(data: Path) -> None:
+    (data / "train.en").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    (data / "train.de").write_bytes(b"eins\nzwei")
+    (train, *_) = find_splits(data, "en", "de")
+    assert read_pairs(train) == [("one", "eins"), ("two", "zwei")]
+
+
+def test_every_test_set_is_found(data: Path, tmp_path: Path) -> None:
+    for number in range(2016, 2029):
+        write_split(data, f"test_{number}", [f"year {number}"], [f"Jahr {number}"])
+    assert [split.subset for split in find_splits(data, "en", "de")][2:5] == ["test", "test1", "test2"]
+    prepare(data, tmp_path / "out", "en", "de", merges=50)
+    for number in range(1, 14):
+        expected = f"year {2015 + number}"
+        assert (tmp_path / "out" / "reference" / f"test{number}.en").read_text() == expected + "\n"
+        segmented = (tmp_path / "out" / "bpe" / f"test{number}.de").read_text().replace("@@ ", "")
+        assert segmented == f"Jahr {2015 + number}\n"
+    # fairseq numbers them in the order in which it is given them.
+    lengths = {
+        name: len(text)
+        for name, text in (
+            (f"test{n}", binarised(tmp_path / "out" / "bin", f"test{n}", "en")) for n in range(1, 14)
+        )
+    }
+    assert set(lengths.values()) == {1}
+    assert binarised(tmp_path / "out" / "bin", "test", "de") == list(tokenize(GERMAN[2:3], "de"))
+
+
+def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(data, out, "en", "de", merges=10)
+    first = (out / "bin" / "dict.en.txt").read_bytes()
+    (out / "bin" / "left_over").write_text("")
+    (out / "bin.part").mkdir()
+    prepare(data, out, "en", "de", merges=10)
+    assert (out / "bin" / "dict.en.txt").read_bytes() == first
+    assert not (out / "bin" / "left_over").exists() and not (out / "bin.part").exists()
+
+
+def test_merges_depend_on_the_words_alone() -> None:
+    lines = [*ENGLISH * 3, *GERMAN * 3]
+    codes = learn_codes(lines, 40)
+    assert codes.startswith("#version: 0.2\n") and len(codes.splitlines()) == 41
+    assert learn_codes(lines, 40) == learn_codes(lines[::-1], 40) == codes
+    assert learn_codes(lines, 10).splitlines() == codes.splitlines()[:11]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "good"),
+    [
+        ("a b", "c d", True),
+        ("", "c", False),
+        ("a", "", False),
+        ("a b c", "d e f", False),
+        ("a", "b c", True),
+        ("a b", "", False),
+    ],
+)
+def test_usable_pairs(source: str, target: str, good: bool) -> None:
+    assert usable(source, target, max_length=2, max_ratio=2.0) == good
+
+
+def test_lopsided_pairs_are_not_usable() -> None:
+    assert usable("a b", "c d e f g", max_length=9, max_ratio=2.5)
+    assert not usable("a b", "c d e f g h", max_length=9, max_ratio=2.5)
+
+
+# Bad input.
+
+
+def refusal(data: Path, out: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        prepare(data, out, "en", "de", merges=10)
+    assert "\n" not in str(caught.value)
+    assert not (out / "bin").exists()
+    return str(caught.value)
+
+
+def test_files_of_different_length_are_refused(data: Path, tmp_path: Path) -> None:
+    write_split(data, "val", ENGLISH, GERMAN[:3])
+    assert refusal(data, tmp_path / "out") == f"{data}/val.en has 4 lines but {data}/val.de has 3"
+
+
+@pytest.mark.parametrize("name", ["train.en", "train.de", "val.en", "test.en", "test.de"])
+def test_missing_file_is_named(data: Path, tmp_path: Path, name: str) -> None:
+    (data / name).unlink()
+    message = refusal(data, tmp_path / "out")
+    assert message.startswith(f"--data {data}: needs ")
+    assert name.replace("val", "valid") in message
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere", tmp_path / "out") == f"--data {tmp_path}/nowhere: no such folder"
+
+
+def test_text_that_is_not_utf_8_is_refused(data: Path, tmp_path: Path) -> None:
+    (data / "val.de").write_bytes("schön\nzwei\n".encode("latin-1"))
+    message = refusal(data, tmp_path / "out")
+    assert message.startswith(f"{data}/val.de: not UTF-8 (") and message.endswith("at byte 3)")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_empty_files_are_refused(data: Path, tmp_path: Path, split: str) -> None:
+    write_split(data, split, [], [])
+    assert refusal(data, tmp_path / "out") == f"{data}/{split}.en: empty"
+
+
+def test_training_text_without_a_usable_pair_is_refused(data: Path, tmp_path: Path) -> None:
+    write_split(data, "train", ["", "a"], ["b", ""])
+    message = refusal(data, tmp_path / "out")
+    assert "no usable training pair" in message and "--max-length 175" in message
+
+
+def test_the_script(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--merges", "10"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert (
+        "train: 20 sentence pairs\nvalid: 2 sentence pairs\ntest: 1 sentence pairs" in capsys.readouterr().out
+    )
+    (data / "train.de").unlink()
+    with pytest.raises(SystemExit, match=r"^prepare: --data .*: needs train.en and train.de$"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
