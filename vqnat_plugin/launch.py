@@ -13,6 +13,8 @@ import sys
 
 import torch
 
+from .compat import UsageError
+
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
@@ -63,7 +65,7 @@ def run_workers(commands: list[list[str]], threads: int) -> int:
         The exit status: 0, or that of the first worker that failed.
     """
     environment = worker_environment(threads)
-    processes = [subprocess.Popen(command, env=environment) for command in commands]
+    processes: list[subprocess.Popen[bytes]] = []
 
     def stop(signum: int, _frame: object) -> None:
         for process in processes:
@@ -71,6 +73,8 @@ def run_workers(commands: list[list[str]], threads: int) -> int:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for command in commands:
+            processes.append(subprocess.Popen(command, env=environment))
         running = list(processes)
         status = 0
         while running:
@@ -113,6 +117,10 @@ def train(arguments: list[str], workers: int | None = None, batch_tokens: int | 
     cores = available_cores()
     workers = workers or cores
     if batch_tokens is not None:
+        if batch_tokens < workers:
+            raise UsageError(
+                f"--batch-tokens {batch_tokens}: needs at least one for each of {workers} workers"
+            )
         arguments = [*arguments, "--max-tokens", str(batch_tokens // workers)]
     return run_workers(worker_commands([*arguments, "--cpu"], workers), threads=max(1, cores // workers))
 

@@ -1,0 +1,183 @@
+"""Workers on a CPU: their commands, their environment, their end."""
+
+import os
+import runpy
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vqnat_plugin import launch
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+
+
+def python(code: str, *arguments: str | Path) -> list[str]:
+    """A worker that runs a few lines of Python."""
+    return [sys.executable, "-I", "-S", "-c", code, *map(str, arguments)]
+
+
+# Commands.
+
+
+def test_one_worker_needs_no_distributed_flags() -> None:
+    assert launch.worker_commands(["DATA", "--lr", "1"], 1) == [
+        [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--lr", "1"]
+    ]
+
+
+def test_workers_differ_in_their_rank_only() -> None:
+    commands = launch.worker_commands(["DATA"], 3)
+    assert len({tuple(command[:-1]) for command in commands}) == 1
+    assert [command[-2:] for command in commands] == [["--distributed-rank", str(rank)] for rank in range(3)]
+    flags = commands[0]
+    assert flags[flags.index("--distributed-world-size") + 1] == "3"
+    assert flags[flags.index("--distributed-backend") + 1] == "gloo"
+    assert flags[flags.index("--ddp-backend") + 1] == "legacy_ddp"
+    assert flags[flags.index("--distributed-init-method") + 1].startswith("tcp://127.0.0.1:")
+    assert {"--distributed-no-spawn", "--load-checkpoint-on-all-dp-ranks"} <= set(flags)
+
+
+def test_free_port_can_be_listened_on() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", launch.free_port()))
+
+
+# Options.
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A machine of six cores without a GPU; what would have been run."""
+    runs: list[dict[str, Any]] = []
+
+    def run_workers(commands: list[list[str]], threads: int) -> int:
+        runs.append({"commands": commands, "threads": threads})
+        return 7
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(launch, "available_cores", lambda: 6)
+    monkeypatch.setattr(launch, "run_workers", run_workers)
+    return runs
+
+
+def value(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+@pytest.mark.parametrize(
+    ("workers", "count", "threads", "tokens"), [(None, 6, 1, "1000"), (2, 2, 3, "3000"), (9, 9, 1, "666")]
+)
+def test_cores_and_batch_tokens_are_shared_out(
+    on_cpu: list[dict[str, Any]], workers: int | None, count: int, threads: int, tokens: str
+) -> None:
+    assert launch.train(["DATA"], workers, batch_tokens=6000) == 7
+    (run,) = on_cpu
+    assert len(run["commands"]) == count and run["threads"] == threads
+    assert all(value(command, "--max-tokens") == tokens and "--cpu" in command for command in run["commands"])
+
+
+def test_without_batch_tokens_fairseqs_own_flags_count(on_cpu: list[dict[str, Any]]) -> None:
+    launch.train(["DATA", "--max-sentences", "8"])
+    assert all("--max-tokens" not in command for command in on_cpu[0]["commands"])
+
+
+def test_gpus_are_left_to_fairseq(monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(launch.subprocess, "call", lambda command: called.append(command) or 3)
+    assert launch.train(["DATA"], batch_tokens=8192) == 3
+    assert called == [[sys.executable, "-m", "fairseq_cli.train", "DATA", "--max-tokens", "2048"]]
+    assert not on_cpu
+    assert launch.train(["DATA", "--cpu"]) == 7 and len(on_cpu) == 1
+
+
+def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
+    seen: list[Any] = []
+    monkeypatch.setattr(launch, "train", lambda *passed: seen.extend(passed) or 5)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return [*seen, ended.value.code]
+
+
+def test_script_passes_fairseqs_flags_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = run_script(
+        monkeypatch, "--batch-tokens", "4096", "DATA", "--lr", "0.1", "--workers=2", "--batch", "7"
+    )
+    assert passed == [["DATA", "--lr", "0.1", "--batch", "7"], 2, 4096, 5]
+
+
+@pytest.mark.parametrize("flag", ["--workers", "--batch-tokens"])
+def test_script_refuses_numbers_below_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert run_script(monkeypatch, flag, "0") == [2]
+    assert f"{flag} 0: needs at least 1" in capsys.readouterr().err
+
+
+def test_script_refuses_fewer_tokens_than_workers(
+    monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(SystemExit, match="--batch-tokens 5: needs at least one for each of 6 workers"):
+        launch.train(["DATA"], batch_tokens=5)
+    assert not on_cpu
+
+
+# Processes.
+
+
+def test_workers_run_in_an_environment_for_one_thread(tmp_path: Path) -> None:
+    code = "import os, sys; open(sys.argv[1], 'w').write(' '.join(os.environ[n] for n in sys.argv[2:]))"
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "PATH")
+    commands = [python(code, tmp_path / str(rank), *names) for rank in range(2)]
+    assert launch.run_workers(commands, threads=3) == 0
+    for rank in range(2):
+        assert (tmp_path / str(rank)).read_text() == f"3 3 {4 << 30} {os.environ['PATH']}"
+
+
+WAITS_FOR_SIGTERM = """
+import os, signal, sys
+def end(*_):
+    open(sys.argv[1], 'w').write('stopped')
+    sys.exit(9)
+signal.signal(signal.SIGTERM, end)
+open(sys.argv[2], 'w').write('ready')
+while True:
+    signal.pause()
+"""
+
+
+def test_failing_worker_stops_the_others_and_gives_the_status(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    # Opening a pipe waits for the other side: the worker fails once the other one is ready.
+    fails = python("import sys; open(sys.argv[1]).read(); sys.exit(3)", tmp_path / "ready")
+    waits = python(WAITS_FOR_SIGTERM, tmp_path / "stopped", tmp_path / "ready")
+    assert launch.run_workers([waits, fails], threads=1) == 3
+    assert (tmp_path / "stopped").read_text() == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_reach_the_workers(tmp_path: Path, number: signal.Signals) -> None:
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    os.mkfifo(tmp_path / "ready")
+    waits = python(
+        WAITS_FOR_SIGTERM.replace("SIGTERM", number.name), tmp_path / "stopped", tmp_path / "ready"
+    )
+    kills = python(
+        "import os, sys; open(sys.argv[1]).read(); os.kill(os.getppid(), int(sys.argv[2]))",
+        tmp_path / "ready",
+        str(int(number)),
+    )
+    assert launch.run_workers([waits, kills], threads=1) != 0
+    assert (tmp_path / "stopped").read_text() == "stopped"
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+def test_worker_killed_by_a_signal_is_a_failure() -> None:
+    assert launch.run_workers([python("import os; os.kill(os.getpid(), 9)")], threads=1) == -signal.SIGKILL
