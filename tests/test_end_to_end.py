@@ -132,7 +132,7 @@ def test_two_processes_equal_one(tiny_corpus: Path, tmp_path: Path) -> None:
     flags += ["--optimizer=sgd", "--max-epoch=2"]
     first_epoch = train_student(tiny_corpus, tmp_path / "one", *flags, "--update-freq=2", "--max-epoch=1")
     start = saved(first_epoch)
-    # Both go on from here, so the second process has to find its way into a checkpoint, too.
+    # Both go on from here, so the second process has to be given what the first one has loaded.
     (tmp_path / "two").mkdir()
     shutil.copy(first_epoch, tmp_path / "two")
     words = (

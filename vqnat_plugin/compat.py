@@ -24,6 +24,7 @@ logging.disable(logging.INFO)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fairseq import checkpoint_utils
+    from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
     from fairseq.tasks.fairseq_task import FairseqTask
@@ -183,6 +184,16 @@ def _with_the_same_batches(get_batch_iterator: Callable[..., Any]) -> Callable[.
     return same_batches
 
 
+def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+    """Send an object to the other ranks, for a resumed training.
+
+    fairseq reads what comes from its own first rank with the loader for strangers' files, which refuses it.
+    """
+    box = [obj]
+    torch.distributed.broadcast_object_list(box, src=src_rank, group=group, device=dist_device)
+    return box[0]
+
+
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
@@ -190,6 +201,7 @@ def install() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     FairseqTask.train_step = _train_step
     FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
+    distributed_utils._broadcast_object_slow = _broadcast_object
     NanDetector.add_hooks = _add_nan_hooks
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0

@@ -51,7 +51,6 @@ def worker_commands(arguments: list[str], workers: int) -> list[list[str]]:
         "--distributed-no-spawn",
         "--distributed-backend",
         "gloo",
-        "--load-checkpoint-on-all-dp-ranks",
         "--ddp-backend",
         "legacy_ddp",
     ]
