@@ -18,9 +18,10 @@ import sys
 from pathlib import Path
 
 from vqnat_plugin.evaluation.benchmark import benchmark
-from vqnat_plugin.evaluation.files import EvaluationError, write_json
+from vqnat_plugin.evaluation.files import EvaluationError
 from vqnat_plugin.evaluation.latency import parse_system
 from vqnat_plugin.evaluation.report import build_report, results
+from vqnat_plugin.files import write_json
 
 
 def positive(text: str) -> int:

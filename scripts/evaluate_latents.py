@@ -8,8 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import EvaluationError, write_json
+from vqnat_plugin.evaluation.files import EvaluationError
 from vqnat_plugin.evaluation.latents import evaluate_latents
+from vqnat_plugin.files import write_json
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import write_text
+from vqnat_plugin.files import write_text
 from vqnat_plugin.reference import fill
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import EvaluationError, read_json, read_lines, write_json, write_text
+from vqnat_plugin.evaluation.files import EvaluationError, read_json, read_lines
 from vqnat_plugin.evaluation.plots import plot_quality_speed, plot_training
 from vqnat_plugin.evaluation.report import (
     build_report,
@@ -19,6 +19,7 @@ from vqnat_plugin.evaluation.report import (
     without_folder,
 )
 from vqnat_plugin.evaluation.training_log import TrainingLog
+from vqnat_plugin.files import write_json, write_text
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from vqnat_plugin.evaluation.bleu import score_file
-from vqnat_plugin.evaluation.files import EvaluationError, write_json
+from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.files import write_json
 
 
 def main() -> None:

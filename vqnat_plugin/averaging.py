@@ -1,6 +1,5 @@
 """The average of several checkpoints of one training run, codebook included."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from torch import Tensor
+
+from .files import write_atomically
 
 # Names that fairseq-train gives to checkpoints; the number that orders them in parentheses.
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
@@ -84,13 +85,7 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint in one step; makes the folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        torch.save(state, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, lambda part: torch.save(state, part))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq import options
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
+
+from ..files import write_lines
 
 VALID_NAMES = ("valid", "val", "dev")
 
@@ -101,12 +104,6 @@ def learn_codes(lines: Iterable[str], merges: int) -> str:
     return codes.getvalue()
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(part, path)
-
-
 def prepare(
     data: Path,
     out: Path,
@@ -131,8 +128,6 @@ def prepare(
     """
     languages = (source, target)
     texts: dict[str, list[tuple[str, str]]] = {}
-    for folder in ("bpe", "reference"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     for split in find_splits(data, source, target):
         pairs = read_pairs(split)
         sides: list[list[str]] = []
@@ -140,7 +135,7 @@ def prepare(
             bar = tqdm(side, desc=f"tokenise {split.subset}.{language}", mininterval=1)
             sides.append(list(tokenize(bar, language)))
             if split.subset != "train":
-                _write(out / "reference" / f"{split.subset}.{language}", side)
+                write_lines(out / "reference" / f"{split.subset}.{language}", side)
         texts[split.subset] = list(zip(*sides, strict=True))
     texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
     if not texts["train"]:
@@ -150,17 +145,18 @@ def prepare(
 
     print(f"learning {merges} BPE merges", flush=True)
     codes = learn_codes((line for pair in texts["train"] for line in pair), merges)
-    _write(out / "bpe.codes", codes.splitlines())
+    write_lines(out / "bpe.codes", codes.splitlines())
     bpe = BPE(io.StringIO(codes))
     for subset, pairs in texts.items():
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
-            _write(out / "bpe" / f"{subset}.{language}", (bpe.process_line(line) for line in side))
+            write_lines(out / "bpe" / f"{subset}.{language}", (bpe.process_line(line) for line in side))
     binarize(out / "bpe", out / "bin", source, target, list(texts), binarize_workers)
     return {subset: len(pairs) for subset, pairs in texts.items()}
 
 
 def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int = 1) -> None:
     """Binarise segmented text with `fairseq-preprocess`, one dictionary for both sides; replaces `out`."""
+    # Not at the top: it configures the root logger when imported.
     from fairseq_cli import preprocess
 
     part = out.with_name(out.name + ".part")
@@ -171,12 +167,6 @@ def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str]
         *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--destdir", str(part)),
         *(("--testpref", ",".join(tests)) if tests else ()),
     ]
-    preprocess.main(_preprocess_options(parser_arguments))
+    preprocess.main(options.get_preprocessing_parser().parse_args(parser_arguments))
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
-
-
-def _preprocess_options(arguments: list[str]):  # type: ignore[no-untyped-def]
-    from fairseq import options
-
-    return options.get_preprocessing_parser().parse_args(arguments)

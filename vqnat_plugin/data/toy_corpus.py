@@ -6,13 +6,13 @@ itself mixes them; a teacher's distilled text, or a latent variable, decides fir
 reference is therefore bounded far below 100; the fair one uses all of them (`test.ref0`, `test.ref1`, ...).
 """
 
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..files import write_lines
 from .toy_grammar import STYLES, Clause, NounPhrase, Sentence, Style, english, german, translations
 from .toy_lexicon import (
     ADJECTIVES,
@@ -177,7 +177,6 @@ def write_corpus(out: Path, corpus: dict[str, list[Example]], references: int = 
     Returns:
         The files written, each atomically.
     """
-    out.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[str]] = {}
     for split, examples in corpus.items():
         files[f"{split}.en"] = [example.source for example in examples]
@@ -187,8 +186,6 @@ def write_corpus(out: Path, corpus: dict[str, list[Example]], references: int = 
         files[f"test.ref{number}"] = [texts[number % len(texts)] for texts in valid]
     paths = []
     for name, lines in files.items():
-        part = out / f"{name}.part"
-        part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        os.replace(part, out / name)
+        write_lines(out / name, lines)
         paths.append(out / name)
     return paths

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from .files import write_atomically
+from ..files import write_atomically
 from .training_log import Curve, TrainingLog
 
 matplotlib.use("Agg")
