@@ -5,7 +5,6 @@ fairseq were young: checkpoints load through torch's weights-only loader, and `-
 """
 
 import argparse
-import collections
 import functools
 import logging
 import re
@@ -51,7 +50,6 @@ def safe_globals() -> list[Any]:
     numpy_types = {type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")}
     allowed: list[Any] = [
         argparse.Namespace,
-        collections.OrderedDict,
         np.dtype,
         np.ndarray,
         *sorted(numpy_types, key=lambda kind: kind.__name__),

@@ -45,7 +45,6 @@ class VQNATLoss(FairseqCriterion):
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample["ntokens"],
-            "batches": 1,
         }
         for name, value in out.losses.items():
             log[f"{name}_loss"] = value.detach()

@@ -63,7 +63,7 @@ def gold_share(update: int, updates: int) -> float:
         return 1.0
     linear = 0.01 + 0.99 * min(1.0, update / updates)
     quarter = updates / 4
-    return min(1.0, linear) * 0.01 ** max(0.0, 1 - update / quarter)
+    return linear * 0.01 ** max(0.0, 1 - update / quarter)
 
 
 @register_model("vq_nat_em", dataclass=VQNATConfig)

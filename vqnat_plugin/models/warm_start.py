@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import torch
 from fairseq import checkpoint_utils
 from torch import Tensor
 
@@ -107,6 +106,5 @@ def load_teacher(model: Any, path: str) -> None:
             "trained with --encoder-normalize-before --decoder-normalize-before, with the same dictionary, "
             "--embed-dim, --ffn-dim and --attention-heads"
         ) from None
-    with torch.no_grad():
-        copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())
+    copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())
     logger.info(f"started from {path}: {copied:,} parameters copied")

@@ -169,8 +169,7 @@ class TranslationVQTask(TranslationTask):
         """Translate one batch."""
         if constraints is not None:
             raise compat.UsageError("--constraints: not supported, all words are written at once")
-        with torch.no_grad():
-            return generator.generate(models, sample, prefix_tokens=prefix_tokens)
+        return generator.generate(models, sample, prefix_tokens=prefix_tokens)
 
 
 def _unwrapped(model: nn.Module) -> Any:
