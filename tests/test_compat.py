@@ -136,17 +136,40 @@ def test_install_is_idempotent() -> None:
     assert before == (checkpoint_utils.load_checkpoint_to_cpu, Trainer.train_step)
 
 
-def test_amp_computes_in_bfloat16_on_a_cpu(tiny_corpus: Path) -> None:
-    for flags, expected in ((["--amp"], torch.bfloat16), ([], torch.float32)):
-        with trainer(tiny_corpus, *flags) as student:
-            seen: list[torch.dtype] = []
-            attention = student.get_model().encoder.layers[0].self_attention
-            attention.query.register_forward_hook(lambda _module, _in, out, seen=seen: seen.append(out.dtype))
-            before = model_state(student.get_model())
-            student.train_step(batches(student, 1))
-            assert set(seen) == {expected}
-            assert different(before, model_state(student.get_model()))
-            assert {p.dtype for p in student.get_model().parameters()} == {torch.float32}
+@pytest.mark.parametrize(
+    ("flags", "fast", "expected"),
+    [(["--amp"], True, torch.bfloat16), (["--amp"], False, torch.float32), ([], True, torch.float32)],
+)
+def test_amp_computes_in_bfloat16_where_the_cpu_has_it(
+    tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], fast: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(compat, "_bfloat16_is_fast", lambda: fast)
+    with trainer(tiny_corpus, *flags) as student:
+        seen: list[torch.dtype] = []
+        attention = student.get_model().encoder.layers[0].self_attention
+        attention.query.register_forward_hook(lambda _module, _in, out: seen.append(out.dtype))
+        before = model_state(student.get_model())
+        student.train_step(batches(student, 1))
+        assert set(seen) == {expected}
+        assert different(before, model_state(student.get_model()))
+        assert {p.dtype for p in student.get_model().parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("flags", [["--amp"], []])
+def test_precision_is_said_once_where_bfloat16_is_not_to_be_had(
+    tiny_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: list[str],
+) -> None:
+    monkeypatch.setattr(compat, "has_bfloat16", lambda: False)
+    compat._bfloat16_is_fast.cache_clear()
+    caplog.set_level("INFO", logger=compat.__name__)
+    with trainer(tiny_corpus, *flags) as student:
+        for batch in batches(student, 2):
+            student.train_step([batch])
+    compat._bfloat16_is_fast.cache_clear()
+    assert [record.message.split(":")[0] for record in caplog.records] == flags
 
 
 def test_step_with_infinite_gradients_changes_nothing_under_amp(tiny_corpus: Path) -> None:
@@ -181,3 +204,19 @@ def test_training_that_never_gets_a_finite_gradient_ends(
                 student.train_step([batch])
         assert student.get_num_updates() == 0
     assert "NaN detected in output of upsampler.project" in caplog.text
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_shows_the_options_of_model_and_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    from fairseq import options
+
+    words = ["--task", "translation_vq", "--arch", "vq_nat_em", "--criterion", "vq_nat_loss", flag]
+    for typed in (words, None):
+        monkeypatch.setattr("sys.argv", ["fairseq-train", *words])
+        with pytest.raises(SystemExit) as ended:
+            options.parse_args_and_arch(options.get_training_parser(), typed)
+        shown = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert all(option in shown for option in ("--compress-steps", "--rescore-with", "--max-tokens"))

@@ -32,11 +32,6 @@ def test_decisions_of_one_number_are_independent() -> None:
     assert (kept.mean(0) - 0.5).abs().max() < 0.01
 
 
-def test_zeros_where_the_input_is_not_finite() -> None:
-    y = cpu.dropout(torch.full((1000,), float("inf")), 0.5)
-    assert set(y.tolist()) == {0.0, float("inf")}
-
-
 def test_everything_else_is_torch() -> None:
     x = torch.randn(5, 3)
     assert torch.equal(cpu.dropout(x, 0.0), x)

@@ -8,6 +8,7 @@ import argparse
 import functools
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ _level, _handlers = _root.level, _root.handlers[:]
 logging.disable(logging.INFO)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from fairseq import checkpoint_utils
+    from fairseq import checkpoint_utils, options
     from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
@@ -31,6 +32,10 @@ with warnings.catch_warnings():
 logging.disable(logging.NOTSET)
 _root.setLevel(_level)
 _root.handlers[:] = _handlers
+
+from .cpu import has_bfloat16  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
@@ -87,6 +92,14 @@ def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
     return load_checkpoint_to_cpu
 
 
+@functools.cache
+def _bfloat16_is_fast() -> bool:
+    if not has_bfloat16():
+        logger.info("--amp: this CPU has no arithmetic in bfloat16, so it computes in fp32, which is faster")
+        return False
+    return True
+
+
 def _train_step(
     self: FairseqTask,
     sample: dict[str, Any],
@@ -96,15 +109,16 @@ def _train_step(
     update_num: int,
     ignore_grad: bool = False,
 ) -> tuple[torch.Tensor, Any, dict[str, Any]]:
-    """fairseq's training step, with an autocast that also knows the CPU (bfloat16) where `--amp` is given.
+    """fairseq's training step, with an autocast that also knows the CPU where `--amp` is given.
 
-    fairseq's own enters `torch.cuda.amp.autocast`, which does nothing without a GPU.
+    fairseq's own enters `torch.cuda.amp.autocast`, which does nothing without a GPU. On a CPU it is bfloat16
+    here, or fp32 where the CPU only emulates that.
     """
     model.train()
     model.set_num_updates(update_num)
-    amp = isinstance(optimizer, AMPOptimizer)
     device = next(model.parameters()).device.type
     dtype = torch.bfloat16 if device == "cpu" else torch.float16
+    amp = isinstance(optimizer, AMPOptimizer) and (device != "cpu" or _bfloat16_is_fast())
     with torch.autocast(device, dtype=dtype, enabled=amp):
         loss, sample_size, logging_output = criterion(model, sample)
     if ignore_grad:
@@ -137,7 +151,7 @@ def _amp_step(self: AMPOptimizer) -> None:
     gradients = [
         p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
-    self.skipped = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+    self.skipped = not bool(torch.nn.utils.get_total_norm(gradients, foreach=True).isfinite())
     self.skipped_in_a_row = self.skipped_in_a_row + 1 if self.skipped else 0
     if not self.skipped:
         self.fp32_optimizer.step()
@@ -192,6 +206,29 @@ def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.de
     return box[0]
 
 
+def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `--help` show the options of the model, task and criterion as well.
+
+    fairseq parses twice, adds those options in between, and prints its help already the first time.
+    """
+
+    @functools.wraps(parse)
+    def parse_args_and_arch(
+        parser: argparse.ArgumentParser, input_args: list[str] | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        parse_known_args = parser.parse_known_args
+
+        def first(given: list[str] | None = None, namespace: Any = None) -> Any:
+            del parser.parse_known_args
+            given = sys.argv[1:] if given is None else given
+            return parse_known_args([each for each in given if each not in ("-h", "--help")], namespace)
+
+        parser.parse_known_args = first  # type: ignore[method-assign,assignment]
+        return parse(parser, input_args, *args, **kwargs)
+
+    return parse_args_and_arch
+
+
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
@@ -205,3 +242,4 @@ def install() -> None:
     AMPOptimizer.skipped_in_a_row = 0
     AMPOptimizer.next_loss_scale = property(_next_loss_scale)
     Trainer.train_step = _announced(Trainer.train_step)
+    options.parse_args_and_arch = _with_whole_help(options.parse_args_and_arch)
