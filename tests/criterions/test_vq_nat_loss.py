@@ -89,6 +89,7 @@ def test_codes_are_watched_from_the_first_quantised_update_on() -> None:
     model = tiny_model(start=False, unquantized_updates=1, bottleneck="em", em_temperature=50.0).train()
     before = logged([log_of(model, random_sample())])
     assert set(before) == {"loss", "words_loss", "latents_loss", "words_ppl"} and before["latents_loss"] == 0
+    model.update_codebook()
     model.set_num_updates(1)
     shown = logged([log_of(model, random_sample())])
     assert set(CODEBOOK) | set(EPOCH) <= set(shown)

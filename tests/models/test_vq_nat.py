@@ -153,24 +153,40 @@ def test_codebook_starts_from_data_at_the_right_update_and_once() -> None:
     at_start = model_state(model.quantizer)
     for update in range(3):
         model.set_num_updates(update)
+        assert different(at_start, model_state(model.quantizer)) == []
         out = run(model, batch)
         assert "commitment" not in out.losses and not out.losses["latents"]
+        assert not model.quantizer.initialized
         model.update_codebook()
-        assert different(at_start, model_state(model.quantizer)) == []
-    model.set_num_updates(3)
-    assert not model.quantizer.initialized
-    assert "commitment" in run(model, batch).losses
     assert model.quantizer.initialized
     codes = model.quantizer.codebook.clone()
     z, mask = model.compress(batch["target"], model.encode(batch["net_input"]["src_tokens"]))
     assert torch.cdist(z[mask], codes).amin(1).mean() < torch.cdist(z[mask], z[mask]).mean() / 2
-    run(model, batch)
+    model.set_num_updates(3)
+    assert "commitment" in run(model, batch).losses
     assert torch.equal(model.quantizer.codebook, codes)
     model.update_codebook()
     moved = model.quantizer.codebook.clone()
+    assert not torch.equal(moved, codes)
     model.set_num_updates(4)
     run(model, batch)
     assert torch.equal(model.quantizer.codebook, moved)
+
+
+def test_codebook_starts_from_all_batches_of_an_update() -> None:
+    model = tiny_model(start=False, unquantized_updates=1).train()
+    parts = [random_sample(seed=seed) for seed in range(3)]
+    # What a failed update has seen does not count.
+    run(model, parts[2])
+    model.discard_statistics()
+    for part in parts[:2]:
+        run(model, part)
+    model(**parts[2]["net_input"], target=parts[2]["target"], accumulate=False)
+    model.update_codebook()
+    latents = sum(int((-(-part["target"].ne(PAD).sum(1) // 2)).sum()) for part in parts[:2])
+    assert float(model.quantizer.counts.sum()) == pytest.approx(latents, rel=1e-6)
+    model.set_num_updates(1)
+    assert run(model, parts[0]).losses["commitment"] > 0
 
 
 def test_unquantized_updates_let_latents_through() -> None:

@@ -110,6 +110,8 @@ class VQNAT(BaseFairseqModel):
         )
         self.upsampler = Upsampler(code_dim, dim, config.compress_steps, config.conv_dropout)
         self.decoder = self._stack(config.decoder_layers, cross=True)
+        # Latent vectors that the codebook is about to start from.
+        self._first_latents: list[Tensor] = []
 
     def _stack(self, layers: int, cross: bool = False) -> TransformerStack:
         c = self.config
@@ -149,6 +151,11 @@ class VQNAT(BaseFairseqModel):
         """Whether latents pass through the codebook: not before it has been initialised."""
         warming_up = self.training and self.num_updates < self.config.unquantized_updates
         return self.quantizer.initialized and not warming_up
+
+    @property
+    def _codebook_starts(self) -> bool:
+        """Whether the codebook has its start at the end of this update."""
+        return not self.quantizer.initialized and self.num_updates + 1 >= self.config.unquantized_updates
 
     @property
     def output_weight(self) -> Tensor:
@@ -207,11 +214,11 @@ class VQNAT(BaseFairseqModel):
     def bottleneck(self, z: Tensor, mask: Tensor, accumulate: bool) -> QuantizerOutput | None:
         """Quantise latent vectors; None while the autoencoder still trains without the codebook.
 
-        The first batch after that start also initialises the codebook.
+        Those of the last such update are kept, whatever the number of its batches: the codebook starts from
+        them when `update_codebook` is called.
         """
-        ready = self.num_updates >= self.config.unquantized_updates
-        if self.training and ready and not self.quantizer.initialized:
-            self.quantizer.initialize_codebook(z.detach(), mask & accumulate)
+        if self.training and accumulate and self._codebook_starts:
+            self._first_latents.append(z.detach()[mask])
         return self.quantizer(z, mask, accumulate=accumulate) if self.quantized else None
 
     def forward(
@@ -270,11 +277,20 @@ class VQNAT(BaseFairseqModel):
         )
 
     def update_codebook(self) -> None:
-        """The M step, once per optimizer step (collective over ranks)."""
+        """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
+        if self._codebook_starts:
+            none = self.quantizer.codebook[:0]
+            self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
+            self._first_latents.clear()
         until = self.config.code_revival_until
         if until and self.num_updates >= until:
             self.quantizer.revival = False
         self.quantizer.update_codebook()
+
+    def discard_statistics(self) -> None:
+        """Drop what `update_codebook` would use: for an update that was skipped or failed."""
+        self._first_latents.clear()
+        self.quantizer.discard()
 
 
 def _embedding(size: int, dim: int, pad: int) -> nn.Embedding:

@@ -60,7 +60,9 @@ class VQNATConfig(FairseqDataclass):
     )
     code_revival_until: int = _option(0, "last update at which codes are replaced; 0: no end")
     unquantized_updates: int = _option(
-        200, "updates that train the autoencoder without the bottleneck, at the start"
+        200,
+        "updates that train the autoencoder without the bottleneck, at the start; with --codebook-init data "
+        "at least one, since the codes start from the last of them",
     )
 
     decoder_attention: ChoiceEnum(["bidirectional", "causal"]) = _option(  # type: ignore[valid-type]  # noqa: RUF009

@@ -74,7 +74,7 @@ class TranslationVQTask(TranslationTask):
 
     def begin_update(self, model: Any) -> None:
         """Called before the forward passes of an update: drops what a skipped one has left."""
-        model.quantizer.discard()
+        model.discard_statistics()
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Start a new epoch of the codebook's usage statistics."""
@@ -97,7 +97,7 @@ class TranslationVQTask(TranslationTask):
             return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
         except RuntimeError:
             # Out of memory: the trainer drops the gradients of this update, so the statistics go as well.
-            _unwrapped(model).quantizer.discard()
+            _unwrapped(model).discard_statistics()
             raise
 
     def optimizer_step(self, optimizer: Any, model: nn.Module, update_num: int) -> None:
