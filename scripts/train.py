@@ -24,12 +24,18 @@ def main() -> int:
         metavar="N",
         help="target tokens a batch over all processes (fairseq's --max-tokens counts one process)",
     )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of each process on a CPU (default: the cores, shared out evenly); say 1 with "
+        "--workers 1 when several trainings run side by side",
+    )
     options, arguments = parser.parse_known_args()
-    if options.workers is not None and options.workers < 1:
-        parser.error(f"--workers {options.workers}: needs at least 1")
-    if options.batch_tokens is not None and options.batch_tokens < 1:
-        parser.error(f"--batch-tokens {options.batch_tokens}: needs at least 1")
-    return train(arguments, options.workers, options.batch_tokens)
+    for name, value in vars(options).items():
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value}: needs at least 1")
+    return train(arguments, **vars(options))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A machine of six cores without a GPU; what would have been run."""
     runs: list[dict[str, Any]] = []
 
-    def run_workers(commands: list[list[str]], threads: int) -> int:
-        runs.append({"commands": commands, "threads": threads})
+    def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
+        runs.append({"commands": commands, "environment": environment})
         return 7
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -70,14 +71,20 @@ def value(command: list[str], flag: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("workers", "count", "threads", "tokens"), [(None, 6, 1, "1000"), (2, 2, 3, "3000"), (9, 9, 1, "666")]
+    ("workers", "threads", "count", "shared", "tokens"),
+    [(None, None, 6, 1, "1000"), (2, None, 2, 3, "3000"), (9, None, 9, 1, "666"), (1, 2, 1, 2, "6000")],
 )
 def test_cores_and_batch_tokens_are_shared_out(
-    on_cpu: list[dict[str, Any]], workers: int | None, count: int, threads: int, tokens: str
+    on_cpu: list[dict[str, Any]],
+    workers: int | None,
+    threads: int | None,
+    count: int,
+    shared: int,
+    tokens: str,
 ) -> None:
-    assert launch.train(["DATA"], workers, batch_tokens=6000) == 7
+    assert launch.train(["DATA"], workers, batch_tokens=6000, threads=threads) == 7
     (run,) = on_cpu
-    assert len(run["commands"]) == count and run["threads"] == threads
+    assert len(run["commands"]) == count and run["environment"]["OMP_NUM_THREADS"] == str(shared)
     assert all(value(command, "--max-tokens") == tokens and "--cpu" in command for command in run["commands"])
 
 
@@ -86,20 +93,31 @@ def test_without_batch_tokens_fairseqs_own_flags_count(on_cpu: list[dict[str, An
     assert all("--max-tokens" not in command for command in on_cpu[0]["commands"])
 
 
-def test_gpus_are_left_to_fairseq(monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]) -> None:
-    called: list[list[str]] = []
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same machine with four GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(launch.subprocess, "call", lambda command: called.append(command) or 3)
-    assert launch.train(["DATA"], batch_tokens=8192) == 3
-    assert called == [[sys.executable, "-m", "fairseq_cli.train", "DATA", "--max-tokens", "2048"]]
-    assert not on_cpu
-    assert launch.train(["DATA", "--cpu"]) == 7 and len(on_cpu) == 1
+    return on_cpu
+
+
+def test_gpus_are_left_to_fairseq(gpus: list[dict[str, Any]]) -> None:
+    assert launch.train(["DATA"], batch_tokens=8192) == 7
+    command = [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--max-tokens", "2048"]
+    assert gpus == [{"commands": [command], "environment": {}}]
+    assert launch.train(["DATA", "--cpu"]) == 7 and len(gpus[1]["commands"]) == 6
+
+
+@pytest.mark.parametrize("flag", ["workers", "threads"])
+def test_flags_for_cpus_are_refused_on_gpus(gpus: list[dict[str, Any]], flag: str) -> None:
+    with pytest.raises(SystemExit, match=f"--{flag} 2: is for CPUs, but training runs on 4 GPUs"):
+        launch.train(["DATA"], **{flag: 2})
+    assert launch.train(["DATA", "--cpu"], **{flag: 2}) == 7
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
     seen: list[Any] = []
-    monkeypatch.setattr(launch, "train", lambda *passed: seen.extend(passed) or 5)
+    monkeypatch.setattr(launch, "train", lambda words, **options: seen.extend([words, options]) or 5)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPT), run_name="__main__")
@@ -110,10 +128,11 @@ def test_script_passes_fairseqs_flags_on(monkeypatch: pytest.MonkeyPatch) -> Non
     passed = run_script(
         monkeypatch, "--batch-tokens", "4096", "DATA", "--lr", "0.1", "--workers=2", "--batch", "7"
     )
-    assert passed == [["DATA", "--lr", "0.1", "--batch", "7"], 2, 4096, 5]
+    options = {"workers": 2, "batch_tokens": 4096, "threads": None}
+    assert passed == [["DATA", "--lr", "0.1", "--batch", "7"], options, 5]
 
 
-@pytest.mark.parametrize("flag", ["--workers", "--batch-tokens"])
+@pytest.mark.parametrize("flag", ["--workers", "--batch-tokens", "--threads"])
 def test_script_refuses_numbers_below_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
@@ -136,7 +155,7 @@ def test_workers_run_in_an_environment_for_one_thread(tmp_path: Path) -> None:
     code = "import os, sys; open(sys.argv[1], 'w').write(' '.join(os.environ[n] for n in sys.argv[2:]))"
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "PATH")
     commands = [python(code, tmp_path / str(rank), *names) for rank in range(2)]
-    assert launch.run_workers(commands, threads=3) == 0
+    assert launch.run_workers(commands, launch.worker_environment(3)) == 0
     for rank in range(2):
         assert (tmp_path / str(rank)).read_text() == f"3 3 {4 << 30} {os.environ['PATH']}"
 
@@ -158,7 +177,7 @@ def test_failing_worker_stops_the_others_and_gives_the_status(tmp_path: Path) ->
     # Opening a pipe waits for the other side: the worker fails once the other one is ready.
     fails = python("import sys; open(sys.argv[1]).read(); sys.exit(3)", tmp_path / "ready")
     waits = python(WAITS_FOR_SIGTERM, tmp_path / "stopped", tmp_path / "ready")
-    assert launch.run_workers([waits, fails], threads=1) == 3
+    assert launch.run_workers([waits, fails], {}) == 3
     assert (tmp_path / "stopped").read_text() == "stopped"
 
 
@@ -174,10 +193,33 @@ def test_signals_reach_the_workers(tmp_path: Path, number: signal.Signals) -> No
         tmp_path / "ready",
         str(int(number)),
     )
-    assert launch.run_workers([waits, kills], threads=1) != 0
+    assert launch.run_workers([waits, kills], {}) != 0
     assert (tmp_path / "stopped").read_text() == "stopped"
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
 def test_worker_killed_by_a_signal_is_a_failure() -> None:
-    assert launch.run_workers([python("import os; os.kill(os.getpid(), 9)")], threads=1) == -signal.SIGKILL
+    assert launch.run_workers([python("import os; os.kill(os.getpid(), 9)")], {}) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_workers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    # The launcher starts a worker that sleeps where fairseq would train, says so, and is killed.
+    launcher = """
+import subprocess, sys
+worker = "import sys, types; sys.modules['fairseq_cli.train'] = m = types.ModuleType('t'); "
+worker += "m.cli_main = lambda: (print('ready', flush=True), __import__('signal').pause()); "
+worker += "from vqnat_plugin import launch; launch._worker()"
+subprocess.Popen([sys.executable, '-c', worker, '--cpu'])
+sys.stdin.read()
+"""
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", launcher], stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.DEVNULL
+    ) as process:
+        os.close(writing)
+        with open(reading) as output:
+            assert output.readline() == "ready\n"
+            process.kill()
+            # The end of the output: nobody is left who could write.
+            assert output.read() == ""

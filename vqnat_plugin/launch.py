@@ -5,6 +5,7 @@ each core gets a data-parallel worker of one thread, and each worker gets the se
 fastest on a CPU. None of them changes what is learnt, except for the precision where `--amp` is given.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -20,9 +21,13 @@ from .compat import UsageError
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 
 
+# Linux sends a process this signal of its choice when its parent ends (prctl(2)).
+PR_SET_PDEATHSIG = 1
+
+
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment of one CPU process with `threads` threads."""
-    return {**os.environ, **MALLOC, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """What one CPU process with `threads` threads needs in its environment."""
+    return {**MALLOC, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def available_cores() -> int:
@@ -57,13 +62,16 @@ def worker_commands(arguments: list[str], workers: int) -> list[list[str]]:
     return [[*command, *shared, "--distributed-rank", str(rank)] for rank in range(workers)]
 
 
-def run_workers(commands: list[list[str]], threads: int) -> int:
+def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
     """Run the workers side by side; when one ends with an error, stop the others.
+
+    Args:
+        commands: their command lines.
+        environment: what is added to the environment of this process.
 
     Returns:
         The exit status: 0, or that of the first worker that failed.
     """
-    environment = worker_environment(threads)
     processes: list[subprocess.Popen[bytes]] = []
 
     def stop(signum: int, _frame: object) -> None:
@@ -73,7 +81,7 @@ def run_workers(commands: list[list[str]], threads: int) -> int:
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for command in commands:
-            processes.append(subprocess.Popen(command, env=environment))
+            processes.append(subprocess.Popen(command, env={**os.environ, **environment}))
         running = list(processes)
         status = 0
         while running:
@@ -96,7 +104,12 @@ def run_workers(commands: list[list[str]], threads: int) -> int:
             signal.signal(number, handler)
 
 
-def train(arguments: list[str], workers: int | None = None, batch_tokens: int | None = None) -> int:
+def train(
+    arguments: list[str],
+    workers: int | None = None,
+    batch_tokens: int | None = None,
+    threads: int | None = None,
+) -> int:
     """Train with fairseq on all GPUs, or with one worker a core where there is none.
 
     Args:
@@ -104,32 +117,46 @@ def train(arguments: list[str], workers: int | None = None, batch_tokens: int | 
         workers: number of data-parallel processes on the CPU; one a core by default.
         batch_tokens: target tokens of one batch, over all processes; becomes fairseq's `--max-tokens`, which
             counts a single process.
+        threads: threads of each process on the CPU; the cores shared out evenly by default.
 
     Returns:
         The exit status.
+
+    Raises:
+        UsageError: the options do not go together.
     """
     on_gpu = torch.cuda.is_available() and "--cpu" not in arguments
-    if on_gpu:
-        if batch_tokens is not None:
-            arguments = [*arguments, "--max-tokens", str(batch_tokens // torch.cuda.device_count())]
-        return subprocess.call([sys.executable, "-m", "fairseq_cli.train", *arguments])
+    for flag, value in (("--workers", workers), ("--threads", threads)):
+        if on_gpu and value is not None:
+            raise UsageError(
+                f"{flag} {value}: is for CPUs, but training runs on {torch.cuda.device_count()} GPUs; leave "
+                "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
+            )
     cores = available_cores()
-    workers = workers or cores
+    workers = torch.cuda.device_count() if on_gpu else workers or cores
     if batch_tokens is not None:
         if batch_tokens < workers:
             raise UsageError(
                 f"--batch-tokens {batch_tokens}: needs at least one for each of {workers} workers"
             )
         arguments = [*arguments, "--max-tokens", str(batch_tokens // workers)]
-    return run_workers(worker_commands([*arguments, "--cpu"], workers), threads=max(1, cores // workers))
+    if on_gpu:
+        return run_workers([[sys.executable, "-m", "vqnat_plugin.launch", *arguments]], {})
+    commands = worker_commands([*arguments, "--cpu"], workers)
+    return run_workers(commands, worker_environment(threads or max(1, cores // workers)))
 
 
 def _worker() -> None:
+    # When the launcher is killed so hard that it cannot stop its workers, they end by themselves.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
     from fairseq_cli.train import cli_main
 
     from .cpu import use_fast_kernels
 
-    use_fast_kernels()
+    if "--cpu" in sys.argv:
+        use_fast_kernels()
     cli_main()
 
 
