@@ -38,9 +38,11 @@ def main() -> None:
         help="largest length ratio of a training pair (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes that binarise (default: %(default)s)"
+        "--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)"
     )
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers {options.workers}: needs at least 1")
     try:
         counts = prepare(
             options.data,
@@ -50,7 +52,7 @@ def main() -> None:
             merges=options.merges,
             max_length=options.max_length,
             max_ratio=options.max_ratio,
-            binarize_workers=options.workers,
+            workers=options.workers,
         )
     except DataError as error:
         sys.exit(f"prepare: {error}")

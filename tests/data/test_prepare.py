@@ -63,15 +63,31 @@ def test_everything_is_written(data: Path, tmp_path: Path) -> None:
     assert {"bpe.codes", "bin/dict.en.txt", "bin/dict.de.txt", "bin/test.en-de.de.bin"} <= written
     assert (out / "reference" / "valid.de").read_text() == "\n".join(GERMAN[:2]) + "\n"
     for language, text in (("en", ENGLISH), ("de", GERMAN)):
-        assert binarised(out / "bin", "train", language) == list(tokenize(text, language)) * 5
+        assert binarised(out / "bin", "train", language) == [tokenize(line, language) for line in text] * 5
         assert "@@ " in (out / "bpe" / f"train.{language}").read_text()
     assert (out / "bin" / "dict.en.txt").read_text() == (out / "bin" / "dict.de.txt").read_text()
+
+
+def test_processes_change_nothing(data: Path, tmp_path: Path) -> None:
+    written = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        prepare(data, out, "en", "de", merges=30, workers=workers)
+        written.append(
+            {
+                str(path.relative_to(out)): path.read_bytes()
+                for path in out.rglob("*")
+                if path.is_file() and path.name != "preprocess.log"
+            }
+        )
+    assert written[0] == written[1]
 
 
 def test_tokenisation_is_undone_by_moses() -> None:
     for language, text in (("en", ENGLISH), ("de", GERMAN)):
         detokenizer = MosesDetokenizer(lang=language)
-        assert [detokenizer.detokenize(line.split()) for line in tokenize(text, language)] == text
+        tokenized = [tokenize(line, language) for line in text]
+        assert [detokenizer.detokenize(line.split()) for line in tokenized] == text
 
 
 def test_valid_and_test_stay_whole(data: Path, tmp_path: Path) -> None:
@@ -106,7 +122,7 @@ def test_strange_separators_inside_sentences_end_no_line(data: Path, tmp_path: P
     )
 )
 def test_tokens_of_a_line_stay_on_one_line(lines: list[str]) -> None:
-    tokenized = list(tokenize(lines, "en"))
+    tokenized = [tokenize(line, "en") for line in lines]
     assert len(tokenized) == len(lines)
     assert all(len(line.splitlines()) <= 1 for line in tokenized)
 
@@ -128,7 +144,7 @@ def test_every_test_set_is_found_and_keeps_its_name(data: Path, tmp_path: Path) 
         name = f"test{number}"
         assert counts[name] == number == len(binarised(tmp_path / "out" / "bin", name, "en"))
         assert (tmp_path / "out" / "reference" / f"{name}.de").read_text() == f"{GERMAN[0]}\n" * number
-    assert binarised(tmp_path / "out" / "bin", "test", "de") == list(tokenize(GERMAN[2:3], "de"))
+    assert binarised(tmp_path / "out" / "bin", "test", "de") == [tokenize(GERMAN[2], "de")]
 
 
 def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
@@ -225,6 +241,11 @@ def test_the_script(
     assert (
         "train: 20 sentence pairs\nvalid: 2 sentence pairs\ntest: 1 sentence pairs" in capsys.readouterr().out
     )
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--workers", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "--workers 0: needs at least 1" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     (data / "train.de").unlink()
     with pytest.raises(SystemExit, match=r"^prepare: --data .*: needs train.en and train.de$"):
         runpy.run_path(str(SCRIPT), run_name="__main__")

@@ -1,11 +1,15 @@
 """From a folder of parallel text to binarised data: Moses tokens, joint BPE, fairseq's binary format."""
 
+import functools
 import io
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from fairseq import options
@@ -14,7 +18,7 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
 
-from ..files import write_lines
+from ..files import write_lines, write_text
 
 VALID_NAMES = ("valid", "val", "dev")
 
@@ -81,13 +85,44 @@ def read_pairs(split: Split) -> list[tuple[str, str]]:
     return list(zip(*texts, strict=True))
 
 
-def tokenize(lines: Iterable[str], language: str) -> Iterator[str]:
-    """Moses normalisation and tokenisation, as `--tokenizer moses` undoes it."""
-    normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
-    for line in lines:
-        # Control characters would end up as tokens of their own, or split a line in two.
-        clean = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", line)
-        yield tokenizer.tokenize(normalizer.normalize(clean), return_str=True, aggressive_dash_splits=True)
+@functools.cache
+def _moses(language: str) -> tuple[MosesPunctNormalizer, MosesTokenizer]:
+    return MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+
+
+def tokenize(line: str, language: str) -> str:
+    """Moses normalisation and tokenisation of one sentence, as `--tokenizer moses` undoes it."""
+    normalizer, tokenizer = _moses(language)
+    # Control characters would end up as tokens of their own, or split a line in two.
+    clean = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", line)
+    return tokenizer.tokenize(normalizer.normalize(clean), return_str=True, aggressive_dash_splits=True)
+
+
+@functools.cache
+def _bpe(codes: Path) -> BPE:
+    with codes.open(encoding="utf-8") as file:
+        return BPE(file)
+
+
+def _segment(line: str, codes: Path) -> str:
+    return _bpe(codes).process_line(line)
+
+
+Mapping = Callable[[Callable[[str], str], list[str], str], list[str]]
+
+
+@contextmanager
+def mapping(workers: int) -> Iterator[Mapping]:
+    """A function that maps lines to lines, in order, in so many processes, with a labelled progress bar."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # Processes start with the first task.
+        spread = functools.partial(pool.map, chunksize=1000)
+
+        def each(function: Callable[[str], str], lines: list[str], label: str) -> list[str]:
+            found = map(function, lines) if workers == 1 else spread(function, lines)
+            return list(tqdm(found, desc=label, total=len(lines), mininterval=1))
+
+        yield each
 
 
 def usable(source: str, target: str, max_length: int, max_ratio: float) -> bool:
@@ -112,9 +147,9 @@ def prepare(
     merges: int = 8000,
     max_length: int = 175,
     max_ratio: float = 2.5,
-    binarize_workers: int = 1,
+    workers: int = 1,
 ) -> dict[str, int]:
-    """Tokenise, segment and binarise the parallel text in `data`.
+    """Tokenise, segment and binarise the parallel text in `data`, in `workers` processes.
 
     Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of
     valid and test, for scoring) and `out/bin` (for `fairseq-train`). Training pairs that are empty, longer
@@ -128,29 +163,31 @@ def prepare(
     """
     languages = (source, target)
     texts: dict[str, list[tuple[str, str]]] = {}
-    for split in find_splits(data, source, target):
-        pairs = read_pairs(split)
-        sides: list[list[str]] = []
-        for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
-            bar = tqdm(side, desc=f"tokenise {split.subset}.{language}", mininterval=1)
-            sides.append(list(tokenize(bar, language)))
-            if split.subset != "train":
-                write_lines(out / "reference" / f"{split.subset}.{language}", side)
-        texts[split.subset] = list(zip(*sides, strict=True))
-    texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
-    if not texts["train"]:
-        raise DataError(
-            f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})"
-        )
+    with mapping(workers) as each:
+        for split in find_splits(data, source, target):
+            sides: list[list[str]] = []
+            for language, side in zip(languages, zip(*read_pairs(split), strict=True), strict=True):
+                tokenizer = functools.partial(tokenize, language=language)
+                sides.append(each(tokenizer, list(side), f"tokenise {split.subset}.{language}"))
+                if split.subset != "train":
+                    write_lines(out / "reference" / f"{split.subset}.{language}", side)
+            texts[split.subset] = list(zip(*sides, strict=True))
+        texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
+        if not texts["train"]:
+            raise DataError(
+                f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})"
+            )
 
-    print(f"learning {merges} BPE merges", flush=True)
-    codes = learn_codes((line for pair in texts["train"] for line in pair), merges)
-    write_lines(out / "bpe.codes", codes.splitlines())
-    bpe = BPE(io.StringIO(codes))
-    for subset, pairs in texts.items():
-        for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
-            write_lines(out / "bpe" / f"{subset}.{language}", (bpe.process_line(line) for line in side))
-    binarize(out / "bpe", out / "bin", source, target, list(texts), binarize_workers)
+        print(f"learning {merges} BPE merges", flush=True)
+        codes = out / "bpe.codes"
+        write_text(codes, learn_codes((line for pair in texts["train"] for line in pair), merges))
+        _bpe.cache_clear()  # an earlier call may have written other merges there
+        segment = functools.partial(_segment, codes=codes)
+        for subset, pairs in texts.items():
+            for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
+                segmented = each(segment, list(side), f"segment {subset}.{language}")
+                write_lines(out / "bpe" / f"{subset}.{language}", segmented)
+    binarize(out / "bpe", out / "bin", source, target, list(texts), workers)
     return {subset: len(pairs) for subset, pairs in texts.items()}
 
 
