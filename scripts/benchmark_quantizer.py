@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from vqnat_plugin.bottleneck import EMVectorQuantizer
 from vqnat_plugin.bottleneck.assignment import chunk_rows
-from vqnat_plugin.evaluation.machine import describe_machine, describe_versions
 from vqnat_plugin.files import write_json
+from vqnat_plugin.machine import describe_machine, describe_versions
 
 ASSIGNMENTS = ("hard", "monte_carlo", "posterior")
 Step = Callable[[], object]

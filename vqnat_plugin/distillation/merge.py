@@ -1,12 +1,10 @@
 """From finished chunks to a data set: every training sentence once, translated or listed with a reason."""
 
 import dataclasses
-import platform
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..machine import describe_versions
 from .chunks import ChunkStore
 from .corpus import ParallelData, Sentences, sha256, write_sentences
 from .filters import TOO_LONG
@@ -193,19 +192,5 @@ def _manifest(
         "data": str(settings.data.resolve()),
         "options": options(settings, data),
         "seconds": {"decoding": round(translations.seconds, 1)},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "fairseq": _fairseq_version(),
-            "vqnat-plugin": metadata.version("vqnat-plugin"),
-        },
+        "versions": describe_versions(),
     }
-
-
-def _fairseq_version() -> str:
-    for name in ("ve-fairseq", "fairseq-fixed", "fairseq"):
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"

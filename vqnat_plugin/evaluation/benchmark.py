@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from ..machine import describe_machine
 from .files import EvaluationError
 from .latency import FairseqTranslator, SystemSpec, Timing, choose_batches, measure
-from .machine import describe_machine
 
 
 def benchmark(

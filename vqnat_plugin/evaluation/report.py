@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..machine import describe_machine, describe_versions
 from .files import EvaluationError, read_json, read_lines
-from .machine import describe_machine, describe_versions
 
 # What of a score file and of a latency file describes a system.
 SCORE_KEYS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "sacrebleu", "vqnat-plugin")
+PACKAGES = ("numpy", "sacrebleu", "vqnat-plugin")
 # One of these provides fairseq, see scripts/setup.sh.
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
 
@@ -43,7 +43,8 @@ def _memory() -> float | None:
 
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    versions = {"python": platform.python_version()}
+    # torch itself knows its build, such as +cpu; its package's metadata may not.
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     for name in (*PACKAGES, *FAIRSEQ_PACKAGES):
         try:
             versions[name] = metadata.version(name)
