@@ -20,7 +20,7 @@ main() {
     start_recipe
     if [ -z "$DATA" ]; then
         DATA=$OUT/corpus
-        stage corpus scripts/make_toy_corpus.py --out "$DATA" --seed 1
+        stage corpus scripts/make_toy_corpus.py --out "$DATA" --train 15000 --seed 1
     fi
     SHARED_OPTIONS=(--user-dir vqnat_plugin --source-lang en --target-lang de
         --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp --lr-scheduler polynomial_decay
@@ -34,7 +34,7 @@ main() {
         --encoder-embed-dim 128 --decoder-embed-dim 128 --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512 \
         --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 2 --decoder-layers 2 \
         --dropout 0.1 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-        --lr 4e-3 --warmup-updates 150 --total-num-update 900 --max-update 900 --save-dir "$OUT/teacher"
+        --lr 4e-3 --warmup-updates 100 --total-num-update 700 --max-update 700 --save-dir "$OUT/teacher"
     stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
         --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --workers 2
     stage student scripts/train.py --batch-tokens 2048 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
@@ -43,8 +43,8 @@ main() {
         --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
         --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --lr 3e-3 --warmup-updates 100 --total-num-update 1000 --max-update 1000 --unquantized-updates 100 \
-        --code-revival-until 700 --save-dir "$OUT/student"
+        --lr 3e-3 --warmup-updates 100 --total-num-update 750 --max-update 750 --unquantized-updates 60 \
+        --code-revival-until 500 --save-dir "$OUT/student"
 
     BIN=$OUT/data/bin SOURCE=en TARGET=de SEED=1 DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses)
     # All right translations of the made-up test set count; of other data there is one.

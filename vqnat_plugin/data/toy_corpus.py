@@ -29,7 +29,7 @@ from .toy_lexicon import (
     Verb,
 )
 
-MIN_WORDS, MAX_WORDS = 4, 25
+MIN_WORDS, MAX_WORDS = 4, 18
 THAT = Phrase("that", ("dass",) * 3)
 # Near a tie, so that the majority of the modes is another mode in almost every sentence.
 REGISTER_WEIGHTS = (0.4, 0.35, 0.25)

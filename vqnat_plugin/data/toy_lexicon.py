@@ -133,11 +133,7 @@ NOUNS: list[Noun] = [
         girl girls: n Mädchen Mädchen
         teacher teachers: m Lehrer Lehrer | f Lehrkraft Lehrkräfte | m Pauker Pauker
         doctor doctors: m Arzt Ärzte | m Mediziner Mediziner | m Doktor Doktoren
-        king kings: m König Könige | m Herrscher Herrscher
-        neighbour neighbours: f Nachbarin Nachbarinnen
         friend friends: m Freund Freunde | = | m Kumpel Kumpel
-        driver drivers: m Fahrer Fahrer | m Chauffeur Chauffeure
-        boss bosses: m Chef Chefs | f Führungskraft Führungskräfte | m Boss Bosse
         nurse nurses: f Pflegerin Pflegerinnen | f Pflegekraft Pflegekräfte | f Schwester Schwestern
         """,
     ),
@@ -146,26 +142,19 @@ NOUNS: list[Noun] = [
         """
         dog dogs: m Hund Hunde | = | m Köter Köter
         cat cats: f Katze Katzen | = | f Mieze Miezen
-        horse horses: n Pferd Pferde | n Ross Rosse | m Gaul Gäule
         """,
     ),
     *_nouns(
         "thing",
         """
         car cars: n Auto Autos | m Wagen Wagen | f Karre Karren
-        bicycle bicycles: n Fahrrad Fahrräder | n Rad Räder | m Drahtesel Drahtesel
         book books: n Buch Bücher | m Band Bände | m Schmöker Schmöker
         letter letters: m Brief Briefe | n Schreiben Schreiben
         picture pictures: n Bild Bilder | n Gemälde Gemälde
-        newspaper newspapers: f Zeitung Zeitungen | = | n Blatt Blätter
         key keys: m Schlüssel Schlüssel
         coat coats: m Mantel Mäntel
-        lamp lamps: f Lampe Lampen | f Leuchte Leuchten
         table tables: m Tisch Tische
-        boat boats: n Boot Boote | = | m Kahn Kähne
         suitcase suitcases: m Koffer Koffer | n Gepäckstück Gepäckstücke
-        computer computers: m Computer Computer | m Rechner Rechner | f Kiste Kisten
-        telephone telephones: n Telefon Telefone | m Apparat Apparate | n Handy Handys
         """,
     ),
     *_nouns(
@@ -175,12 +164,8 @@ NOUNS: list[Noun] = [
         village villages: n Dorf Dörfer | f Ortschaft Ortschaften | n Kaff Kaffs
         garden gardens: m Garten Gärten
         school schools: f Schule Schulen | f Lehranstalt Lehranstalten
-        kitchen kitchens: f Küche Küchen
-        castle castles: n Schloss Schlösser | f Residenz Residenzen
-        forest forests: m Wald Wälder | n Gehölz Gehölze
         church churches: f Kirche Kirchen | n Gotteshaus Gotteshäuser
         house houses: n Haus Häuser | n Gebäude Gebäude | f Bude Buden
-        shop shops: m Laden Läden | n Geschäft Geschäfte
         """,
     ),
 ]
@@ -193,10 +178,8 @@ VERBS: list[Verb] = [
         work, works, worked: arbeiten | = | schuften
         arrive, arrives, arrived: an+kommen kommt kam gekommen s | ein+treffen trifft traf getroffen s
         go, goes, went: weg+gehen geht ging gegangen s | auf+brechen bricht brach gebrochen s | ab+zischen s
-        return, returns, returned: zurück+kommen kommt kam gekommen s | zurück+kehren s
         begin, begins, began: an+fangen fängt fing gefangen | beginnen beginnt begann begonnen | los+legen
         wait, waits, waited: warten
-        sing, sings, sang: singen singt sang gesungen
         """,
     ),
     *_verbs(
@@ -205,11 +188,9 @@ VERBS: list[Verb] = [
         buy, buys, bought: kaufen | erwerben erwirbt erwarb erworben
         sell, sells, sold: verkaufen | veräußern
         repair, repairs, repaired: reparieren | = | flicken
-        carry, carries, carried: tragen trägt trug getragen | = | schleppen
         bring, brings, brought: mit+bringen bringt brachte gebracht
         lose, loses, lost: verlieren verliert verlor verloren | ein+büßen | verbummeln
         steal, steals, stole: stehlen stiehlt stahl gestohlen | entwenden | klauen
-        toss, tosses, tossed: weg+werfen wirft warf geworfen | entsorgen | weg+pfeffern
         """,
     ),
     *_verbs(
@@ -229,7 +210,6 @@ VERBS: list[Verb] = [
         find, finds, found: finden findet fand gefunden | entdecken
         fetch, fetches, fetched: ab+holen
         watch, watches, watched: beobachten | betrachten | an+gucken
-        photograph, photographs, photographed: fotografieren | ab+lichten | knipsen
         """,
     ),
     *_verbs(
@@ -238,7 +218,6 @@ VERBS: list[Verb] = [
         give, gives, gave: geben gibt gab gegeben | überreichen
         show, shows, showed: zeigen | vor+führen
         send, sends, sent: schicken | zu+senden sendet sandte gesandt
-        lend, lends, lent: leihen leiht lieh geliehen | = | borgen
         """,
     ),
 ]
@@ -249,7 +228,6 @@ SPEECH_VERBS: list[Verb] = _verbs(
     say, says, said: sagen | erklären | meinen
     believe, believes, believed: glauben | vermuten
     know, knows, knew: wissen weiß wusste gewusst
-    hear, hears, heard: hören | vernehmen vernimmt vernahm vernommen | mit+kriegen
     """,
 )
 
@@ -269,7 +247,6 @@ ADJECTIVES: dict[str, list[Phrase]] = {
         small: klein | = | winzig
         big: groß | gewaltig | riesig
         beautiful: schön | prächtig | hübsch
-        strange: seltsam | sonderbar | komisch
         good: gut | = | toll
         """
     ),
@@ -278,14 +255,12 @@ ADJECTIVES: dict[str, list[Phrase]] = {
         young: jung
         clever: klug | = | schlau
         tired: müd | ermattet
-        famous: berühmt | namhaft
         """
     ),
     "thing": _phrases(
         """
         new: neu
         red: rot
-        green: grün
         expensive: kostbar | kostspielig
         broken: kaputt | defekt
         """
