@@ -43,8 +43,8 @@ main() {
         --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
         --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --lr 3e-3 --warmup-updates 100 --total-num-update 750 --max-update 750 --unquantized-updates 60 \
-        --code-revival-until 500 --save-dir "$OUT/student"
+        --lr 3e-3 --warmup-updates 100 --total-num-update 700 --max-update 700 --unquantized-updates 60 \
+        --code-revival-until 480 --save-dir "$OUT/student"
 
     BIN=$OUT/data/bin SOURCE=en TARGET=de SEED=1 DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses)
     # All right translations of the made-up test set count; of other data there is one.
