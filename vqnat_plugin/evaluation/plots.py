@@ -51,11 +51,13 @@ STYLES = ("-", "--", ":")
 COLUMNS = 3
 
 
-def _finish(figure: Figure, path: Path) -> None:
+def finish(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, in one step."""
     write_atomically(path, lambda part: figure.savefig(part, dpi=150, bbox_inches="tight"))
 
 
-def _decorate(axes: Axes, title: str, x: str, y: str) -> None:
+def decorate(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, labels, grid and frame, alike in all pictures."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -89,9 +91,9 @@ def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, tit
         axes.scatter(speed, bleu, s=70, color=color, marker=marker, edgecolors="white", label=name, zorder=2)
     axes.margins(0.15)
     axes.set_xlim(left=0)
-    _decorate(axes, title, "times faster than the greedy teacher, batch size 1 (median)", "BLEU")
+    decorate(axes, title, "times faster than the greedy teacher, batch size 1 (median)", "BLEU")
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, borderaxespad=0)
-    _finish(figure, path)
+    finish(figure, path)
     return True
 
 
@@ -127,10 +129,10 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
             axes.plot(
                 *zip(*curve, strict=True), style, color=color, label=label, linewidth=1.4, marker=marker
             )
-        _decorate(axes, title, "updates", unit)
+        decorate(axes, title, "updates", unit)
         axes.set_xlim(left=0)
         axes.legend(frameon=False, fontsize=9)
     for axes in grid[len(panels) :]:
         axes.remove()
-    _finish(figure, path)
+    finish(figure, path)
     return True

@@ -183,7 +183,25 @@ class LatentGenerator:
                 codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32)
             )
         assert latents is not None
-        limits = (latents.mask.sum(-1)[:, 0] << self.steps) + 1
+        return self.write(models, memories, latents, vectors)
+
+    @torch.no_grad()
+    def write(
+        self,
+        models: Sequence[Any],
+        memories: Sequence[Any],
+        latents: Latents,
+        vectors: Sequence[Tensor] | None = None,
+    ) -> list[list[dict[str, Any]]]:
+        """Words of given latents, of any length, in the form of `generate`; scored by the words alone.
+
+        Args:
+            models: one model or an ensemble.
+            memories: the source encoded by each of them.
+            latents: (batch, beam, latents).
+            vectors: (batch * beam, latents, code_dim), to be decoded instead of the codes, one a model.
+        """
+        limits = (latents.mask.sum(-1).amax(1) << self.steps) + 1
         words = self._decode(models, memories, latents, limits, vectors)
         return self._hypotheses(words, words.log_probabilities.sum(-1) / words.lengths)
 

@@ -75,7 +75,12 @@ class LatentSearch:
 
     @torch.no_grad()
     def __call__(
-        self, models: Sequence[Any], memories: Sequence[Any], limits: Tensor, longest: int, at_least: int
+        self,
+        models: Sequence[Any],
+        memories: Sequence[Any],
+        limits: Tensor,
+        longest: int,
+        at_least: int | Tensor,
     ) -> Latents:
         """Search.
 
@@ -84,7 +89,7 @@ class LatentSearch:
             memories: the source encoded by each of them.
             limits: most latents of each sentence, (batch,).
             longest: a bound on all limits that is known without asking the device.
-            at_least: fewest latents of a sentence.
+            at_least: fewest latents of every sentence, or of each, (batch,).
         """
         batch, beam, device = limits.size(0), self.beam, limits.device
         end = models[0].predictor.end
@@ -125,13 +130,17 @@ class LatentSearch:
         return Latents(chosen.masked_fill(~mask, 0), mask, scores)
 
     @staticmethod
-    def _constrain(step: Tensor, ended: Tensor, position: int, limits: Tensor, at_least: int) -> Tensor:
+    def _constrain(
+        step: Tensor, ended: Tensor, position: int, limits: Tensor, at_least: int | Tensor
+    ) -> Tensor:
         """Forbid what lengths forbid; ended sequences go on with end symbols at no cost."""
         end = step.size(-1) - 1
         only_end = torch.full_like(step, -torch.inf)
         only_end[..., end] = step[..., end]
         step = torch.where((position >= limits)[:, None, None], only_end, step)
-        if position < at_least:
+        if isinstance(at_least, Tensor):
+            step[..., end].masked_fill_((position < at_least)[:, None], -torch.inf)
+        elif position < at_least:
             step[..., end] = -torch.inf
         only_end[..., end] = 0.0
         return torch.where(ended[..., None], only_end, step)
