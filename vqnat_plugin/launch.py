@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,15 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(
 
 # Linux sends a process this signal of its choice when its parent ends (prctl(2)).
 PR_SET_PDEATHSIG = 1
+
+
+# The value of `--user-dir` that works in any folder.
+PLUGIN = str(Path(__file__).resolve().parent)
+
+
+def worker_process(arguments: list[str]) -> list[str]:
+    """The command line of one training process, set up as fast as it can be; it ends with its parent."""
+    return [sys.executable, "-m", "vqnat_plugin.launch", *arguments]
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -44,7 +54,7 @@ def free_port() -> int:
 
 def worker_commands(arguments: list[str], workers: int) -> list[list[str]]:
     """The command line of each data-parallel worker on the CPU."""
-    command = [sys.executable, "-m", "vqnat_plugin.launch", *arguments]
+    command = worker_process(arguments)
     if workers == 1:
         return [command]
     # torchrun and c10d refuse CPU models under fairseq; this combination works.
@@ -141,7 +151,7 @@ def train(
             )
         arguments = [*arguments, "--max-tokens", str(batch_tokens // workers)]
     if on_gpu:
-        return run_workers([[sys.executable, "-m", "vqnat_plugin.launch", *arguments]], {})
+        return run_workers([worker_process(arguments)], {})
     commands = worker_commands([*arguments, "--cpu"], workers)
     return run_workers(commands, worker_environment(threads or max(1, cores // workers)))
 

@@ -1,0 +1,1 @@
+"""A grid of small trainings that differ in a few flags, and a report that compares them."""
