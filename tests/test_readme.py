@@ -86,7 +86,16 @@ def test_option_names_in_prose_exist() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (QUICKSTART / "report.json").exists(), reason="needs the quickstart's run first")
-@pytest.mark.parametrize("program", ["fairseq-train", "fairseq-generate", "scripts/distill.py", "scripts/diagnose.py", "scripts/inspect_codes.py"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "fairseq-train",
+        "fairseq-generate",
+        "scripts/distill.py",
+        "scripts/diagnose.py",
+        "scripts/inspect_codes.py",
+    ],
+)
 def test_command_runs(program: str) -> None:
     """As it stands in the README, on what the quickstart left; training is cut short."""
     command = words(next(line for line in commands() if line.startswith(program)))

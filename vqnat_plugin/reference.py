@@ -55,7 +55,8 @@ def results_reference(examples: Path) -> str:
         report = read_json(path)
         recipe = path.parent.parent.name
         minutes = sum(report["stages"].values()) / 60
-        machine = ", ".join(str(value) for value in report["machine"].values() if value is not None)
+        known = report["machine"]
+        machine = f"{known['system']}, {known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB"
         made = f"every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on {machine}; seed"
         commands = f"[examples/{recipe}/results](examples/{recipe}/results/report.md)"
         parts.append(
