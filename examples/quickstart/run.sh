@@ -7,7 +7,7 @@ HELP='usage: examples/quickstart/run.sh [--data DIR] [--out DIR]
 
 Sets up the environment, makes a small English-German corpus with several right translations of each
 sentence, trains an autoregressive teacher, distils it, trains vq_nat_em on its translations, decodes a test
-set and writes report.json, report.md and plots. About eleven minutes on two cores; run it again to go on after
+set and writes report.json, report.md and plots. About twelve minutes on two cores; run it again to go on after
 a kill.
 
   --data DIR   folder with train, valid and test text (train.en, train.de, ...) instead of the made-up corpus
