@@ -119,12 +119,8 @@ def build(grid: Grid, settings: Settings) -> tuple[str, dict[str, Any]]:
         rows = {row.name: measured(row, settings) for row in comparison.rows}
         parts += [f"## {comparison.title}", f"The paper: {comparison.paper}."]
         parts.append(comparison_table(comparison, rows))
-        pictures = [
-            (
-                f"{comparison.name}.png",
-                plot_comparison(comparison, rows, settings.out / f"{comparison.name}.png"),
-            )
-        ]
+        name = f"{comparison.name}.png"
+        pictures = [(name, plot_comparison(comparison, rows, settings.out / name))]
         if comparison.curves:
             name = f"{comparison.name}_curves.png"
             pictures.append((name, plot_curves(comparison, settings, settings.out / name)))

@@ -90,12 +90,11 @@ def main() -> None:
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
+    shown = table(result)
     write_json(out / "diagnosis.json", result)
-    write_text(
-        out / "diagnosis.md", f"# Diagnosis of {options.subset}\n\n{table(result)}\n\n![](diagnosis.png)\n"
-    )
+    write_text(out / "diagnosis.md", f"# Diagnosis of {options.subset}\n\n{shown}\n\n![](diagnosis.png)\n")
     plot_diagnosis(result, out / "diagnosis.png", f"{options.checkpoint.name}, {options.subset}")
-    print(table(result))
+    print(shown)
     print(f"\n{out}: diagnosis.json, diagnosis.md, diagnosis.png written")
 
 

@@ -14,9 +14,9 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import encoders
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
-from tqdm import tqdm
 
 from ..evaluation.files import EvaluationError
+from ..evaluation.latent_model import batches, load_latent_model
 from ..generation.latent_generator import LatentGenerator
 from ..generation.latent_search import Latents
 from ..generation.rescoring import rescore
@@ -90,21 +90,18 @@ class Diagnosis:
         Raises:
             EvaluationError: a file or the subset is missing, or the checkpoint is of another kind of model.
         """
-        overrides: dict[str, Any] = {"eval_bleu": False, "init_from_teacher": None}
-        if data is not None:
-            overrides["data"] = str(data)
-        initial = _teacher_of(checkpoint)
-        teacher = teacher or initial
+        teacher = teacher or _teacher_of(checkpoint)
         if teacher is not None and not teacher.is_file():
             raise EvaluationError(f"--teacher {teacher}: no such file")
-        overrides["rescore_with"] = None if teacher is None else str(teacher)
-        (model,), config, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
-        try:
-            task.load_dataset(subset)
-        except FileNotFoundError as error:
-            raise EvaluationError(f"{config.task.data}: no subset '{subset}' ({error})") from None
+        model, config, task = load_latent_model(
+            checkpoint,
+            subset,
+            data,
+            eval_bleu=False,
+            rescore_with=None if teacher is None else str(teacher),
+        )
         self.task, self.subset, self.cuda = task, subset, cuda
-        self.model: Any = model.eval().cuda() if cuda else model.eval()
+        self.model: Any = model.cuda() if cuda else model
         self.data, self.teacher = Path(config.task.data), teacher
         self.greedy: LatentGenerator = task.build_generator(
             [model], Namespace(beam=1, nbest=1, **LENGTH_LIMITS)
@@ -127,10 +124,7 @@ class Diagnosis:
 
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """The subset in batches, sentences of similar length together."""
-        iterator = self.task.get_batch_iterator(
-            self.task.dataset(self.subset), max_sentences=batch_size, required_batch_size_multiple=1
-        ).next_epoch_itr(shuffle=False)
-        for sample in tqdm(iterator, desc=f"diagnosis of {self.subset}", unit="batch", mininterval=1):
+        for sample in batches(self.task, self.subset, batch_size, "diagnosis"):
             yield utils.move_to_cuda(sample) if self.cuda else sample
 
     def text(self, tokens: Tensor | Sequence[int]) -> str:
@@ -196,10 +190,6 @@ def _teacher_of(checkpoint: Path) -> Path | None:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
     except OSError as error:
         raise EvaluationError(f"{checkpoint}: {error.strerror}") from None
-    if getattr(state["cfg"].task, "_name", None) != "translation_vq":
-        raise EvaluationError(
-            f"{checkpoint}: not a latent translation model (trained with --task translation_vq)"
-        )
     path = getattr(state["cfg"].model, "init_from_teacher", None)
     return Path(path) if path and Path(path).is_file() else None
 

@@ -9,6 +9,7 @@ from sacrebleu.metrics import BLEU
 
 from ..evaluation.bleu import score
 from ..evaluation.files import EvaluationError, read_lines
+from ..evaluation.latent_model import code_use
 from ..evaluation.report import markdown_table
 from .decoding import SYSTEMS, Written
 
@@ -51,18 +52,10 @@ def evaluate(written: Written, references: Sequence[Path] = ()) -> dict[str, Any
         "length_classes": _class_names([written.lengths[n] for n in order], classes),
         "losses": _losses({name: figures["bleu"] for name, figures in systems.items()}),
         "predictor": written.predictor.summary(),
-        "codes": _codes(written),
-    }
-
-
-def _codes(written: Written) -> dict[str, float]:
-    """Share of the codes that are used, and the perplexity of their use."""
-    counts = np.array(list(written.codes.values()))
-    share = counts / counts.sum()
-    return {
-        "codebook_size": written.codebook_size,
-        "usage": len(counts) / written.codebook_size,
-        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        "codes": {
+            "codebook_size": written.codebook_size,
+            **code_use(list(written.codes.values()), written.codebook_size),
+        },
     }
 
 

@@ -1,17 +1,13 @@
 """How good the latents are: reconstruction, predictability and use of the codes on one subset."""
 
-import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils
 from fairseq.logging import metrics
-from tqdm import tqdm
 
-from .files import EvaluationError
+from .latent_model import batches, code_use, load_latent_model
 
 # Named as in the report; the task's names on the right.
 FIGURES = {
@@ -43,54 +39,33 @@ def evaluate_latents(
     Raises:
         EvaluationError: the checkpoint is missing or of another kind of model, or the subset is missing.
     """
-    overrides = {
-        "data": str(data),
-        "eval_bleu": True,
-        "eval_bleu_detok": detokenizer,
-        "eval_bleu_remove_bpe": "@@ ",
-        "eval_bleu_args": '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}',
-        "init_from_teacher": None,
-    }
-    try:
-        (model,), config, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
-    except OSError as error:
-        raise EvaluationError(f"{checkpoint}: {error}") from None
-    if not hasattr(model, "quantizer"):
-        raise EvaluationError(
-            f"{checkpoint}: not a latent translation model (trained with --task translation_vq)"
-        )
+    model, config, task = load_latent_model(
+        checkpoint,
+        subset,
+        data,
+        eval_bleu=True,
+        eval_bleu_detok=detokenizer,
+        eval_bleu_remove_bpe="@@ ",
+        eval_bleu_args='{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}',
+    )
     criterion = task.build_criterion(config.criterion)
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError as error:
-        raise EvaluationError(f"{data}: no subset '{subset}' ({error})") from None
-    model.eval()
     with metrics.aggregate(new_root=True) as collected:
         used: Counter[int] = Counter()
         sentences = 0
-        for sample in _batches(task, subset, batch_size):
+        for sample in batches(task, subset, batch_size, "latents"):
             _, _, log = task.valid_step(sample, model, criterion)
             task.reduce_metrics([log], criterion)
             used.update(_codes(model, sample))
             sentences += len(sample["id"])
     values = collected.get_smoothed_values()
     figures = {name: float(values[key]) for name, key in FIGURES.items() if key in values}
-    total = used.total()
-    entropy = -sum(n / total * math.log(n / total) for n in used.values())
+    size = model.quantizer.codebook_size
     return {
         **figures,
-        "usage": len(used) / model.quantizer.codebook_size,
-        "perplexity": math.exp(entropy),
-        "codebook_size": model.quantizer.codebook_size,
-        "latents_per_sentence": total / sentences,
+        **code_use(list(used.values()), size),
+        "codebook_size": size,
+        "latents_per_sentence": used.total() / sentences,
     }
-
-
-def _batches(task: Any, subset: str, batch_size: int) -> Iterator[dict[str, Any]]:
-    iterator = task.get_batch_iterator(
-        task.dataset(subset), max_sentences=batch_size, required_batch_size_multiple=1
-    ).next_epoch_itr(shuffle=False)
-    yield from tqdm(iterator, desc=f"latents of {subset}", unit="batch", mininterval=1)
 
 
 @torch.no_grad()

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
 from sklearn.manifold import TSNE
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.files import EvaluationError
+from ..evaluation.latent_model import code_use, load_latent_model
 
 # How many of everything are kept for a code.
 SEGMENTS = 12
@@ -67,11 +66,7 @@ def inspect(
     Raises:
         EvaluationError: the checkpoint or the subset is missing, or the model is of another kind.
     """
-    model, task = _load(checkpoint, data)
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError as error:
-        raise EvaluationError(f"{task.cfg.data}: no subset '{subset}' ({error})") from None
+    model, _, task = load_latent_model(checkpoint, subset, data, eval_bleu=False)
     dataset = task.dataset(subset)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:sentences].tolist()
     size = model.quantizer.codebook_size
@@ -92,7 +87,6 @@ def inspect(
                 }
     codebook = model.quantizer.codebook.detach()
     counts = np.array([code.count for code in codes])
-    share = counts[counts > 0] / counts.sum()
     return {
         "checkpoint": str(checkpoint),
         "subset": subset,
@@ -100,26 +94,10 @@ def inspect(
         "sentences_seen": len(chosen),
         "codebook_size": size,
         "words_per_code": 1 << model.config.compress_steps,
-        "usage": float((counts > 0).mean()),
-        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        **code_use(counts.tolist(), size),
         "codes": _described(codes, _neighbours(codebook), _map(codebook, counts, seed)),
         "sentences": shown,
     }
-
-
-def _load(checkpoint: Path, data: Path | None) -> tuple[Any, Any]:
-    overrides: dict[str, Any] = {"eval_bleu": False, "init_from_teacher": None}
-    if data is not None:
-        overrides["data"] = str(data)
-    try:
-        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
-    except OSError as error:
-        raise EvaluationError(f"{checkpoint}: {error}") from None
-    if not hasattr(model, "quantizer"):
-        raise EvaluationError(
-            f"{checkpoint}: not a latent translation model (trained with --task translation_vq)"
-        )
-    return model.eval(), task
 
 
 @torch.no_grad()
