@@ -73,7 +73,10 @@ def prenorm_teacher(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def tiny_student(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint of a latent model that has begun to learn `tiny_corpus`."""
+    """Checkpoint of a latent model that knows the training sentences of `tiny_corpus` by heart.
+
+    After 300 updates that depends on the last bits of the arithmetic; after 500 it held for all seeds tried.
+    """
     from tiny import train_student
 
-    return train_student(tiny_corpus, tmp_path_factory.mktemp("tiny_student"), "--max-update=300")
+    return train_student(tiny_corpus, tmp_path_factory.mktemp("tiny_student"), "--max-update=500")

@@ -372,20 +372,45 @@ def test_revival_in_blocks_and_of_many_codes() -> None:
     assert float(quantizer(torch.randn(5000, 4)).metrics["usage"]) > 0.9
 
 
-def test_sample_of_vectors_is_uniform_over_batches_and_skips_padding() -> None:
+def test_sample_of_vectors_follows_weights_over_batches_and_skips_padding() -> None:
     torch.manual_seed(12)
     drawn = torch.zeros(30)
-    for _ in range(400):
-        statistics = Statistics(1, 5, 1, torch.device("cpu"))
+    weights = 1.0 + (torch.arange(30) % 3)
+    weights[25:] = 0.0
+    for _ in range(3000):
+        statistics = Statistics(1, 1, 1, torch.device("cpu"))
         values = torch.arange(30.0)[:, None]
-        statistics.keep(values[:10], torch.ones(10))
-        statistics.keep(values[10:], (torch.arange(10, 30) < 25).float())
+        statistics.keep(values[:10], weights[:10])
+        statistics.keep(values[10:], weights[10:])
         vectors, present = statistics.sample()
         assert bool(present.all())
         drawn[vectors[:, 0].long()] += 1
     assert float(drawn[25:].sum()) == 0.0
-    # 400 samples of 5 from 25: 80 for each, standard deviation 8.
-    assert float((drawn[:25] - 80).abs().max()) < 32
+    expected = 3000 * weights[:25] / weights.sum()
+    assert float(((drawn[:25] - expected) / expected.sqrt()).abs().max()) < 4.0
+
+
+def test_sample_has_no_vector_twice_and_may_stay_short() -> None:
+    torch.manual_seed(13)
+    statistics = Statistics(1, 5, 1, torch.device("cpu"))
+    statistics.keep(torch.arange(4.0)[:, None], torch.tensor([1.0, 100.0, 0.0, 1e-20]))
+    vectors, present = statistics.sample()
+    assert sorted(vectors[present, 0].tolist()) == [0.0, 1.0, 3.0]
+    statistics.clear()
+    assert not bool(statistics.sample()[1].any())
+
+
+def test_stale_codes_go_where_codes_are_missing() -> None:
+    """Most vectors sit on a code already; a uniform draw would put the stale code on top of it."""
+    torch.manual_seed(14)
+    for _ in range(20):
+        quantizer = EMVectorQuantizer(3, 2, decay=0.5, revival_threshold=0.1)
+        quantizer.set_codebook(torch.tensor([[0.0, 0.0], [20.0, 0.0], [1000.0, 0.0]]), count=10.0)
+        while not int(quantizer.revived):
+            crowd = 1e-3 * torch.randn(95, 2)
+            quantizer(torch.cat([crowd, torch.tensor([[20.0, 0.0]]).repeat(3, 1), torch.tensor([[10.0, 9.0]])]))
+            quantizer.update_codebook()
+        assert quantizer.codebook[2].tolist() == [10.0, 9.0]
 
 
 # What survives

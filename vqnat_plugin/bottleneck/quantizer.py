@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .assignment import (
@@ -88,8 +89,8 @@ class EMVectorQuantizer(EMCodebook):
         commitment_weight: beta; 0.25 in the paper.
         blocks: product quantisation: dim is split into so many sub-vectors, each with codes of its own.
         init: "data": call `initialize_codebook` before use; "random": the start of the reference code.
-        revival: whether the M step replaces stale codes by vectors just seen; False is the paper's plain
-            average.
+        revival: whether the M step replaces stale codes by vectors just seen, drawn by their squared distance
+            to the nearest code; False is the paper's plain average.
         revival_threshold: a code is stale when its averaged count is below this fraction of the mean count.
 
     Raises:
@@ -171,7 +172,11 @@ class EMVectorQuantizer(EMCodebook):
             if self.training and accumulate:
                 self._accumulate(assigned, parts)
                 if self.revival:
-                    self._statistics().keep(vectors, weights)
+                    # By squared distance, as K-means++ draws its seeds: a stale code goes where codes are
+                    # missing, not where data are dense and codes crowd already.
+                    nearest = [F.embedding(block.nearest, c) for block, c in zip(assigned, codes, strict=True)]
+                    distances = (vectors - torch.cat(nearest, dim=1)).square().sum(dim=1)
+                    self._statistics().keep(vectors, distances * weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
         shape = z.shape[:-1] if self.blocks == 1 else (*z.shape[:-1], self.blocks)

@@ -14,7 +14,7 @@ MAX_REVIVED = 256
 
 
 class Statistics:
-    """Sufficient statistics of EM since the last M step, and a uniform sample of the vectors that were seen.
+    """Sufficient statistics of EM since the last M step, and a sample of the vectors that were seen.
 
     Sums are fp64, so that the order of summation (batches, ranks) vanishes when the M step rounds to fp32.
     Plain tensors and not buffers of the codebook: DistributedDataParallel overwrites buffers with the first
@@ -23,8 +23,9 @@ class Statistics:
     Attributes:
         counts: (blocks, K) n_j. sums: (K, dim) s_j. hits: (blocks, K), how often a code was chosen.
         keys: (R,) and vectors: (R, dim), fp32: of all vectors seen, those with the R largest of independent
-            uniform keys, largest first. So samples of batches and ranks merge into a uniform sample without
-            replacement. A place without a vector has the key -1.
+            random keys, largest first. A key is log(u) / weight with u uniform, so that samples of batches and
+            ranks merge into one weighted sample without replacement (Efraimidis and Spirakis 2006). A place
+            without a vector has the key -inf.
     """
 
     def __init__(self, blocks: int, codebook_size: int, dim: int, device: torch.device) -> None:
@@ -32,19 +33,19 @@ class Statistics:
         self.sums = torch.zeros(codebook_size, dim, dtype=torch.float64, device=device)
         self.hits = torch.zeros_like(self.counts)
         places = min(codebook_size, MAX_REVIVED)
-        self.keys = torch.full((places,), -1.0, device=device)
+        self.keys = torch.full((places,), -torch.inf, device=device)
         self.vectors = torch.zeros(places, dim, device=device)
 
     def clear(self) -> None:
         """Forgets everything but keeps the memory: getting it anew in every step would take longer."""
         for tensor in (self.counts, self.sums, self.hits):
             tensor.zero_()
-        self.keys.fill_(-1.0)
+        self.keys.fill_(-torch.inf)
 
     def keep(self, vectors: Tensor, weights: Tensor) -> None:
-        """Lets vectors (N, dim) into the sample, but none of weight 0: weights (N,)."""
-        keys = torch.rand(vectors.shape[0], device=vectors.device)
-        self._merge(keys.masked_fill(weights == 0, -1.0), vectors)
+        """Lets vectors (N, dim) into the sample, in proportion to weights (N,); none of weight 0."""
+        keys = torch.rand(vectors.shape[0], device=vectors.device).log_() / weights
+        self._merge(keys.masked_fill(weights == 0, -torch.inf), vectors)
 
     def _merge(self, keys: Tensor, vectors: Tensor) -> None:
         keys, order = torch.cat([self.keys, keys]).sort(descending=True, stable=True)
@@ -54,7 +55,7 @@ class Statistics:
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Vectors (R, dim), and (R,) bool: whether there is one."""
-        return self.vectors, self.keys >= 0
+        return self.vectors, self.keys > -torch.inf
 
     def reduce(self, group: dist.ProcessGroup | None, with_sample: bool) -> None:
         """Merges the statistics of all ranks, on every rank; the sample too, if it is wanted."""
@@ -64,7 +65,7 @@ class Statistics:
             dist.all_reduce(tensor, group=group)
         if with_sample:
             rows = gather_rows(torch.cat([self.keys[:, None], self.vectors], dim=1), group)
-            self.keys.fill_(-1.0)
+            self.keys.fill_(-torch.inf)
             self._merge(rows[:, 0], rows[:, 1:])
 
     def to(self, device: torch.device) -> None:
