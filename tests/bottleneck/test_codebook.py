@@ -406,9 +406,9 @@ def test_stale_codes_go_where_codes_are_missing() -> None:
     for _ in range(20):
         quantizer = EMVectorQuantizer(3, 2, decay=0.5, revival_threshold=0.1)
         quantizer.set_codebook(torch.tensor([[0.0, 0.0], [20.0, 0.0], [1000.0, 0.0]]), count=10.0)
+        rest = torch.tensor([[20.0, 0.0]] * 3 + [[10.0, 9.0]])
         while not int(quantizer.revived):
-            crowd = 1e-3 * torch.randn(95, 2)
-            quantizer(torch.cat([crowd, torch.tensor([[20.0, 0.0]]).repeat(3, 1), torch.tensor([[10.0, 9.0]])]))
+            quantizer(torch.cat([1e-3 * torch.randn(95, 2), rest]))
             quantizer.update_codebook()
         assert quantizer.codebook[2].tolist() == [10.0, 9.0]
 

@@ -221,10 +221,11 @@ def test_predictor_is_trained_from_its_start_on() -> None:
 
 def test_codes_are_replaced_until_the_last_update_of_revival() -> None:
     model = tiny_model(codebook_size=64, em_decay=0.1, code_revival=0.5, code_revival_until=2).train()
-    batch, revived = random_sample(), []
+    revived = []
     for update in range(4):
         model.set_num_updates(update)
-        run(model, batch)
+        # New sentences each time: those seen before are on codes already.
+        run(model, random_sample(seed=update))
         model.update_codebook()
         revived.append(int(model.quantizer.revived))
     assert 0 < revived[0] < revived[1] == revived[2] == revived[3]
@@ -237,6 +238,15 @@ def test_revival_can_be_switched_off() -> None:
         run(model, random_sample(seed=update))
         model.update_codebook()
     assert int(model.quantizer.revived) == 0
+
+
+def test_codes_are_not_put_where_others_are() -> None:
+    model = tiny_model(codebook_size=64, em_decay=0.1, code_revival=0.5).train()
+    for _ in range(3):
+        run(model, random_sample())
+        model.update_codebook()
+    # One update has moved stale codes onto all latents of the batch, and more would only make doubles.
+    assert len(model.quantizer.codebook.unique(dim=0)) == 64
 
 
 def test_dummy_batch_leaves_no_trace_in_the_codebook() -> None:

@@ -11,7 +11,6 @@ import warnings
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .assignment import (
@@ -174,8 +173,9 @@ class EMVectorQuantizer(EMCodebook):
                 if self.revival:
                     # By squared distance, as K-means++ draws its seeds: a stale code goes where codes are
                     # missing, not where data are dense and codes crowd already.
-                    nearest = [F.embedding(block.nearest, c) for block, c in zip(assigned, codes, strict=True)]
-                    distances = (vectors - torch.cat(nearest, dim=1)).square().sum(dim=1)
+                    nearest = torch.stack([block.nearest for block in assigned], dim=-1)
+                    nearest = self.lookup(nearest.squeeze(-1) if self.blocks == 1 else nearest)
+                    distances = (vectors - nearest).square().sum(dim=1)
                     self._statistics().keep(vectors, distances * weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)

@@ -23,9 +23,9 @@ class Statistics:
     Attributes:
         counts: (blocks, K) n_j. sums: (K, dim) s_j. hits: (blocks, K), how often a code was chosen.
         keys: (R,) and vectors: (R, dim), fp32: of all vectors seen, those with the R largest of independent
-            random keys, largest first. A key is log(u) / weight with u uniform, so that samples of batches and
-            ranks merge into one weighted sample without replacement (Efraimidis and Spirakis 2006). A place
-            without a vector has the key -inf.
+            random keys, largest first. A key is log(u) / weight with u uniform, so that samples of batches
+            and ranks merge into one weighted sample without replacement (Efraimidis and Spirakis 2006). A
+            place without a vector has the key -inf.
     """
 
     def __init__(self, blocks: int, codebook_size: int, dim: int, device: torch.device) -> None:
