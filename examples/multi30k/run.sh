@@ -49,10 +49,11 @@ main() {
         --dropout 0.3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --lr 2e-3 --warmup-updates 400 --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
     stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
-        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --filter-repeats 2 --workers 2
+        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --lenpen 1.5 \
+        --filter-repeats 2 --workers 2
     stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
         --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
-        --dropout 0.1 --codebook-size 512 --compress-steps 2 \
+        --dropout 0.2 --codebook-size 512 --compress-steps 2 --predicted-latents 0.25 \
         --lr 1.5e-3 --warmup-updates 200 --total-num-update 1400 --max-update 1400 --unquantized-updates 100 --code-revival-until 1000 \
         --save-dir "$OUT/student"
 

@@ -132,6 +132,62 @@ def test_word_loss_trains_everything_but_predictor_and_codes() -> None:
     assert not any(name.startswith("quantizer") for name, _ in model.named_parameters())
 
 
+def test_training_the_predictor_alone_leaves_everything_else_as_it_is() -> None:
+    model = tiny_model(train_only="predictor", em_decay=0.5, unquantized_updates=9, dropout=0.5).train()
+    before = model_state(model)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+    for _ in range(2):
+        out = run(model, random_sample())
+        assert "words" not in out.losses
+        sum(out.losses.values()).backward()
+        optimizer.step()
+        model.update_codebook()
+    changed = different(before, model_state(model))
+    assert changed and all(name.startswith("predictor.") for name in changed)
+    # Only the predictor drops anything out, and in evaluation everything is as usual.
+    assert [name for name, part in model.named_children() if part.training] == ["predictor"]
+    assert "words" in run(model.eval(), random_sample()).losses
+
+
+def test_predicted_latents_go_to_the_decoder_only() -> None:
+    batch = random_sample()
+    plain, mixed = (tiny_model(predicted_latents=share).train() for share in (0.0, 0.99))
+    torch.manual_seed(0)
+    losses = [run(model, batch).losses for model in (plain, mixed)]
+    assert float(losses[0]["words"]) != float(losses[1]["words"])
+    for name in ("latents", "commitment"):
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+    torch.testing.assert_close(run(mixed.eval(), batch).losses, run(plain.eval(), batch).losses)
+
+
+def test_predicted_latents_replace_the_share_asked_for() -> None:
+    torch.manual_seed(0)
+    model = tiny_model(predicted_latents=0.25)
+    latents = torch.full((40, 100, model.quantizer.dim), 9.0, requires_grad=True)
+    logits = torch.full((40, 101, 9), -100.0)
+    logits[..., 3] = 0.0
+    mixed = model._mix_predicted(latents, logits)
+    replaced = (mixed == model.quantizer.lookup(torch.tensor(3))).all(-1)
+    assert abs(float(replaced.float().mean()) - 0.25) < 0.03
+    assert bool((mixed[~replaced] == 9.0).all())
+    mixed.sum().backward()
+    assert latents.grad is not None and torch.equal(latents.grad.bool().all(-1), ~replaced)
+
+
+def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:
+    model = tiny_model(bottleneck="gumbel", start=False).train()
+    out = run(model, random_sample())
+    sum(out.losses.values()).backward()
+    assert float(model.quantizer.codebook.grad.abs().sum()) > 0
+    before = model_state(model)
+    model.update_codebook()
+    model.discard_statistics()
+    assert different(before, model_state(model)) == []
+    # The divergence is paid once a latent.
+    latents = out.counts["latents"] - random_sample()["target"].size(0)
+    torch.testing.assert_close(out.losses["commitment"], out.metrics["commitment"] * latents)
+
+
 def test_latent_loss_is_weighted_in_training_only() -> None:
     plain, weighted, batch = tiny_model(), tiny_model(latent_weight=0.5), random_sample()
     expected = run(plain, batch).losses["latents"]

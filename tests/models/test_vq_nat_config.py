@@ -93,7 +93,8 @@ OUT_OF_RANGE = {
     "conv_dropout": 1.5, "codebook_size": 0, "code_dim": -1, "compress_steps": 7, "em_samples": 0,
     "em_temperature": 0.0, "em_decay": 1.0, "em_epsilon": 0.0, "commitment_weight": -0.25,
     "code_revival": 1.0, "code_revival_until": -1, "unquantized_updates": -1, "gold_mixing_updates": 5,
-    "latent_weight": -1.0, "latent_start": -1, "label_smoothing": 1.0,
+    "latent_weight": -1.0, "latent_start": -1, "label_smoothing": 1.0, "gumbel_temperature": 0.0,
+    "predicted_latents": 1.0,
 }  # fmt: skip
 NOT_FINITE = ("em_temperature", "commitment_weight", "latent_weight", "dropout", "em_epsilon")
 
@@ -114,7 +115,9 @@ def test_value_out_of_range_is_refused_by_flag_and_value(name: str, value: float
     assert message.startswith(f"--{name.replace('_', '-')} {value}: needs ") and "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["bottleneck", "codebook_init", "decoder_attention", "predictor_gradient"])
+@pytest.mark.parametrize(
+    "name", ["bottleneck", "codebook_init", "decoder_attention", "predictor_gradient", "train_only"]
+)
 def test_unknown_choice_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(SystemExit):

@@ -13,7 +13,7 @@ from fairseq.models import (
 )
 from torch import Tensor, nn
 
-from ..bottleneck import EMVectorQuantizer, QuantizerOutput
+from ..bottleneck import EMVectorQuantizer, GumbelQuantizer, QuantizerOutput
 from ..bottleneck.codebook import perplexity, usage
 from ..compat import UsageError
 from ..modules.attention import KeyValues, TransformerStack
@@ -92,19 +92,7 @@ class VQNAT(BaseFairseqModel):
         self.encoder = self._stack(config.encoder_layers)
         attention = self._stack(config.compressor_layers, cross=True) if config.compressor_layers else None
         self.compressor = Compressor(dim, code_dim, config.compress_steps, config.conv_dropout, attention)
-        self.quantizer = EMVectorQuantizer(
-            config.codebook_size,
-            code_dim,
-            assignment=BOTTLENECKS[str(config.bottleneck)],
-            samples=config.em_samples,
-            temperature=config.em_temperature,
-            decay=config.em_decay,
-            epsilon=config.em_epsilon,
-            commitment_weight=config.commitment_weight,
-            init=str(config.codebook_init),
-            revival=config.code_revival > 0,
-            revival_threshold=config.code_revival,
-        )
+        self.quantizer = _build_quantizer(config, code_dim)
         self.predictor = LatentPredictor(
             config.codebook_size, code_dim, dim, self._stack(config.predictor_layers, cross=True)
         )
@@ -112,6 +100,10 @@ class VQNAT(BaseFairseqModel):
         self.decoder = self._stack(config.decoder_layers, cross=True)
         # Latent vectors that the codebook is about to start from.
         self._first_latents: list[Tensor] = []
+        self.frozen = config.train_only == "predictor"
+        if self.frozen:
+            self.requires_grad_(False)
+            self.predictor.requires_grad_(True)
 
     def _stack(self, layers: int, cross: bool = False) -> TransformerStack:
         c = self.config
@@ -146,10 +138,18 @@ class VQNAT(BaseFairseqModel):
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
 
+    def train(self, mode: bool = True) -> "VQNAT":
+        """Training or evaluation mode; a frozen part stays in the latter, without dropout and statistics."""
+        super().train(mode)
+        if self.frozen:
+            for part in self.children():
+                part.train(mode and part is self.predictor)
+        return self
+
     @property
     def quantized(self) -> bool:
         """Whether latents pass through the codebook: not before it has been initialised."""
-        warming_up = self.training and self.num_updates < self.config.unquantized_updates
+        warming_up = self.training and not self.frozen and self.num_updates < self.config.unquantized_updates
         return self.quantizer.initialized and not warming_up
 
     @property
@@ -242,13 +242,18 @@ class VQNAT(BaseFairseqModel):
         z, mask = self.compress(target, memory)
         out = self.bottleneck(z, mask, accumulate)
         latents = z if out is None else out.quantized
-        gold = target if self.training and self.config.gold_mixing_updates else None
-        states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
-        words = self._word_loss(states[:, : target.size(1)], target)
-
         predictor_input = latents if self.config.predictor_gradient == "joint" else latents.detach()
         logits = self.predictor(predictor_input, memory.states, memory.mask)
-        losses, counts, metrics = {"words": words}, {"words": target.ne(self.pad).sum()}, {}
+        losses: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        if not (self.training and self.frozen):
+            if self.training and out is not None and self.config.predicted_latents:
+                latents = self._mix_predicted(latents, logits)
+            gold = target if self.training and self.config.gold_mixing_updates else None
+            states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
+            losses["words"] = self._word_loss(states[:, : target.size(1)], target)
+            counts["words"] = target.ne(self.pad).sum()
         losses["latents"], counts["latents"], correct = latent_loss(logits, mask, out)
         metrics["latent_nll"] = losses["latents"]
         trained = out is not None and self.num_updates >= self.config.latent_start
@@ -265,6 +270,16 @@ class VQNAT(BaseFairseqModel):
                 metrics["revived"] = self.quantizer.revived
         return VQNATOutput(losses, counts, metrics)
 
+    def _mix_predicted(self, latents: Tensor, logits: Tensor) -> Tensor:
+        """Puts codes drawn from the predictor in the place of some latents (batch, latents, code_dim).
+
+        So the decoder meets the predictor's errors in training, and learns to mend them from the source.
+        """
+        probabilities = logits.detach()[:, :-1, :-1].float().softmax(-1)
+        codes = torch.multinomial(probabilities.flatten(0, 1), 1).view(latents.shape[:2])
+        replace = torch.rand(codes.shape, device=codes.device) < self.config.predicted_latents
+        return torch.where(replace[..., None], self.quantizer.lookup(codes).to(latents.dtype), latents)
+
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
         logits = F.linear(states.flatten(0, 1), self.output_weight)
         # A sum over a batch leaves the range of half precision.
@@ -278,6 +293,8 @@ class VQNAT(BaseFairseqModel):
 
     def update_codebook(self) -> None:
         """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
+        if self.frozen or not isinstance(self.quantizer, EMVectorQuantizer):
+            return
         if self._codebook_starts:
             none = self.quantizer.codebook[:0]
             self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
@@ -291,6 +308,27 @@ class VQNAT(BaseFairseqModel):
         """Drop what `update_codebook` would use: for an update that was skipped or failed."""
         self._first_latents.clear()
         self.quantizer.discard()
+
+
+def _build_quantizer(config: VQNATConfig, code_dim: int) -> EMVectorQuantizer | GumbelQuantizer:
+    assignment = BOTTLENECKS[str(config.bottleneck)]
+    if assignment is None:
+        # Its divergence counts once a latent, where the model weighs a bottleneck's loss by words.
+        weight = 1 / (1 << config.compress_steps)
+        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, weight)
+    return EMVectorQuantizer(
+        config.codebook_size,
+        code_dim,
+        assignment=assignment,
+        samples=config.em_samples,
+        temperature=config.em_temperature,
+        decay=config.em_decay,
+        epsilon=config.em_epsilon,
+        commitment_weight=config.commitment_weight,
+        init=str(config.codebook_init),
+        revival=config.code_revival > 0,
+        revival_threshold=config.code_revival,
+    )
 
 
 def _embedding(size: int, dim: int, pad: int) -> nn.Embedding:

@@ -9,7 +9,8 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from ..compat import UsageError
 
-BOTTLENECKS = {"em": "monte_carlo", "hard": "hard", "posterior": "posterior"}
+# The E step of each kind of bottleneck; None: without EM.
+BOTTLENECKS = {"em": "monte_carlo", "hard": "hard", "posterior": "posterior", "gumbel": None}
 
 
 def _option(default: Any, text: str) -> Any:
@@ -36,7 +37,8 @@ class VQNATConfig(FairseqDataclass):
     bottleneck: ChoiceEnum(list(BOTTLENECKS)) = _option(  # type: ignore[valid-type]  # noqa: RUF009
         "em",
         "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes "
-        "the nearest code (K-means)",
+        "the nearest code (K-means). 'gumbel' is a baseline without EM, Gumbel-softmax trained by gradients; "
+        "it wants --unquantized-updates 0",
     )
     codebook_size: int = _option(4096, "number of codes (K)")
     code_dim: int = _option(0, "width of a code vector; 0: the width of the model")
@@ -44,6 +46,9 @@ class VQNATConfig(FairseqDataclass):
     em_samples: int = _option(10, "codes drawn from the posterior of each latent (m), with --bottleneck em")
     em_temperature: float = _option(
         1.0, "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'"
+    )
+    gumbel_temperature: float = _option(
+        1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel"
     )
     em_decay: float = _option(0.999, "decay of the codes' moving averages, one M step an update (lambda)")
     em_epsilon: float = _option(1e-5, "Laplace smoothing of the codes' counts")
@@ -81,6 +86,14 @@ class VQNATConfig(FairseqDataclass):
         "detached",
         "whether the latent predictor's loss also trains the compressor, through its input ('joint')",
     )
+    train_only: ChoiceEnum(["all", "predictor"]) = _option(  # type: ignore[valid-type]  # noqa: RUF009
+        "all",
+        "what is trained: 'predictor' leaves everything else as it is, for a run behind that of the whole "
+        "model (with --finetune-from-model)",
+    )
+    predicted_latents: float = _option(
+        0.0, "share of latents that the decoder is given from the predictor instead, in training"
+    )
     label_smoothing: float = _option(0.0, "label smoothing of the word loss")
     init_from_teacher: Optional[str] = _option(  # noqa: UP045 (fairseq reads this annotation)
         None,
@@ -99,10 +112,12 @@ class VQNATConfig(FairseqDataclass):
         }  # fmt: skip
         for name, least in at_least.items():
             self._require(name, least <= getattr(self, name) < math.inf, f"at least {least}")
-        below_one = "dropout attention_dropout conv_dropout em_decay code_revival label_smoothing"
+        below_one = (
+            "dropout attention_dropout conv_dropout em_decay code_revival predicted_latents label_smoothing"
+        )
         for name in below_one.split():
             self._require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
-        for name in ("em_temperature", "em_epsilon"):
+        for name in ("em_temperature", "em_epsilon", "gumbel_temperature"):
             self._require(name, 0 < getattr(self, name) < math.inf, "a value above 0")
         self._require("compress_steps", self.compress_steps <= 6, "at most 6")
         self._require(

@@ -1,0 +1,113 @@
+"""The Gumbel-softmax bottleneck: trained by gradients alone, the baseline that EM is compared with.
+
+Source: Jang et al. 2017 (arXiv 1611.01144) and Maddison et al. 2017 (arXiv 1611.00712); a baseline of Roy et
+al. 2018.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .codebook import perplexity, require, require_integer, usage
+from .quantizer import QuantizerOutput, zero_padding
+
+
+class GumbelQuantizer(nn.Module):
+    """Draws one code for each vector from a softmax, with the straight-through Gumbel-softmax estimator.
+
+    It has the methods of `EMVectorQuantizer` that models call, but no EM state: codes are a parameter. Its
+    posterior is dense by nature, so that memory grows with vectors times codes.
+
+    Attributes:
+        codebook: (codebook_size, dim) parameter.
+        histogram: (codebook_size,) fp64, how often each code was drawn in training since `reset_histogram`.
+        revived: 0, always.
+
+    Args:
+        codebook_size: number of codes K.
+        dim: size of a vector.
+        temperature: of the relaxed one-hot whose gradient is used; lower is closer to a true draw, with a
+            gradient of more variance.
+        kl_weight: weight of the divergence from a uniform prior, log K - entropy, a vector.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    histogram: Tensor
+    revived: Tensor
+    initialized = True
+
+    def __init__(
+        self, codebook_size: int, dim: int, temperature: float = 1.0, kl_weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        require_integer("codebook_size", codebook_size)
+        require_integer("dim", dim)
+        require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
+        require(0.0 <= kl_weight < math.inf, "kl_weight", kl_weight, ">= 0")
+        self.codebook_size, self.dim = codebook_size, dim
+        self.temperature, self.kl_weight = temperature, kl_weight
+        self.logits = nn.Linear(dim, codebook_size)
+        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
+        self.register_buffer("histogram", torch.zeros(codebook_size, dtype=torch.float64), persistent=False)
+        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Code vectors: codes `(...)` to `(..., dim)`."""
+        return F.embedding(codes, self.codebook)
+
+    def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
+        """Draws a code for each vector in training, takes the most probable one in evaluation.
+
+        Args:
+            z: (..., dim), any floating type.
+            mask: (...) bool, true where valid; None for all.
+            accumulate: False leaves the histogram alone: for dummy batches.
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            vectors = zero_padding(z, mask).float()
+            log_probabilities = F.linear(
+                vectors, self.logits.weight.float(), self.logits.bias.float()
+            ).log_softmax(-1)
+            nearest = log_probabilities.argmax(-1)
+            entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
+            if self.training:
+                one_hot = F.gumbel_softmax(log_probabilities, self.temperature, hard=True)
+                drawn = one_hot.detach().argmax(-1)
+                quantized = one_hot @ self.codebook.float()
+            else:
+                drawn, quantized = nearest, self.lookup(nearest).float()
+            valid = torch.ones_like(nearest, dtype=torch.bool) if mask is None else mask
+            total = valid.sum().clamp(min=1)
+            divergence = ((math.log(self.codebook_size) - entropy) * valid).sum() / total
+            counts = torch.bincount(drawn[valid], minlength=self.codebook_size)
+        if self.training and accumulate:
+            self.histogram += counts
+        return QuantizerOutput(
+            quantized=zero_padding(quantized.to(z.dtype), mask),
+            codes=zero_padding(nearest, mask),
+            samples=zero_padding(drawn[..., None], mask),
+            commitment_loss=self.kl_weight * divergence,
+            metrics={
+                "usage": usage(counts),
+                "perplexity": perplexity(counts),
+                "posterior_entropy": (entropy.detach() * valid).sum() / total,
+                "distinct_codes": torch.ones((), device=z.device),
+                "commitment": divergence.detach(),
+            },
+            _codebook_size=self.codebook_size,
+            _mask=mask,
+            _posteriors=[],
+        )
+
+    def discard(self) -> None:
+        """Nothing is accumulated between steps."""
+
+    def reset_histogram(self) -> None:
+        """Starts a new epoch of `histogram`."""
+        self.histogram.zero_()
