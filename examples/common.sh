@@ -81,9 +81,10 @@ decode() {
 }
 
 # Scores, latencies and the report, for a teacher and a student trained before.
-# Uses BIN, REFERENCES, DECODE_OPTIONS, SOURCE and TARGET (languages), DETOKENIZER, TITLE, SEED.
+# Uses BIN, REFERENCES, DECODE_OPTIONS, SOURCE and TARGET (languages), DETOKENIZER, TITLE, SEED, and
+# STUDENT_CHECKPOINT where it is not that of OUT/student.
 evaluate() {
-    local teacher=$OUT/teacher/checkpoint_best.pt student=$OUT/student/checkpoint_best.pt
+    local teacher=$OUT/teacher/checkpoint_best.pt student=${STUDENT_CHECKPOINT:-$OUT/student/checkpoint_best.pt}
     local limits="max_len_a=1.2;max_len_b=10"
     DECODE_OPTIONS+=(--source-lang "$SOURCE" --target-lang "$TARGET" --max-len-a 1.2 --max-len-b 10 --remove-bpe)
     stage decode_teacher_beam4 decode teacher_beam4 "$teacher" --task translation --beam 4

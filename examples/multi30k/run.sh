@@ -53,11 +53,17 @@ main() {
         --filter-repeats 2 --workers 2
     stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
         --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
-        --dropout 0.2 --codebook-size 512 --compress-steps 2 --predicted-latents 0.25 \
+        --dropout 0.1 --codebook-size 512 --compress-steps 2 \
         --lr 1.5e-3 --warmup-updates 200 --total-num-update 1400 --max-update 1400 --unquantized-updates 100 --code-revival-until 1000 \
         --save-dir "$OUT/student"
+    # The predictor overfits first. It goes on alone, with more dropout, on codes that no longer move.
+    stage predictor scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
+        --arch vq_nat_em_small --criterion vq_nat_loss --finetune-from-model "$OUT/student/checkpoint_best.pt" \
+        --train-only predictor --dropout 0.3 --codebook-size 512 --compress-steps 2 \
+        --lr 5e-4 --warmup-updates 50 --total-num-update 500 --max-update 500 --save-dir "$OUT/predictor"
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
+    STUDENT_CHECKPOINT=$OUT/predictor/checkpoint_best.pt
     DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses) TITLE="Multi30k, English to German, test_2016_flickr"
     evaluate
 }

@@ -149,31 +149,6 @@ def test_training_the_predictor_alone_leaves_everything_else_as_it_is() -> None:
     assert "words" in run(model.eval(), random_sample()).losses
 
 
-def test_predicted_latents_go_to_the_decoder_only() -> None:
-    batch = random_sample()
-    plain, mixed = (tiny_model(predicted_latents=share).train() for share in (0.0, 0.99))
-    torch.manual_seed(0)
-    losses = [run(model, batch).losses for model in (plain, mixed)]
-    assert float(losses[0]["words"]) != float(losses[1]["words"])
-    for name in ("latents", "commitment"):
-        torch.testing.assert_close(losses[0][name], losses[1][name])
-    torch.testing.assert_close(run(mixed.eval(), batch).losses, run(plain.eval(), batch).losses)
-
-
-def test_predicted_latents_replace_the_share_asked_for() -> None:
-    torch.manual_seed(0)
-    model = tiny_model(predicted_latents=0.25)
-    latents = torch.full((40, 100, model.quantizer.dim), 9.0, requires_grad=True)
-    logits = torch.full((40, 101, 9), -100.0)
-    logits[..., 3] = 0.0
-    mixed = model._mix_predicted(latents, logits)
-    replaced = (mixed == model.quantizer.lookup(torch.tensor(3))).all(-1)
-    assert abs(float(replaced.float().mean()) - 0.25) < 0.03
-    assert bool((mixed[~replaced] == 9.0).all())
-    mixed.sum().backward()
-    assert latents.grad is not None and torch.equal(latents.grad.bool().all(-1), ~replaced)
-
-
 def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:
     model = tiny_model(bottleneck="gumbel", start=False).train()
     out = run(model, random_sample())

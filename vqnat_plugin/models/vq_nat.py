@@ -248,8 +248,6 @@ class VQNAT(BaseFairseqModel):
         counts: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         if not (self.training and self.frozen):
-            if self.training and out is not None and self.config.predicted_latents:
-                latents = self._mix_predicted(latents, logits)
             gold = target if self.training and self.config.gold_mixing_updates else None
             states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
             losses["words"] = self._word_loss(states[:, : target.size(1)], target)
@@ -269,16 +267,6 @@ class VQNAT(BaseFairseqModel):
                 metrics["epoch_perplexity"] = perplexity(self.quantizer.histogram)
                 metrics["revived"] = self.quantizer.revived
         return VQNATOutput(losses, counts, metrics)
-
-    def _mix_predicted(self, latents: Tensor, logits: Tensor) -> Tensor:
-        """Puts codes drawn from the predictor in the place of some latents (batch, latents, code_dim).
-
-        So the decoder meets the predictor's errors in training, and learns to mend them from the source.
-        """
-        probabilities = logits.detach()[:, :-1, :-1].float().softmax(-1)
-        codes = torch.multinomial(probabilities.flatten(0, 1), 1).view(latents.shape[:2])
-        replace = torch.rand(codes.shape, device=codes.device) < self.config.predicted_latents
-        return torch.where(replace[..., None], self.quantizer.lookup(codes).to(latents.dtype), latents)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
         logits = F.linear(states.flatten(0, 1), self.output_weight)

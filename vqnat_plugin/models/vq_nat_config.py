@@ -91,9 +91,6 @@ class VQNATConfig(FairseqDataclass):
         "what is trained: 'predictor' leaves everything else as it is, for a run behind that of the whole "
         "model (with --finetune-from-model)",
     )
-    predicted_latents: float = _option(
-        0.0, "share of latents that the decoder is given from the predictor instead, in training"
-    )
     label_smoothing: float = _option(0.0, "label smoothing of the word loss")
     init_from_teacher: Optional[str] = _option(  # noqa: UP045 (fairseq reads this annotation)
         None,
@@ -112,9 +109,7 @@ class VQNATConfig(FairseqDataclass):
         }  # fmt: skip
         for name, least in at_least.items():
             self._require(name, least <= getattr(self, name) < math.inf, f"at least {least}")
-        below_one = (
-            "dropout attention_dropout conv_dropout em_decay code_revival predicted_latents label_smoothing"
-        )
+        below_one = "dropout attention_dropout conv_dropout em_decay code_revival label_smoothing"
         for name in below_one.split():
             self._require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
         for name in ("em_temperature", "em_epsilon", "gumbel_temperature"):
