@@ -101,8 +101,12 @@ evaluate() {
         --system "student_greedy=$student;$limits" \
         --system "student_4_candidates=$student;beam=4;$limits" \
         --system "student_4_rescored=$student;beam=4;$limits;rescore_with=$teacher"
+    local name logs=()
+    for name in teacher student predictor; do
+        [ ! -e "$OUT/logs/$name.log" ] || logs+=(--train-log "$name=$OUT/logs/$name.log")
+    done
     # Always made anew: it is a matter of seconds, and shows the results again.
     scripts/report.py --out "$OUT" --title "$TITLE" --scores "$OUT/scores" --latency "$OUT/latency.json" \
-        --train-log "teacher=$OUT/logs/teacher.log" --train-log "student=$OUT/logs/student.log" \
+        "${logs[@]}" \
         --latents "$OUT/latents.json" --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt" --seed "$SEED"
 }
