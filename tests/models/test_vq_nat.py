@@ -139,6 +139,8 @@ def test_training_the_predictor_alone_leaves_everything_else_as_it_is() -> None:
     for _ in range(2):
         out = run(model, random_sample())
         assert "words" not in out.losses
+        # Nothing is counted over the epoch, and so nothing is reported of it.
+        assert "usage" in out.metrics and "epoch_usage" not in out.metrics
         sum(out.losses.values()).backward()
         optimizer.step()
         model.update_codebook()

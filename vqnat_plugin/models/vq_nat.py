@@ -262,7 +262,7 @@ class VQNAT(BaseFairseqModel):
             counts["commitment"] = mask.sum() << self.config.compress_steps
             losses["commitment"] = out.commitment_loss * counts["commitment"]
             metrics.update(out.metrics)
-            if self.training:
+            if self.quantizer.training:
                 metrics["epoch_usage"] = usage(self.quantizer.histogram)
                 metrics["epoch_perplexity"] = perplexity(self.quantizer.histogram)
                 metrics["revived"] = self.quantizer.revived
