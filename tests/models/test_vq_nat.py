@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from tiny import PAD, VOCABULARY, different, model_state, padded, random_sample, sample, sentences, tiny_model
 from torch import Tensor
 
+from vqnat_plugin.compat import UsageError
 from vqnat_plugin.models.vq_nat import VQNAT, VQNATOutput, gold_share
 
 
@@ -149,6 +150,11 @@ def test_training_the_predictor_alone_leaves_everything_else_as_it_is() -> None:
     # Only the predictor drops anything out, and in evaluation everything is as usual.
     assert [name for name, part in model.named_children() if part.training] == ["predictor"]
     assert "words" in run(model.eval(), random_sample()).losses
+
+
+def test_the_predictor_alone_needs_a_trained_model() -> None:
+    with pytest.raises(UsageError, match="--finetune-from-model"):
+        run(tiny_model(train_only="predictor", start=False).train(), random_sample())
 
 
 def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:

@@ -217,6 +217,11 @@ class VQNAT(BaseFairseqModel):
         Those of the last such update are kept, whatever the number of its batches: the codebook starts from
         them when `update_codebook` is called.
         """
+        if self.training and self.frozen and not self.quantizer.initialized:
+            raise UsageError(
+                "--train-only predictor: there are no codes yet; add --finetune-from-model CHECKPOINT of a "
+                "model that was trained as a whole"
+            )
         if self.training and accumulate and self._codebook_starts:
             self._first_latents.append(z.detach()[mask])
         return self.quantizer(z, mask, accumulate=accumulate) if self.quantized else None
