@@ -168,14 +168,14 @@ class EMVectorQuantizer(EMCodebook):
             assigned = [self._assign(*pair, weights) for pair in zip(parts, codes, strict=True)]
             means = zero_padding(torch.cat([block.means for block in assigned], dim=1), valid)
             metrics = _metrics(assigned, weights / total)
+            nearest = torch.stack([block.nearest for block in assigned], dim=1)
             if self.training and accumulate:
                 self._accumulate(assigned, parts)
                 if self.revival:
                     # By squared distance, as K-means++ draws its seeds: a stale code goes where codes are
                     # missing, not where data are dense and codes crowd already.
-                    nearest = torch.stack([block.nearest for block in assigned], dim=-1)
-                    nearest = self.lookup(nearest.squeeze(-1) if self.blocks == 1 else nearest)
-                    distances = (vectors - nearest).square().sum(dim=1)
+                    found = self.lookup(nearest.squeeze(1) if self.blocks == 1 else nearest)
+                    distances = (vectors - found).square().sum(dim=1)
                     self._statistics().keep(vectors, distances * weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
@@ -187,7 +187,7 @@ class EMVectorQuantizer(EMCodebook):
         return QuantizerOutput(
             # The value is exactly the code vector, rounded to z's type; the gradient is the identity.
             quantized=(means.to(z.dtype) + (flat - flat.detach())).view(z.shape),
-            codes=zero_padding(torch.stack([block.nearest for block in assigned], dim=1), valid).view(shape),
+            codes=zero_padding(nearest, valid).view(shape),
             samples=samples,
             commitment_loss=self.commitment_weight * commitment,
             metrics={**metrics, "commitment": commitment.detach()},
