@@ -43,9 +43,9 @@ class VQNATOutput:
     """What a training batch returns.
 
     Attributes:
-        losses: sums in nats by name: `words` over target tokens (absent where the predictor is trained alone),
-            `latents` over latents and end symbols, `commitment` over target positions. Their sum, divided by
-            the target tokens, is what is minimised.
+        losses: sums in nats by name: `words` over target tokens (absent where the predictor is trained
+            alone), `latents` over latents and end symbols, `commitment` over target positions. Their sum,
+            divided by the target tokens, is what is minimised.
         counts: over how many items each loss was summed, for reports per item.
         metrics: 0-d tensors of this batch.
     """
