@@ -86,6 +86,13 @@ def test_out_holds_other_files(distill: Distill, tmp_path: Path, capsys: pytest.
     assert "is a file" in one_error(capsys)
 
 
+def test_sampling_and_its_flags(distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill(tmp_path / "out", "--sampling", "--beam", "4") == 2
+    assert "--sampling --beam 4: draws one translation a sentence; leave out --beam" in one_error(capsys)
+    assert distill(tmp_path / "out", "--sampling-topk", "4") == 2
+    assert "--sampling-topk 4: needs --sampling" in one_error(capsys)
+
+
 def test_restart_of_many_ranks(distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert distill(tmp_path / "out", "--restart", "--rank=0", "--world-size=2") == 2
     assert "--restart with several ranks" in one_error(capsys)
@@ -97,6 +104,7 @@ def test_restart_of_many_ranks(distill: Distill, tmp_path: Path, capsys: pytest.
         (["--beam", "0"], "argument --beam: '0': needs a whole number from 1"),
         (["--workers", "two"], "argument --workers: 'two': needs a whole number from 1"),
         (["--filter-ratio", "0.5"], "argument --filter-ratio: '0.5': needs a number from 1"),
+        (["--temperature", "0"], "argument --temperature: '0': needs a number from 0.001"),
         (["--max-len-a", "inf"], "argument --max-len-a: 'inf': needs a number from 0"),
         (["--fp16", "--bf16"], "not allowed with argument --fp16"),
         (["--mix", "raw"], "argument --mix: invalid choice: 'raw'"),
@@ -119,13 +127,16 @@ def test_every_flag_reaches_the_settings(monkeypatch: pytest.MonkeyPatch) -> Non
         " --max-tokens 99 --batch-size 5 --chunk-size 11 --cpu --bf16"
     )
     settings = settings_from(build_parser().parse_args([*PATHS, *flags.split()]))
-    assert settings.search == Search(2, 0.5, 3, 1.5, 7, 0, 4, "bf16")
+    assert settings.search == Search(2, 0.5, 3, 1.5, 7, 0, 4, precision="bf16")
     assert settings.filters == Filters(False, 2, True, 3, True)
     assert (settings.source_lang, settings.target_lang, settings.user_dir) == ("en", "de", "u")
     assert (settings.fallback, settings.mix, settings.restart, settings.cpu) == ("raw", "both", True, True)
     assert (settings.max_tokens, settings.batch_size, settings.chunk_size) == (99, 5, 11)
     share = settings.share
     assert (share.workers, share.world_size, share.rank) == (2, 3, 1)
+    samples = "--sampling --sampling-topk 5 --temperature .7 --seed 3"
+    search = settings_from(build_parser().parse_args([*PATHS, *samples.split()])).search
+    assert search == Search(beam=1, sampling=True, sampling_topk=5, temperature=0.7, seed=3)
     defaults = settings_from(build_parser().parse_args(PATHS))
     assert defaults.search == Search() and defaults.filters == Filters() and defaults.share.world_size == 1
 

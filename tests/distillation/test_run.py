@@ -99,6 +99,46 @@ def test_other_batches_make_the_same_bytes(distill: Distill, distilled: Path, tm
     assert contents(tmp_path / "out") == contents(distilled)
 
 
+def test_samples_are_those_of_their_seed(distill: Distill, tmp_path: Path) -> None:
+    made = {}
+    for name, flags in {
+        "one": ["--seed=1"],
+        "two workers": ["--seed=1", "--workers=2"],
+        "another": ["--seed=2"],
+        "most probable": ["--seed=1", "--sampling-topk=1"],
+    }.items():
+        assert distill(tmp_path / name, "--sampling", *flags) == 0
+        made[name] = contents(tmp_path / name)
+    assert distill(tmp_path / "greedy", "--beam=1") == 0
+    assert made["two workers"] == made["one"] != made["another"]
+    assert made["most probable"] == contents(tmp_path / "greedy")
+    different = zip(ids(tmp_path / "one", "de"), ids(tmp_path / "another", "de"), strict=True)
+    assert sum(a != b for a, b in different) > 30
+
+
+def test_samples_after_a_stop_are_the_same(distill: Distill, tmp_path: Path) -> None:
+    for name in ("whole", "stopped"):
+        assert distill(tmp_path / name, "--sampling") == 0
+    (tmp_path / "stopped" / "manifest.json").unlink()
+    for number in (1, 4):
+        next(tmp_path.glob(f"stopped/.distill/chunks-*/{number:06d}.npz")).unlink()
+    assert distill(tmp_path / "stopped", "--sampling") == 0
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_back_translation_can_be_read_from_the_other_side(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """Human sources with drawn targets of the other direction are data for a teacher of this one."""
+    from vqnat_plugin.distillation.corpus import open_data
+
+    assert distill(tmp_path / "out", "--sampling") == 0
+    data = open_data(tmp_path / "out", "de", "en")
+    assert (data.source_lang, data.pair) == ("de", "en-de")
+    assert [sentence.tolist() for sentence in data.read().target] == ids(tiny_corpus, "en")
+    assert [sentence.tolist() for sentence in data.read().source] == ids(tmp_path / "out", "de")
+
+
 KILLED = """
 import os, runpy, signal, sys
 import numpy as np

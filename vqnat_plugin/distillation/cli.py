@@ -51,6 +51,7 @@ _positive = _number(int, 1, "a whole number from 1")
 _count = _number(int, 0, "a whole number from 0")
 _length = _number(float, 0, "a number from 0")
 _ratio = _number(float, 1, "a number from 1")
+_temperature = _number(float, 1e-3, "a number from 0.001")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,7 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group(
         "search", "how the teacher translates; the names are fairseq-generate's"
     )
-    group.add_argument("--beam", type=_positive, default=search.beam, metavar="N", help="beam size" + default)
+    group.add_argument(
+        "--beam",
+        type=_positive,
+        metavar="N",
+        help=f"beam size (default: {search.beam}; 1 with --sampling)",
+    )
     group.add_argument(
         "--lenpen",
         type=float,
@@ -124,6 +130,31 @@ def build_parser() -> argparse.ArgumentParser:
         default=search.no_repeat_ngram_size,
         metavar="N",
         help="no n-gram of this size twice; 0 for no such rule" + default,
+    )
+    group.add_argument(
+        "--sampling",
+        action="store_true",
+        help="draw each translation at random instead of searching for the best: for back-translation",
+    )
+    group.add_argument(
+        "--sampling-topk",
+        type=_positive,
+        metavar="K",
+        help="draw each token from the K most probable ones (default: from all)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=search.temperature,
+        metavar="X",
+        help="divides the logits: below 1 more probable, above 1 more varied samples" + default,
+    )
+    group.add_argument(
+        "--seed",
+        type=_count,
+        default=search.seed,
+        metavar="N",
+        help="which samples; with --sampling, --max-tokens and --batch-size decide that too" + default,
     )
 
     group = parser.add_argument_group(
@@ -210,8 +241,15 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     """The settings that a parsed command line stands for.
 
     Raises:
-        DistillationError: see `share_from_environment`.
+        DistillationError: flags that do not go together, see also `share_from_environment`.
     """
+    beam = arguments.beam or (1 if arguments.sampling else Search.beam)
+    if arguments.sampling and beam > 1:
+        raise DistillationError(
+            f"--sampling --beam {beam}: draws one translation a sentence; leave out --beam"
+        )
+    if arguments.sampling_topk and not arguments.sampling:
+        raise DistillationError(f"--sampling-topk {arguments.sampling_topk}: needs --sampling")
     return Settings(
         data=arguments.data,
         teachers=tuple(Path(path) for path in arguments.teacher.split(":") if path),
@@ -220,13 +258,17 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         target_lang=arguments.target_lang,
         user_dir=arguments.user_dir,
         search=Search(
-            beam=arguments.beam,
+            beam=beam,
             lenpen=arguments.lenpen,
             unkpen=arguments.unkpen,
             max_len_a=arguments.max_len_a,
             max_len_b=arguments.max_len_b,
             min_len=arguments.min_len,
             no_repeat_ngram_size=arguments.no_repeat_ngram_size,
+            sampling=arguments.sampling,
+            sampling_topk=arguments.sampling_topk or -1,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
             precision="fp16" if arguments.fp16 else "bf16" if arguments.bf16 else "fp32",
         ),
         filters=Filters(

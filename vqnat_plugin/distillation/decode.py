@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
 from .corpus import ParallelData, Sentences
@@ -53,4 +54,6 @@ def decode_share(
     device = choose_device(share, settings.cpu, settings.search.precision)
     teacher = load_teacher(settings.teachers, data, settings.search, device, settings.user_dir)
     for number in in_mixed_order(todo):
+        # Of use to sampling: a chunk is the same whoever draws it, and whenever.
+        torch.manual_seed(settings.search.seed * len(chunks) + number)
         workspace.chunks.write(number, translate_chunk(teacher, sentences, chunks[number], settings, report))

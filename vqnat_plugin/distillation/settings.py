@@ -13,7 +13,10 @@ class DistillationError(ValueError):
 
 @dataclass(frozen=True)
 class Search:
-    """The teacher's beam search, with fairseq's names. It decides the translations."""
+    """The teacher's beam search, with fairseq's names. It decides the translations.
+
+    With `sampling` a translation is drawn word by word instead, with `beam` 1; `seed` says which one.
+    """
 
     beam: int = 4
     lenpen: float = 1.0
@@ -22,6 +25,10 @@ class Search:
     max_len_b: int = 20
     min_len: int = 1
     no_repeat_ngram_size: int = 0
+    sampling: bool = False
+    sampling_topk: int = -1
+    temperature: float = 1.0
+    seed: int = 1
     precision: str = "fp32"
 
 

@@ -155,6 +155,9 @@ def _generation(search: Search) -> GenerationConfig:
         max_len_b=search.max_len_b,
         min_len=search.min_len,
         no_repeat_ngram_size=search.no_repeat_ngram_size,
+        sampling=search.sampling,
+        sampling_topk=search.sampling_topk,
+        temperature=search.temperature,
     )
 
 

@@ -16,7 +16,7 @@ from .chunks import ChunkStore
 from .corpus import ParallelData, sha256
 from .settings import DistillationError, Settings
 
-FORMAT = 1
+FORMAT = 2
 NAMES = {
     "format": "the version of this program's files",
     "teacher": "the teacher (--teacher)",
