@@ -6,15 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.models import (
-    BaseFairseqModel,
-    register_model,
-    register_model_architecture,
-)
+from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ..bottleneck import EMVectorQuantizer, GumbelQuantizer, QuantizerOutput
-from ..bottleneck.codebook import perplexity, usage
+from ..bottleneck import QuantizerOutput
 from ..compat import UsageError
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
@@ -22,7 +17,8 @@ from ..modules.embedding import TokenEmbedding
 from ..modules.latent_predictor import LatentPredictor
 from ..modules.upsampler import Upsampler
 from .latent_loss import latent_loss
-from .vq_nat_config import BOTTLENECKS, SIZES, VQNATConfig, complete
+from .quantized import QuantizedModel, build_quantizer
+from .vq_nat_config import SIZES, VQNATConfig, complete
 
 
 @dataclass
@@ -68,7 +64,7 @@ def gold_share(update: int, updates: int) -> float:
 
 
 @register_model("vq_nat_em", dataclass=VQNATConfig)
-class VQNAT(BaseFairseqModel):
+class VQNAT(QuantizedModel):
     """Non-autoregressive translation through discrete latents (Roy et al., 2018; Kaiser et al., 2018).
 
     The target is compressed to one latent vector for 2^n_c words and quantised; a parallel decoder writes all
@@ -84,8 +80,7 @@ class VQNAT(BaseFairseqModel):
             target_tokens: embedding of the target, also the output layer. Both carry their padding index.
         """
         super().__init__()
-        self.config = config
-        self.num_updates = 0
+        self.config: VQNATConfig = config
         dim, code_dim = config.embed_dim, config.code_dim or config.embed_dim
         self.source_embedding = TokenEmbedding(source_tokens)
         self.target_embedding = TokenEmbedding(target_tokens)
@@ -93,14 +88,13 @@ class VQNAT(BaseFairseqModel):
         self.encoder = self._stack(config.encoder_layers)
         attention = self._stack(config.compressor_layers, cross=True) if config.compressor_layers else None
         self.compressor = Compressor(dim, code_dim, config.compress_steps, config.conv_dropout, attention)
-        self.quantizer = _build_quantizer(config, code_dim)
+        # The Gumbel bottleneck's divergence counts once a latent, where words weigh a bottleneck's loss here.
+        self.quantizer = build_quantizer(config, code_dim, 1 / (1 << config.compress_steps))
         self.predictor = LatentPredictor(
             config.codebook_size, code_dim, dim, self._stack(config.predictor_layers, cross=True)
         )
         self.upsampler = Upsampler(code_dim, dim, config.compress_steps, config.conv_dropout)
         self.decoder = self._stack(config.decoder_layers, cross=True)
-        # Latent vectors that the codebook is about to start from.
-        self._first_latents: list[Tensor] = []
         self.frozen = config.train_only == "predictor"
         if self.frozen:
             self.requires_grad_(False)
@@ -134,11 +128,6 @@ class VQNAT(BaseFairseqModel):
         """Longest source and target; positions are sinusoidal, so only the task limits them."""
         return (1 << 16, 1 << 16)
 
-    def set_num_updates(self, num_updates: int) -> None:
-        """Tell the model the number of updates so far: schedules depend on it."""
-        super().set_num_updates(num_updates)
-        self.num_updates = num_updates
-
     def train(self, mode: bool = True) -> "VQNAT":
         """Training or evaluation mode; a frozen part stays in the latter, without dropout and statistics."""
         super().train(mode)
@@ -146,17 +135,6 @@ class VQNAT(BaseFairseqModel):
             for part in self.children():
                 part.train(mode and part is self.predictor)
         return self
-
-    @property
-    def quantized(self) -> bool:
-        """Whether latents pass through the codebook: not before it has been initialised."""
-        warming_up = self.training and not self.frozen and self.num_updates < self.config.unquantized_updates
-        return self.quantizer.initialized and not warming_up
-
-    @property
-    def _codebook_starts(self) -> bool:
-        """Whether the codebook has its start at the end of this update."""
-        return not self.quantizer.initialized and self.num_updates + 1 >= self.config.unquantized_updates
 
     @property
     def output_weight(self) -> Tensor:
@@ -212,20 +190,14 @@ class VQNAT(BaseFairseqModel):
         keep = torch.rand(latents.shape[:2], device=latents.device) < share
         return torch.where(keep.unsqueeze(-1), latents, words)
 
-    def bottleneck(self, z: Tensor, mask: Tensor, accumulate: bool) -> QuantizerOutput | None:
-        """Quantise latent vectors; None while the autoencoder still trains without the codebook.
-
-        Those of the last such update are kept, whatever the number of its batches: the codebook starts from
-        them when `update_codebook` is called.
-        """
+    def bottleneck(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput | None:
+        """See `QuantizedModel.bottleneck`; `UsageError` where codes are to be frozen before there are any."""
         if self.training and self.frozen and not self.quantizer.initialized:
             raise UsageError(
                 "--train-only predictor: there are no codes yet; add --finetune-from-model CHECKPOINT of a "
                 "model that was trained as a whole"
             )
-        if self.training and accumulate and self._codebook_starts:
-            self._first_latents.append(z.detach()[mask])
-        return self.quantizer(z, mask, accumulate=accumulate) if self.quantized else None
+        return super().bottleneck(z, mask, accumulate)
 
     def forward(
         self,
@@ -267,11 +239,7 @@ class VQNAT(BaseFairseqModel):
         if out is not None:
             counts["commitment"] = mask.sum() << self.config.compress_steps
             losses["commitment"] = out.commitment_loss * counts["commitment"]
-            metrics.update(out.metrics)
-            if self.quantizer.training:
-                metrics["epoch_usage"] = usage(self.quantizer.histogram)
-                metrics["epoch_perplexity"] = perplexity(self.quantizer.histogram)
-                metrics["revived"] = self.quantizer.revived
+            metrics.update(self.codebook_metrics(out))
         return VQNATOutput(losses, counts, metrics)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
@@ -284,45 +252,6 @@ class VQNAT(BaseFairseqModel):
             ignore_index=self.pad,
             label_smoothing=self.config.label_smoothing if self.training else 0.0,
         )
-
-    def update_codebook(self) -> None:
-        """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
-        if self.frozen or not isinstance(self.quantizer, EMVectorQuantizer):
-            return
-        if self._codebook_starts:
-            none = self.quantizer.codebook[:0]
-            self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
-            self._first_latents.clear()
-        until = self.config.code_revival_until
-        if until and self.num_updates >= until:
-            self.quantizer.revival = False
-        self.quantizer.update_codebook()
-
-    def discard_statistics(self) -> None:
-        """Drop what `update_codebook` would use: for an update that was skipped or failed."""
-        self._first_latents.clear()
-        self.quantizer.discard()
-
-
-def _build_quantizer(config: VQNATConfig, code_dim: int) -> EMVectorQuantizer | GumbelQuantizer:
-    assignment = BOTTLENECKS[str(config.bottleneck)]
-    if assignment is None:
-        # Its divergence counts once a latent, where the model weighs a bottleneck's loss by words.
-        weight = 1 / (1 << config.compress_steps)
-        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, weight)
-    return EMVectorQuantizer(
-        config.codebook_size,
-        code_dim,
-        assignment=assignment,
-        samples=config.em_samples,
-        temperature=config.em_temperature,
-        decay=config.em_decay,
-        epsilon=config.em_epsilon,
-        commitment_weight=config.commitment_weight,
-        init=str(config.codebook_init),
-        revival=config.code_revival > 0,
-        revival_threshold=config.code_revival,
-    )
 
 
 def _embedding(size: int, dim: int, pad: int) -> nn.Embedding:

@@ -16,6 +16,7 @@ from ..generation.latent_generator import LatentGenerator, Reconstruction
 from ..models.vq_nat import VQNAT
 from ..models.warm_start import load_teacher
 from .bleu_metrics import bleu_statistics, log_bleu
+from .em_task import EMTask
 
 
 @dataclass
@@ -33,7 +34,7 @@ class TranslationVQConfig(TranslationConfig):
 
 
 @register_task("translation_vq", dataclass=TranslationVQConfig)
-class TranslationVQTask(TranslationTask):
+class TranslationVQTask(EMTask, TranslationTask):
     """Translation with `--arch vq_nat_em` and `--criterion vq_nat_loss`."""
 
     drives_vq_nat = True
@@ -71,40 +72,6 @@ class TranslationVQTask(TranslationTask):
         if model.config.init_from_teacher and not from_checkpoint:
             load_teacher(model, model.config.init_from_teacher)
         return model
-
-    def begin_update(self, model: Any) -> None:
-        """Called before the forward passes of an update: drops what a skipped one has left."""
-        model.discard_statistics()
-
-    def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Start a new epoch of the codebook's usage statistics."""
-        model.quantizer.reset_histogram()
-
-    def train_step(
-        self,
-        sample: dict[str, Any],
-        model: nn.Module,
-        criterion: nn.Module,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Forward and backward pass; a dummy batch (`ignore_grad`) leaves no trace in the codebook."""
-        net_input = {**sample["net_input"], "accumulate": not ignore_grad}
-        sample = {**sample, "net_input": net_input}
-        try:
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
-        except RuntimeError:
-            # Out of memory: the trainer drops the gradients of this update, so the statistics go as well.
-            _unwrapped(model).discard_statistics()
-            raise
-
-    def optimizer_step(self, optimizer: Any, model: nn.Module, update_num: int) -> None:
-        """The optimizer's step, then the M step, unless the former was skipped."""
-        super().optimizer_step(optimizer, model, update_num)
-        if not compat.step_was_skipped(optimizer):
-            _unwrapped(model).update_codebook()
 
     def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: nn.Module) -> Any:
         """Losses and, with `--eval-bleu`, statistics of end-to-end and of reconstruction BLEU."""
@@ -170,10 +137,3 @@ class TranslationVQTask(TranslationTask):
         if constraints is not None:
             raise compat.UsageError("--constraints: not supported, all words are written at once")
         return generator.generate(models, sample, prefix_tokens=prefix_tokens)
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    """The model itself, without the wrapper of data-parallel training."""
-    while not hasattr(model, "quantizer"):
-        model = model.module  # type: ignore[assignment]
-    return model

@@ -1,0 +1,214 @@
+"""What every model with a discrete bottleneck shares: its options, its quantiser, and the codebook's life."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel
+from torch import Tensor
+
+from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
+from ..bottleneck.codebook import perplexity, usage
+from ..compat import UsageError
+
+# The E step of each kind of bottleneck; None: without EM.
+BOTTLENECKS = {
+    "em": "monte_carlo",
+    "hard": "hard",
+    "posterior": "posterior",
+    "gumbel": None,
+    "gradient": None,
+}
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of a configuration, with its help."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class BottleneckConfig(FairseqDataclass):
+    """Options of the bottleneck, the same for text and images."""
+
+    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = option(  # type: ignore[valid-type]  # noqa: RUF009
+        "em",
+        "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes "
+        "the nearest code (K-means). Baselines without EM, which want --unquantized-updates 0: 'gumbel' is "
+        "Gumbel-softmax, 'gradient' the codebook of VQ-VAE, both trained by gradients",
+    )
+    codebook_size: int = option(4096, "number of codes (K)")
+    code_dim: int = option(0, "width of a code vector; 0: the width of the model")
+    em_samples: int = option(10, "codes drawn from the posterior of each latent (m), with --bottleneck em")
+    em_temperature: float = option(
+        1.0, "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'"
+    )
+    gumbel_temperature: float = option(
+        1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel"
+    )
+    em_decay: float = option(0.999, "decay of the codes' moving averages, one M step an update (lambda)")
+    em_epsilon: float = option(1e-5, "Laplace smoothing of the codes' counts")
+    commitment_weight: float = option(0.25, "weight of the commitment loss (beta)")
+    codebook_init: ChoiceEnum(["data", "random"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
+        "data",
+        "start of the codebook: K-means of encoder outputs ('data'), or random vectors with zero counts as "
+        "in the paper's reference code ('random')",
+    )
+    code_revival: float = option(
+        0.1,
+        "replace a code by an encoder output when its average count falls under this share of the mean "
+        "count; 0: never",
+    )
+    code_revival_until: int = option(0, "last update at which codes are replaced; 0: no end")
+    unquantized_updates: int = option(
+        200,
+        "updates that train the autoencoder without the bottleneck, at the start; with --codebook-init data "
+        "at least one, since the codes start from the last of them",
+    )
+
+    def check(self) -> None:
+        """Raise `UsageError` for the first option that is out of its range."""
+        self.at_least(
+            codebook_size=1, code_dim=0, em_samples=1, commitment_weight=0, code_revival_until=0,
+            unquantized_updates=0,
+        )  # fmt: skip
+        self.below_one("em_decay", "code_revival")
+        for name in ("em_temperature", "em_epsilon", "gumbel_temperature"):
+            self.require(name, 0 < getattr(self, name) < math.inf, "a value above 0")
+
+    def at_least(self, **least: float) -> None:
+        """Raise `UsageError` for the first of these options that is below its least value."""
+        for name, value in least.items():
+            self.require(name, value <= getattr(self, name) < math.inf, f"at least {value}")
+
+    def below_one(self, *names: str) -> None:
+        """Raise `UsageError` for the first of these options that is no share."""
+        for name in names:
+            self.require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
+
+    def require(self, name: str, holds: bool, needed: str) -> None:
+        """Raise `UsageError` unless an option is as it has to be."""
+        if not holds:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: needs {needed}")
+
+
+Config = TypeVar("Config", bound=BottleneckConfig)
+
+
+def complete(kind: type[Config], args: Any) -> Config:
+    """A whole, checked configuration from what fairseq passes: a namespace, or one of its own kind."""
+    config = kind()
+    for entry in dataclasses.fields(kind):
+        if entry.name != "_name" and getattr(args, entry.name, None) is not None:
+            setattr(config, entry.name, getattr(args, entry.name))
+    config.check()
+    return config
+
+
+def build_quantizer(
+    config: BottleneckConfig, code_dim: int, divergence_weight: float = 1.0
+) -> EMVectorQuantizer | GumbelQuantizer | GradientQuantizer:
+    """The bottleneck that the options ask for.
+
+    Args:
+        config: options, checked.
+        code_dim: width of a vector.
+        divergence_weight: of the Gumbel bottleneck's divergence, which is a mean over latents, where the
+            model weighs a bottleneck's loss by something else.
+    """
+    if config.bottleneck == "gumbel":
+        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, divergence_weight)
+    if config.bottleneck == "gradient":
+        return GradientQuantizer(config.codebook_size, code_dim, config.commitment_weight)
+    return EMVectorQuantizer(
+        config.codebook_size,
+        code_dim,
+        assignment=str(BOTTLENECKS[str(config.bottleneck)]),
+        samples=config.em_samples,
+        temperature=config.em_temperature,
+        decay=config.em_decay,
+        epsilon=config.em_epsilon,
+        commitment_weight=config.commitment_weight,
+        init=str(config.codebook_init),
+        revival=config.code_revival > 0,
+        revival_threshold=config.code_revival,
+    )
+
+
+class QuantizedModel(BaseFairseqModel):
+    """A model whose latents pass through a codebook, after a start without it.
+
+    An `EMTask` drives it: `update_codebook` once an optimizer step, `discard_statistics` for a step that was
+    left out.
+
+    Attributes:
+        config: its options.
+        quantizer: the bottleneck.
+        num_updates: updates so far.
+        frozen: whether the codebook and everything that writes to it stays as it is.
+    """
+
+    config: BottleneckConfig
+    quantizer: EMVectorQuantizer | GumbelQuantizer | GradientQuantizer
+    frozen = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_updates = 0
+        # Latent vectors that the codebook is about to start from.
+        self._first_latents: list[Tensor] = []
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Tell the model the number of updates so far: schedules depend on it."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+
+    @property
+    def quantized(self) -> bool:
+        """Whether latents pass through the codebook: not before it has been initialised."""
+        warming_up = self.training and not self.frozen and self.num_updates < self.config.unquantized_updates
+        return self.quantizer.initialized and not warming_up
+
+    @property
+    def _codebook_starts(self) -> bool:
+        """Whether the codebook has its start at the end of this update."""
+        return not self.quantizer.initialized and self.num_updates + 1 >= self.config.unquantized_updates
+
+    def bottleneck(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput | None:
+        """Quantise latent vectors; None while the autoencoder still trains without the codebook.
+
+        Those of the last such update are kept, whatever the number of its batches: the codebook starts from
+        them when `update_codebook` is called.
+        """
+        if self.training and accumulate and self._codebook_starts:
+            self._first_latents.append(z.detach().flatten(0, -2) if mask is None else z.detach()[mask])
+        return self.quantizer(z, mask, accumulate=accumulate) if self.quantized else None
+
+    def codebook_metrics(self, out: QuantizerOutput) -> dict[str, Tensor]:
+        """What the quantiser says of a batch and, in training, of the epoch so far."""
+        metrics = dict(out.metrics)
+        if self.quantizer.training:
+            metrics["epoch_usage"] = usage(self.quantizer.histogram)
+            metrics["epoch_perplexity"] = perplexity(self.quantizer.histogram)
+            metrics["revived"] = self.quantizer.revived
+        return metrics
+
+    def update_codebook(self) -> None:
+        """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
+        if self.frozen or not isinstance(self.quantizer, EMVectorQuantizer):
+            return
+        if self._codebook_starts:
+            none = self.quantizer.codebook[:0]
+            self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
+            self._first_latents.clear()
+        until = self.config.code_revival_until
+        if until and self.num_updates >= until:
+            self.quantizer.revival = False
+        self.quantizer.update_codebook()
+
+    def discard_statistics(self) -> None:
+        """Drop what `update_codebook` would use: for an update that was skipped or failed."""
+        self._first_latents.clear()
+        self.quantizer.discard()
