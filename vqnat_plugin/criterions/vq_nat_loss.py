@@ -10,19 +10,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
-# Means over batches, logged as they come from the quantiser.
-CODEBOOK_METRICS = {
-    "usage": "codebook_usage",
-    "perplexity": "codebook_perplexity",
-    "posterior_entropy": "posterior_entropy",
-    "distinct_codes": "distinct_codes",
-}
-# The state at the last batch, over the epoch so far.
-EPOCH_METRICS = {
-    "epoch_usage": "codebook_usage_epoch",
-    "epoch_perplexity": "codebook_perplexity_epoch",
-    "revived": "revived_codes_epoch",
-}
+from .codebook_metrics import log_codebook
 
 
 @dataclass
@@ -80,12 +68,7 @@ class VQNATLoss(FairseqCriterion):
         metrics.log_derived(
             "predictor_ppl", lambda meters: round(2 ** min(meters["_latent_bits"].avg, 64), 2)
         )
-        for name, label in CODEBOOK_METRICS.items():
-            metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
-        for name, label in EPOCH_METRICS.items():
-            if any(name in log for log in logging_outputs):
-                # Weight 0 keeps the last value: these are running figures already.
-                metrics.log_scalar(label, total(name) / quantized, weight=0, round=3)
+        log_codebook(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

@@ -1,0 +1,1 @@
+"""Looking at trained image models: bits a dimension, pictures, and code grids as files."""

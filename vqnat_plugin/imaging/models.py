@@ -1,0 +1,37 @@
+"""The two trained models of the image task, checked against each other."""
+
+from pathlib import Path
+
+from fairseq import checkpoint_utils
+
+from ..evaluation.files import EvaluationError
+from ..models.vq_image_prior import VQImagePrior
+from ..models.vq_vae import VQVAE
+
+
+def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrior:
+    """A trained prior in evaluation mode.
+
+    Args:
+        checkpoint: of a model trained with `--arch vq_image_prior`.
+        autoencoder: checkpoint of `model`.
+        model: the autoencoder whose codes it has to describe.
+
+    Raises:
+        EvaluationError: the file is missing, of another kind, or belongs to another autoencoder.
+    """
+    wrong = f"{checkpoint}: was trained on the codes of another autoencoder than {autoencoder}"
+    try:
+        overrides = {"codes_from": str(autoencoder)}
+        (prior,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
+    except OSError as error:
+        raise EvaluationError(f"{checkpoint}: {error}") from None
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise EvaluationError(wrong) from None
+    if not isinstance(prior, VQImagePrior):
+        raise EvaluationError(f"{checkpoint}: is no prior over codes (--arch vq_image_prior)")
+    if int(prior.digest) != model.digest():
+        raise EvaluationError(wrong)
+    return prior.eval()

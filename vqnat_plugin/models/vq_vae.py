@@ -1,0 +1,150 @@
+"""The image autoencoder: strided convolutions, the EM bottleneck, and a likelihood of every value."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fairseq.dataclass import ChoiceEnum
+from fairseq.models import register_model, register_model_architecture
+from torch import Tensor
+
+from ..compat import UsageError
+from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
+from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
+from .quantized import BottleneckConfig, QuantizedModel, build_quantizer, complete, option
+
+
+@dataclass
+class VQVAEConfig(BottleneckConfig):
+    """Options of `--arch vq_vae_em`; the defaults are for CIFAR-10."""
+
+    channels: int = option(128, "width of the convolutions at the grid of codes; half of it above")
+    residual_blocks: int = option(2, "residual blocks at each of two resolutions, in encoder and decoder")
+    latents_per_position: int = option(
+        1, "codes at each position of the grid, which is a quarter as high and wide as the picture"
+    )
+    likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]  # noqa: RUF009
+        "logistic", "components of the mixture that gives every pixel value its probability"
+    )
+    mixture_components: int = option(5, "components of that mixture")
+    codebook_size: int = option(256, "number of codes (K)")
+    code_dim: int = option(64, "width of a code vector; 0: the width of the model")
+    em_decay: float = option(0.99, "decay of the codes' moving averages, one M step an update (lambda)")
+
+    def check(self) -> None:
+        """Raise `UsageError` for the first option that is out of its range."""
+        super().check()
+        self.at_least(channels=2, residual_blocks=0, latents_per_position=1, mixture_components=1)
+        self.require("channels", self.channels % 2 == 0, "an even number")
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "vq_vae_em_tiny": dict(
+        channels=32, residual_blocks=1, codebook_size=32, code_dim=16, mixture_components=2
+    ),
+}
+
+
+@dataclass
+class ImageOutput:
+    """What a batch of pictures, or of their codes, returns.
+
+    Attributes:
+        losses: by name: `pixels` or `codes`, sums in nats; `commitment`, a weighted mean.
+        codes: number of codes in the batch.
+        metrics: 0-d tensors of this batch.
+    """
+
+    losses: dict[str, Tensor]
+    codes: int
+    metrics: dict[str, Tensor]
+
+
+@register_model("vq_vae_em", dataclass=VQVAEConfig)
+class VQVAE(QuantizedModel):
+    """VQ-VAE (van den Oord et al., 2017) with the bottleneck of Roy et al. (2018, section 5)."""
+
+    def __init__(self, config: VQVAEConfig, image_size: int) -> None:
+        """
+        Args:
+            config: sizes and options, checked.
+            image_size: height and width of the pictures.
+        """
+        super().__init__()
+        self.config: VQVAEConfig = config
+        self.image_size, self.grid = image_size, image_size // DOWNSAMPLING
+        dim = config.code_dim or config.channels
+        shape = (config.channels, config.residual_blocks, config.latents_per_position, dim)
+        self.likelihood = MixtureLikelihood(str(config.likelihood), config.mixture_components)
+        self.encoder = ImageEncoder(*shape)
+        self.quantizer = build_quantizer(config, dim)
+        self.decoder = ImageDecoder(*shape, features=self.likelihood.parameters_per_pixel)
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> "VQVAE":
+        """Build the model for a task (fairseq's entry point).
+
+        Raises:
+            UsageError: an option is out of its range, or the task cannot drive this model.
+        """
+        if not getattr(task, "drives_vq_vae", False):
+            name = getattr(task.cfg, "_name", type(task).__name__)
+            raise UsageError(f"--arch vq_vae_em cannot be driven by --task {name}: add --task image_vq")
+        return cls(complete(VQVAEConfig, cfg), task.cfg.image_size)
+
+    @property
+    def codes_shape(self) -> tuple[int, int, int]:
+        """Codes of a picture: height and width of the grid, codes a position."""
+        return self.grid, self.grid, self.config.latents_per_position
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (batch, 3, size, size), 0 to 255, to latent vectors (batch, codes of a picture, dim)."""
+        return self.encoder(to_unit(images))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latent vectors (batch, codes of a picture, dim) to the features that `likelihood` reads."""
+        return self.decoder(latents, self.grid, self.grid)
+
+    def forward(self, images: Tensor, accumulate: bool = True) -> ImageOutput:
+        """Losses of one batch.
+
+        Args:
+            images: (batch, 3, size, size), 0 to 255.
+            accumulate: whether the batch counts for the codebook's M step; false for a dummy batch.
+        """
+        z = self.encode(images)
+        out = self.bottleneck(z, None, accumulate)
+        features = self.decode(z if out is None else out.quantized)
+        losses = {"pixels": -self.likelihood.log_probability(features, images).sum()}
+        metrics: dict[str, Tensor] = {}
+        if out is not None:
+            losses["commitment"] = out.commitment_loss
+            metrics = self.codebook_metrics(out)
+        return ImageOutput(losses, z.size(0) * z.size(1), metrics)
+
+    def digest(self) -> int:
+        """A number that changes with the codebook: codes of models with different ones mean different things."""
+        codes = self.quantizer.codebook.detach().float().cpu().contiguous()
+        return int.from_bytes(hashlib.sha256(codes.numpy().tobytes()).digest()[:7], "big")
+
+    @torch.no_grad()
+    def encode_codes(self, images: Tensor) -> Tensor:
+        """Pictures (batch, 3, size, size), 0 to 255, to int64 codes (batch, grid, grid, codes a position)."""
+        return self.quantizer(self.encode(images), accumulate=False).codes.view(-1, *self.codes_shape)
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Codes (batch, grid, grid, codes a position) to features of pictures, see `decode`."""
+        return self.decode(self.quantizer.lookup(codes.flatten(1)))
+
+
+def _register(name: str, sizes: dict[str, Any]) -> None:
+    @register_model_architecture("vq_vae_em", name)
+    def architecture(args: Any) -> None:
+        for entry, value in sizes.items():
+            setattr(args, entry, getattr(args, entry, value))
+
+
+for _name, _sizes in SIZES.items():
+    _register(_name, _sizes)
