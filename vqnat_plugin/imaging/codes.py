@@ -8,12 +8,14 @@ codes.npz holds `names` (paths below PICTURES), `codes` (pictures, height, width
 """
 
 import argparse
+import functools
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.io import write_png
 from tqdm import tqdm
 
@@ -36,8 +38,8 @@ def encode(model: VQVAE, size: int, folder: Path, out: Path) -> int:
     """
     names, images = read_pictures(folder, size)
     codes = encode_pictures(model, len(images), lambda rows: images[rows], "pictures")
-    content = {"names": np.array(names), "codes": codes, "digest": np.array(model.digest())}
-    write_atomically(out, lambda part: np.savez(part, **content))
+    digest = np.array(model.digest())
+    write_atomically(out, lambda part: np.savez(part, names=np.array(names), codes=codes, digest=digest))
     return len(names)
 
 
@@ -68,6 +70,10 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
     return names, codes
 
 
+def _write_png(picture: Tensor, path: Path) -> None:
+    write_png(picture, str(path))
+
+
 @torch.no_grad()
 def decode(model: VQVAE, path: Path, out: Path) -> int:
     """Write the expected picture of each code grid in a file as a PNG below `out`; returns their number.
@@ -80,9 +86,8 @@ def decode(model: VQVAE, path: Path, out: Path) -> int:
         batch = torch.from_numpy(codes[start : start + DECODING_BATCH].astype(np.int64))
         pictures = to_levels(model.likelihood.mean(model.decode_codes(batch)))
         for name, picture in zip(names[start : start + DECODING_BATCH], pictures, strict=True):
-            write_atomically(
-                (out / name).with_suffix(".png"), lambda part, p=picture: write_png(p, str(part))
-            )
+            file = out / (name if name.endswith(".png") else f"{name}.png")
+            write_atomically(file, functools.partial(_write_png, picture))
     return len(names)
 
 

@@ -29,9 +29,9 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
         batch_size: pictures at a time.
 
     Returns:
-        `pictures`; `bits_per_dim` with `reconstruction`, `prior`, `total` (the last two None without a prior),
-        `uniform_prior` and `total_uniform`; `bits_per_code` of the prior; `usage` and `perplexity` of the codes;
-        `psnr` (dB) and `ssim` of expected pictures, means over pictures.
+        `pictures`; `bits_per_dim` with `reconstruction`, `prior`, `total` (the last two None without a
+        prior), `uniform_prior` and `total_uniform`; `bits_per_code` of the prior; `usage` and `perplexity` of
+        the codes; `psnr` (dB) and `ssim` of expected pictures, means over pictures.
     """
     device = next(model.parameters()).device
     reconstruction = described = psnr = ssim = 0.0

@@ -124,7 +124,7 @@ class VQVAE(QuantizedModel):
         return ImageOutput(losses, z.size(0) * z.size(1), metrics)
 
     def digest(self) -> int:
-        """A number that changes with the codebook: codes of models with different ones mean different things."""
+        """A number that changes with the codebook: codes mean nothing to a model with another one."""
         codes = self.quantizer.codebook.detach().float().cpu().contiguous()
         return int.from_bytes(hashlib.sha256(codes.numpy().tobytes()).digest()[:7], "big")
 
