@@ -1,0 +1,103 @@
+"""The image autoencoder: shapes, losses, gradients, options; codes there and back."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_images import SIZE, pictures, tiny_autoencoder
+
+from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
+from vqnat_plugin.compat import UsageError
+from vqnat_plugin.models.vq_vae import VQVAEConfig
+
+
+def images(count: int = 5, seed: int = 1) -> torch.Tensor:
+    return torch.from_numpy(pictures(count, seed))
+
+
+@pytest.mark.parametrize("latents", [1, 3])
+def test_shapes(latents: int) -> None:
+    model = tiny_autoencoder(latents_per_position=latents)
+    assert model.codes_shape == (2, 2, latents)
+    codes = model.encode_codes(images())
+    assert codes.shape == (5, 2, 2, latents) and int(codes.max()) < 6
+    features = model.decode_codes(codes)
+    assert features.shape == (5, model.likelihood.parameters_per_pixel, SIZE, SIZE)
+    # Row by row, the codes of a position together: a picture's corner decides its corner's codes alone.
+    changed = images().clone()
+    changed[:, :, -1, -1] = 255 - changed[:, :, -1, -1]
+    moved = (model.encode(changed) - model.encode(images())).abs().sum(-1).view(5, 2, 2, latents) > 0
+    assert bool(moved[:, 1, 1].all())
+
+
+def test_losses_are_likelihood_and_commitment() -> None:
+    model = tiny_autoencoder().train()
+    out = model(images())
+    z = model.encode(images())
+    quantized = model.quantizer(z, accumulate=False)
+    expected = model.likelihood.log_probability(model.decode(quantized.quantized), images()).sum()
+    torch.testing.assert_close(out.losses["pixels"], -expected)
+    torch.testing.assert_close(out.losses["commitment"], quantized.commitment_loss)
+    assert out.codes == 5 * 4
+
+
+def test_evaluation_decodes_the_codes_themselves() -> None:
+    model = tiny_autoencoder()
+    found = model(images()).losses["pixels"]
+    decoded = model.decode_codes(model.encode_codes(images()))
+    torch.testing.assert_close(found, -model.likelihood.log_probability(decoded, images()).sum())
+
+
+@pytest.mark.parametrize("bottleneck", ["em", "hard", "posterior", "gumbel", "gradient"])
+def test_every_parameter_learns_and_codes_move(bottleneck: str) -> None:
+    model = tiny_autoencoder(bottleneck=bottleneck).train()
+    kinds = {"gumbel": GumbelQuantizer, "gradient": GradientQuantizer}
+    assert isinstance(model.quantizer, kinds.get(bottleneck, EMVectorQuantizer))
+    before = model.quantizer.codebook.detach().clone()
+    out = model(images())
+    sum(out.losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+        assert float(parameter.grad.abs().sum()) > 0, name
+    model.update_codebook()
+    if bottleneck in ("em", "hard", "posterior"):
+        assert not torch.equal(model.quantizer.codebook, before)
+
+
+def test_codebook_starts_from_the_last_update_without_it() -> None:
+    model = tiny_autoencoder(unquantized_updates=2, codebook_size=4)
+    model.quantizer = EMVectorQuantizer(4, 4)
+    model.train()
+    for update in range(3):
+        model.set_num_updates(update)
+        model.discard_statistics()
+        out = model(images(8, seed=update))
+        assert ("commitment" in out.losses) == (update == 2)
+        model.update_codebook()
+        assert model.quantizer.initialized == (update >= 1)
+
+
+def test_digest_belongs_to_the_codebook() -> None:
+    first, second = tiny_autoencoder(1), tiny_autoencoder(2)
+    assert first.digest() == tiny_autoencoder(1).digest() != second.digest()
+    assert 0 <= first.digest() < 2**63
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 7}, "--channels 7: needs an even number"),
+        ({"latents_per_position": 0}, "--latents-per-position 0: needs at least 1"),
+        ({"mixture_components": 0}, "--mixture-components 0: needs at least 1"),
+        ({"codebook_size": 0}, "--codebook-size 0: needs at least 1"),
+        ({"em_decay": 1.0}, "--em-decay 1.0: needs a value from 0 to below 1"),
+    ],
+)
+def test_options_out_of_range(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        VQVAEConfig(**changes).check()
+
+
+def test_every_option_has_help() -> None:
+    for entry in dataclasses.fields(VQVAEConfig):
+        assert entry.name == "_name" or entry.metadata["help"], entry.name

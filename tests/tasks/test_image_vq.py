@@ -1,0 +1,171 @@
+"""The image task through fairseq-train: both stages, resuming, several processes, and wrong companions."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fairseq import tasks
+from tiny import different, parse
+from tiny_images import AUTOENCODER, HELD_OUT, PRIOR, SIZE, TRAIN, TRAINING, train_images
+
+from vqnat_plugin.compat import UsageError
+from vqnat_plugin.tasks.image_vq import load_autoencoder
+
+ROOT = Path(__file__).parents[2]
+
+
+def saved(checkpoint: Path) -> dict[str, Any]:
+    return dict(torch.load(checkpoint, weights_only=False))
+
+
+def setup(data: Path, out: Path, kind: str, *flags: str) -> tuple[Any, Any]:
+    cfg = parse([str(data), "--save-dir", str(out), *kind.split(), *TRAINING.split(), *flags])
+    return cfg, tasks.setup_task(cfg.task)
+
+
+def test_it_learns(image_autoencoder: Path) -> None:
+    state = saved(image_autoencoder)
+    assert state["optimizer_history"][-1]["num_updates"] == 200
+    model, size = load_autoencoder(image_autoencoder)
+    assert size == SIZE and model.quantizer.initialized
+    from tiny_images import pictures
+
+    images = torch.from_numpy(pictures(32, 9))
+    fresh = type(model)(model.config, SIZE).eval()
+    fresh.quantizer.set_codebook(model.quantizer.codebook)
+    with torch.no_grad():
+        assert float(model(images).losses["pixels"]) < 0.9 * float(fresh(images).losses["pixels"])
+
+
+def test_prior_learns_the_codes(image_prior: Path, image_autoencoder: Path, picture_folder: Path) -> None:
+    state = saved(image_prior)["model"]
+    model, _ = load_autoencoder(image_autoencoder)
+    assert int(state["digest"]) == model.digest()
+    _, task = setup(picture_folder, image_prior.parent, PRIOR, "--codes-from", str(image_autoencoder))
+    prior = task.build_model(parse_model(picture_folder, image_autoencoder))
+    prior.load_state_dict(state)
+    task.load_dataset("valid")
+    codes = torch.from_numpy(np.asarray(task.dataset("valid").rows))
+    with torch.no_grad():
+        bits = -prior.eval().log_probability(codes).mean() / codes[0].numel() / np.log(2)
+    assert float(bits) < 0.9 * np.log2(model.config.codebook_size)
+
+
+def parse_model(data: Path, autoencoder: Path) -> Any:
+    return parse([str(data), *PRIOR.split(), *TRAINING.split(), "--codes-from", str(autoencoder)]).model
+
+
+def test_codes_are_those_of_the_pictures_and_made_once(
+    picture_folder: Path, image_autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pictures = setup(picture_folder, tmp_path, AUTOENCODER)
+    flags = ("--codes-from", str(image_autoencoder), "--flip")
+    _, codes = setup(picture_folder, tmp_path, PRIOR, *flags)
+    for task in (pictures, codes):
+        for split in ("train", "valid"):
+            task.load_dataset(split)
+    count = TRAIN - HELD_OUT
+    assert len(codes.dataset("train")) == 2 * count and len(codes.dataset("valid")) == HELD_OUT
+    model, _ = load_autoencoder(image_autoencoder)
+    images = torch.stack([torch.from_numpy(pictures.dataset("train")[i][1]) for i in range(count)])
+    expected = torch.cat([model.encode_codes(images), model.encode_codes(images.flip(3))]).numpy()
+    assert np.array_equal(codes.dataset("train").rows, expected)
+    assert codes.dataset("train").collater([codes.dataset("train")[0]])["ntokens"] == 3 * SIZE * SIZE
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_pictures", lambda *_: pytest.fail("made again"))
+    _, again = setup(picture_folder, tmp_path, PRIOR, *flags)
+    again.load_dataset("train")
+    assert np.array_equal(again.dataset("train").rows, expected)
+
+
+@pytest.mark.parametrize("kind", [AUTOENCODER, PRIOR])
+def test_resumed_training_is_the_uninterrupted_one(
+    picture_folder: Path, image_autoencoder: Path, tmp_path: Path, kind: str
+) -> None:
+    flags = ["--crop=1", "--flip"] if kind == AUTOENCODER else [f"--codes-from={image_autoencoder}"]
+    whole = train_images(picture_folder, tmp_path / "whole", kind, *flags, "--max-update=10")
+    # In the middle of the second epoch of four batches.
+    train_images(picture_folder, tmp_path / "parts", kind, *flags, "--max-update=6")
+    parts = train_images(picture_folder, tmp_path / "parts", kind, *flags, "--max-update=10")
+    assert different(saved(whole)["model"], saved(parts)["model"]) == []
+
+
+def test_two_processes_equal_one(picture_folder: Path, tmp_path: Path) -> None:
+    flags = ["--bottleneck=hard", "--unquantized-updates=1", "--code-revival=0", "--em-decay=0.8"]
+    flags += ["--optimizer=sgd", "--lr=0.01", "--max-epoch=2"]
+    words = f"scripts/train.py --workers 2 {picture_folder} --save-dir {tmp_path / 'two'}"
+    command = [sys.executable, *words.split(), *AUTOENCODER.split(), *TRAINING.split(), *flags]
+    together = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    train_images(picture_folder, tmp_path / "one", AUTOENCODER, *flags, "--update-freq=2")
+    output, _ = together.communicate(timeout=500)
+    assert together.returncode == 0, output[-3000:]
+    one, two = (saved(tmp_path / name / "checkpoint_last.pt") for name in ("one", "two"))
+    assert [state["optimizer_history"][-1]["num_updates"] for state in (one, two)] == [4, 4]
+    torch.testing.assert_close(one["model"], two["model"], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        (AUTOENCODER, ["--image-size", "30"], "--image-size 30: needs a multiple of 4"),
+        (AUTOENCODER, ["--crop", "-1"], "--crop -1: needs at least 0"),
+        (AUTOENCODER, ["--codes-from", "CHECKPOINT"], "is for --arch vq_image_prior; leave it out"),
+        (PRIOR, [], "--arch vq_image_prior: add --task image_vq --codes-from CHECKPOINT"),
+        (PRIOR, ["--codes-from", "none.pt"], "--codes-from none.pt: "),
+        (PRIOR, ["--codes-from", "CHECKPOINT", "--image-size", "16"], "was trained with --image-size 8"),
+        (PRIOR, ["--codes-from", "PRIOR"], "is no image autoencoder"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    picture_folder: Path,
+    image_autoencoder: Path,
+    image_prior: Path,
+    tmp_path: Path,
+    kind: str,
+    flags: list[str],
+    message: str,
+) -> None:
+    paths = {"CHECKPOINT": str(image_autoencoder), "PRIOR": str(image_prior)}
+    with pytest.raises(UsageError, match=message):
+        cfg, task = setup(picture_folder, tmp_path, kind, *(paths.get(flag, flag) for flag in flags))
+        task.build_model(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("vq_vae_em_tiny", "transformer"), "--task image_vq cannot drive --arch transformer"),
+        (("vq_vae_loss", "cross_entropy"), "--task image_vq cannot be driven by --criterion cross_entropy"),
+    ],
+)
+def test_companions_that_cannot_work(
+    picture_folder: Path, tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    words = AUTOENCODER.replace(*change)
+    for flag in ("--channels 16", "--codebook-size 8", "--code-dim 4", "--unquantized-updates 3"):
+        words = words.replace(flag, "") if change[1] == "transformer" else words
+    with pytest.raises(UsageError, match=message):
+        cfg, task = setup(picture_folder, tmp_path, words)
+        task.build_model(cfg.model)
+        task.build_criterion(cfg.criterion)
+
+
+def test_autoencoder_with_another_task() -> None:
+    from vqnat_plugin.models.vq_vae import VQVAE
+
+    class Task:
+        cfg = type("cfg", (), {"_name": "translation"})
+
+    with pytest.raises(UsageError, match="--arch vq_vae_em cannot be driven by --task translation"):
+        VQVAE.build_model(None, Task())
+
+
+def test_unknown_subset(picture_folder: Path, tmp_path: Path) -> None:
+    _, task = setup(picture_folder, tmp_path, AUTOENCODER)
+    with pytest.raises(UsageError, match="subset 'dev': needs one of train, valid, test"):
+        task.load_dataset("dev")
