@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 HELP='usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR]
 
-Trains an autoregressive teacher on Multi30k, distils it, trains vq_nat_em on its translations, and writes
+Trains an autoregressive teacher on Multi30k, lets it translate the training set and back-translations of it,
+trains vq_nat_em on these translations, and writes
 report.json, report.md and plots. Run it again to go on after a kill.
 
   --data DIR   folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
@@ -24,6 +25,12 @@ download() {
     done
 }
 
+# distil STAGE DATA OUT: the teacher's translations of a data set.
+distil() {
+    stage "$1" scripts/distill.py --data "$2" --teacher "$OUT/teacher/checkpoint_best.pt" --out "$3" \
+        --source-lang en --target-lang de --beam 4 --lenpen 1.5 --filter-repeats 2 --workers 2
+}
+
 main() {
     DATA="" OUT=runs/multi30k DOWNLOAD=""
     parse_options "$@"
@@ -32,34 +39,51 @@ main() {
         DATA=${DATA:-$OUT/raw}
         stage download download
     fi
-    BLEU_OPTIONS=(--eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}'
-        --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    BLEU_OPTIONS=(--eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe
+        --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
-    SHARED_OPTIONS=(--user-dir vqnat_plugin --source-lang en --target-lang de
-        --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp --lr-scheduler polynomial_decay
-        --required-batch-size-multiple 1 --num-workers 0 --seed 1 "${BLEU_OPTIONS[@]}"
+    SHARED_OPTIONS=(--user-dir vqnat_plugin --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
+        --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1 "${BLEU_OPTIONS[@]}"
         --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
         --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
 
+    GERMAN=(--source-lang en --target-lang de --eval-bleu-detok-args '{"target_lang": "de"}')
+    ENGLISH=(--source-lang de --target-lang en --eval-bleu-detok-args '{"target_lang": "en"}')
+    TEACHER_OPTIONS=(--task translation --arch transformer --share-all-embeddings
+        --encoder-normalize-before --decoder-normalize-before --encoder-embed-dim 256 --decoder-embed-dim 256
+        --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 --encoder-attention-heads 4
+        --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 --dropout 0.3
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 2e-3 --warmup-updates 400)
+
     stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 8000
-    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" --task translation \
-        --arch transformer --share-all-embeddings --encoder-normalize-before --decoder-normalize-before \
-        --encoder-embed-dim 256 --decoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 \
-        --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 \
-        --dropout 0.3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-        --lr 2e-3 --warmup-updates 400 --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
-    stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
-        --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --lenpen 1.5 \
-        --filter-repeats 2 --workers 2
-    stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
-        --arch vq_nat_em_small --criterion vq_nat_loss --init-from-teacher "$OUT/teacher/checkpoint_best.pt" \
-        --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-        --lr 1.5e-3 --warmup-updates 200 --total-num-update 1400 --max-update 1400 --unquantized-updates 100 --code-revival-until 1000 \
+    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" \
+        "${TEACHER_OPTIONS[@]}" --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
+    distil distil "$OUT/data/bin" "$OUT/distilled"
+
+    # More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are
+    # samples of a model of the other direction, so that no other text is needed.
+    stage reverse_teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${ENGLISH[@]}" \
+        "${TEACHER_OPTIONS[@]}" --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
+    STUDENT_DATA=$OUT/distilled
+    local sample
+    for sample in 1 2 3; do
+        stage "back_translate_$sample" scripts/distill.py --data "$OUT/data/bin" --source-lang de --target-lang en \
+            --teacher "$OUT/reverse_teacher/checkpoint_best.pt" --out "$OUT/back_translated_$sample" \
+            --sampling --sampling-topk 10 --seed "$sample" --filter-repeats 2 --workers 2
+        distil "distil_$sample" "$OUT/back_translated_$sample" "$OUT/distilled_$sample"
+        STUDENT_DATA+=:$OUT/distilled_$sample
+    done
+
+    # fairseq takes one of these data sets an epoch, in turn.
+    STUDENT_OPTIONS=("$STUDENT_DATA" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" --task translation_vq
+        --arch vq_nat_em_small --criterion vq_nat_loss --codebook-size 512 --compress-steps 2)
+    stage student scripts/train.py --batch-tokens 4096 "${STUDENT_OPTIONS[@]}" \
+        --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --unquantized-updates 100 \
+        --code-revival-until 1800 --lr 1.5e-3 --warmup-updates 200 --total-num-update 2400 --max-update 2400 \
         --save-dir "$OUT/student"
     # The predictor overfits first. It goes on alone, with more dropout, on codes that no longer move.
-    stage predictor scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" --task translation_vq \
-        --arch vq_nat_em_small --criterion vq_nat_loss --finetune-from-model "$OUT/student/checkpoint_best.pt" \
-        --train-only predictor --dropout 0.3 --codebook-size 512 --compress-steps 2 \
+    stage predictor scripts/train.py --batch-tokens 4096 "${STUDENT_OPTIONS[@]}" \
+        --finetune-from-model "$OUT/student/checkpoint_best.pt" --train-only predictor --dropout 0.3 \
         --lr 5e-4 --warmup-updates 50 --total-num-update 500 --max-update 500 --save-dir "$OUT/predictor"
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1

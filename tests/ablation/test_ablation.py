@@ -113,7 +113,7 @@ def test_flags_of_the_example_exist() -> None:
     for cell in grid.cells():
         words = ["DATA", *(flag if flag != "TEACHER" else "T.pt" for flag in cell.flags)]
         parsed = options.parse_args_and_arch(options.get_training_parser(), words)
-        assert parsed.task == "translation_vq" and parsed.max_update == 1500
+        assert parsed.task == "translation_vq" and parsed.max_update == 1000
         assert parsed.code_revival_until < parsed.max_update
     assert all(len(row.cells) >= 2 for comparison in grid.comparisons for row in comparison.rows)
 

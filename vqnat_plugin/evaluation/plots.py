@@ -1,6 +1,6 @@
 """The two pictures of a report: quality against speed, and training curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,8 @@ matplotlib.use("Agg")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^vPX*"
 # Title, unit, and for each curve: metric, subset, its label.
-PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
-    ("Loss", "bits per target token", (("loss", "train", "train"), ("loss", "valid", "valid"))),
-    (
-        "Parts of the loss",
-        "bits per target token",
-        (
-            ("words_loss", "train", "words"),
-            ("latents_loss", "train", "latents"),
-            ("commitment_loss", "train", "commitment"),
-        ),
-    ),
-    ("BLEU on valid", "BLEU", (("bleu", "valid", ""),)),
-    ("Latent predictor, accuracy", "share", (("predictor_accuracy", "valid", "valid"),)),
+Panels = Sequence[tuple[str, str, tuple[tuple[str, str, str], ...]]]
+CODEBOOK_PANELS: Panels = (
     (
         "Codebook usage",
         "share of the codes",
@@ -46,6 +35,21 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     ),
     ("Posterior entropy", "nats", (("posterior_entropy", "train", ""),)),
     ("Distinct codes among the samples", "codes", (("distinct_codes", "train", ""),)),
+)
+PANELS: Panels = (
+    ("Loss", "bits per target token", (("loss", "train", "train"), ("loss", "valid", "valid"))),
+    (
+        "Parts of the loss",
+        "bits per target token",
+        (
+            ("words_loss", "train", "words"),
+            ("latents_loss", "train", "latents"),
+            ("commitment_loss", "train", "commitment"),
+        ),
+    ),
+    ("BLEU on valid", "BLEU", (("bleu", "valid", ""),)),
+    ("Latent predictor, accuracy", "share", (("predictor_accuracy", "valid", "valid"),)),
+    *CODEBOOK_PANELS,
 )
 STYLES = ("-", "--", ":")
 COLUMNS = 3
@@ -97,18 +101,19 @@ def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, tit
     return True
 
 
-def plot_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
+def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = PANELS) -> bool:
     """Draw what the logs have of: losses, BLEU on valid, codebook usage and perplexity, posterior entropy.
 
     Args:
         logs: by name of the system.
         path: of the PNG.
+        panels: what to draw, one picture each.
 
     Returns:
         Whether there was anything to draw.
     """
-    panels: list[tuple[str, str, list[tuple[str, str, str, Curve]]]] = []
-    for title, unit, wanted in PANELS:
+    drawn: list[tuple[str, str, list[tuple[str, str, str, Curve]]]] = []
+    for title, unit, wanted in panels:
         curves = []
         for number, (name, log) in enumerate(logs.items()):
             for style, (metric, subset, label) in zip(STYLES, wanted, strict=False):
@@ -116,14 +121,14 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
                 if curve:
                     curves.append((f"{name}, {label}" if label else name, COLORS[number], style, curve))
         if curves:
-            panels.append((title, unit, curves))
-    if not panels:
+            drawn.append((title, unit, curves))
+    if not drawn:
         return False
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
+    columns = min(COLUMNS, len(drawn))
+    rows = -(-len(drawn) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (title, unit, curves) in zip(grid, panels, strict=False):
+    for axes, (title, unit, curves) in zip(grid, drawn, strict=False):
         for label, color, style, curve in curves:
             marker = "o" if len(curve) == 1 else None
             axes.plot(
@@ -132,7 +137,7 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
         decorate(axes, title, "updates", unit)
         axes.set_xlim(left=0)
         axes.legend(frameon=False, fontsize=9)
-    for axes in grid[len(panels) :]:
+    for axes in grid[len(drawn) :]:
         axes.remove()
     finish(figure, path)
     return True

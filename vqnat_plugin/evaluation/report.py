@@ -205,6 +205,12 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str
     if report["latents"]:
         rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in report["latents"].items()]
         parts += ["## Latents", markdown_table(("figure", "value"), rows)]
+    return "\n\n".join([*parts, *made_with(report)]) + "\n"
+
+
+def made_with(report: Mapping[str, Any]) -> list[str]:
+    """Paragraphs on `stages`, `machine`, `versions`, `seed` and `commands` of a report."""
+    parts = []
     if report["stages"]:
         rows = [(name, f"{seconds:.0f}") for name, seconds in report["stages"].items()]
         rows.append(("total", f"{sum(report['stages'].values()):.0f}"))
@@ -217,4 +223,4 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str
     parts += ["## Made with", "\n".join(facts)]
     if report["commands"]:
         parts.append("```sh\n" + "\n".join(report["commands"]) + "\n```")
-    return "\n\n".join(parts) + "\n"
+    return parts

@@ -1,0 +1,17 @@
+# What the two CIFAR-10 recipes share. Sourced, not run.
+
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+
+# Sets IMAGE_OPTIONS: data and optimiser of all image trainings. Uses DATA, OUT and DOWNLOAD.
+start_image_recipe() {
+    if [ -z "$DATA" ]; then
+        echo "$0: --data: name a folder of pictures (see $0 --help)" >&2
+        exit 2
+    fi
+    start_recipe
+    IMAGE_OPTIONS=("$DATA" --user-dir vqnat_plugin --task image_vq --criterion vq_vae_loss
+        --image-cache "$OUT/images" --optimizer adam --adam-betas '(0.9,0.99)' --clip-norm 1.0 --amp
+        --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0
+        --no-epoch-checkpoints --log-format json --log-interval 100)
+    [ -z "$DOWNLOAD" ] || IMAGE_OPTIONS+=(--download-data cifar10)
+}
