@@ -65,6 +65,12 @@ def test_flags_exist() -> None:
     generate = next(words(command) for command in commands() if command.startswith("fairseq-generate"))
     arguments = options.parse_args_and_arch(options.get_generation_parser(), generate[1:])
     assert arguments.beam == 4
+    pictures = [
+        line for line in blocks("bash")[0].replace("\\\n", " ").splitlines() if line.startswith("fairseq")
+    ]
+    for line, arch in zip(pictures, ("vq_vae_em", "vq_image_prior"), strict=True):
+        arguments = options.parse_args_and_arch(options.get_training_parser(), words(line)[1:])
+        assert (arguments.task, arguments.arch) == ("image_vq", arch)
 
 
 def test_option_names_in_prose_exist() -> None:

@@ -5,9 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
+
 from .evaluation.files import read_json
 from .evaluation.report import results
+from .imaging.report import NOTES
+from .imaging.report import results_table as image_table
+from .models.quantized import BottleneckConfig
+from .models.vq_image_prior import VQImagePriorConfig
 from .models.vq_nat_config import SIZES, VQNATConfig
+from .models.vq_vae import VQVAEConfig
+from .tasks.image_vq import ImageVQConfig
 from .tasks.translation_vq import TranslationVQConfig
 
 
@@ -17,53 +25,77 @@ def _choices(entry: dataclasses.Field[Any]) -> str:
 
 
 def _own_fields(config: type, parent: type | None = None) -> list[dataclasses.Field[Any]]:
-    inherited = {entry.name for entry in dataclasses.fields(parent)} if parent else set()
+    """The documented options of a configuration that its parent has not, or has with another default."""
+    inherited = {entry.name: entry.default for entry in dataclasses.fields(parent)} if parent else {}
     return [
-        entry for entry in dataclasses.fields(config) if entry.name not in inherited and entry.name != "_name"
+        entry
+        for entry in dataclasses.fields(config)
+        if entry.metadata.get("help") and (inherited.get(entry.name, ...) != entry.default)
     ]
 
 
 def _row(entry: dataclasses.Field[Any]) -> str:
     flag = "--" + entry.name.replace("_", "-")
-    default = "" if entry.default is None else f"`{getattr(entry.default, 'value', entry.default)}`"
-    return f"| `{flag}` | {default} | {entry.metadata['help']}{_choices(entry)} |"
+    default = getattr(entry.default, "value", entry.default)
+    shown = "" if default is None or default == MISSING else f"`{default}`"
+    return f"| `{flag}` | {shown} | {entry.metadata['help']}{_choices(entry)} |"
+
+
+def _options(title: str, config: type, parent: type | None = None) -> str:
+    rows = [_row(entry) for entry in _own_fields(config, parent)]
+    return "\n".join([title, "", "| flag | default | meaning |", "|---|---|---|", *rows])
+
+
+def _sizes() -> str:
+    """The named architectures of the translation model, where they differ."""
+    names = ["vq_nat_em", *SIZES]
+    lines = [f"| | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for option in sorted({option for sizes in SIZES.values() for option in sizes}):
+        values = [SIZES.get(name, {}).get(option, getattr(VQNATConfig, option)) for name in names]
+        lines.append(f"| `--{option.replace('_', '-')}` | {' | '.join(map(str, values))} |")
+    return "\n".join(["**Sizes**, where they differ", "", *lines])
 
 
 def flags_reference() -> str:
-    """Markdown tables: the options of the model and of the task, and the sizes of the named architectures."""
-    head = ["| flag | default | meaning |", "|---|---|---|"]
-    model = [_row(entry) for entry in _own_fields(VQNATConfig)]
-    task = [_row(entry) for entry in _own_fields(TranslationVQConfig, TranslationVQConfig.__base__)]
-    options = sorted({option for sizes in SIZES.values() for option in sizes})
-    names = ["vq_nat_em", *SIZES]
-    sizes = [f"| | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for option in options:
-        values = [SIZES.get(name, {}).get(option, getattr(VQNATConfig, option)) for name in names]
-        sizes.append(f"| `--{option.replace('_', '-')}` | {' | '.join(map(str, values))} |")
-    parts = [
-        ["**`--arch vq_nat_em`**", "", *head, *model],
-        ["**Sizes**, where they differ", "", *sizes],
-        ["**`--task translation_vq`**, beyond `--task translation`", "", *head, *task],
-    ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    """Markdown tables: the options of models and tasks, and the sizes of the named architectures."""
+    translation = TranslationVQConfig.__base__
+    return "\n\n".join(
+        [
+            _options("**The bottleneck**, of translation and image models", BottleneckConfig),
+            _options("**`--arch vq_nat_em`**", VQNATConfig, BottleneckConfig),
+            _sizes(),
+            _options(
+                "**`--task translation_vq`**, beyond `--task translation`", TranslationVQConfig, translation
+            ),
+            _options("**`--arch vq_vae_em`**", VQVAEConfig, BottleneckConfig),
+            _options("**`--arch vq_image_prior`**", VQImagePriorConfig),
+            _options("**`--task image_vq`**", ImageVQConfig),
+        ]
+    )
+
+
+def _result(path: Path, examples: Path) -> str:
+    """What a committed report says in the README."""
+    report, folder = read_json(path), path.parent
+    link = f"[{folder.relative_to(examples.parent)}]({folder.relative_to(examples.parent)}/report.md)"
+    known = report["machine"]
+    machine = f"{known['system']}, {known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB"
+    if "comparisons" in report:
+        titles = "; ".join(each["title"] for each in report["comparisons"].values())
+        made = f"made by `examples/ablations/run.sh` on {machine}"
+        return f"**Comparisons with small models**, {made}: {link}. {titles}."
+    recipe = folder.relative_to(examples).parts[0]
+    script = "run" if folder.name == "results" else folder.name
+    minutes = sum(report["stages"].values()) / 60
+    seed = "" if report["seed"] is None else f"; seed {report['seed']}"
+    made = f"every row is made by `examples/{recipe}/{script}.sh` ({minutes:.0f} minutes on {machine}{seed})"
+    table = image_table(report["results"]) + "\n\n" + NOTES if "results" in report else results(report)
+    return f"**{report['title']}**: {made}; the commands behind it are in {link}.\n\n{table}"
 
 
 def results_reference(examples: Path) -> str:
-    """Markdown: the results of every recipe with a committed report, `examples/NAME/results/report.json`."""
-    parts = []
-    for path in sorted(examples.glob("*/results/report.json")):
-        report = read_json(path)
-        recipe = path.parent.parent.name
-        minutes = sum(report["stages"].values()) / 60
-        known = report["machine"]
-        machine = f"{known['system']}, {known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB"
-        made = f"every row is made by `examples/{recipe}/run.sh` ({minutes:.0f} minutes on {machine}; seed"
-        commands = f"[examples/{recipe}/results](examples/{recipe}/results/report.md)"
-        parts.append(
-            f"**{report['title']}**: {made} {report['seed']}); the commands behind it are in {commands}.\n\n"
-            f"{results(report)}"
-        )
-    return "\n\n".join(parts)
+    """Markdown: the results of all committed reports, `examples/NAME/results/**/report.json`."""
+    return "\n\n".join(_result(path, examples) for path in sorted(examples.glob("*/results/**/report.json")))
 
 
 def fill(text: str, examples: Path) -> str:
