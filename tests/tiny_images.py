@@ -75,7 +75,9 @@ def tiny_prior(
 ) -> VQImagePrior:
     """A prior with random weights, in evaluation mode."""
     torch.manual_seed(seed)
-    config = VQImagePriorConfig(embed_dim=16, ffn_dim=32, attention_heads=2, layers=2, dropout=0.0)
+    config = VQImagePriorConfig(
+        embed_dim=16, ffn_dim=32, attention_heads=2, layers=2, head_layers=1, dropout=0.0
+    )
     return VQImagePrior(config, codes, shape).eval()
 
 

@@ -35,7 +35,7 @@ def test_bits_per_dim_by_hand() -> None:
             codes = model.encode_codes(image[None])
             seen += codes.flatten().tolist()
             pixels -= float(model.likelihood.log_probability(model.decode_codes(codes), image[None]))
-            log_p = prior.logits(codes.flatten(1)).log_softmax(-1)[0]
+            log_p = prior.logits(codes).log_softmax(-1).flatten(0, 2)
             codes_nats -= sum(float(row[code]) for row, code in zip(log_p, codes.flatten(), strict=True))
     bits = found["bits_per_dim"]
     scale = 7 * DIMENSIONS * math.log(2)

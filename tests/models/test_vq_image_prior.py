@@ -11,8 +11,8 @@ from vqnat_plugin.models.vq_image_prior import VQImagePrior, VQImagePriorConfig
 
 
 def test_probabilities_of_all_grids_sum_to_one() -> None:
-    prior = tiny_prior(codes=3, shape=(2, 2, 1))
-    grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2, 1)
+    prior = tiny_prior(codes=3, shape=(2, 1, 2))
+    grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 1, 2)
     with torch.no_grad():
         assert float(prior.log_probability(grids).exp().sum()) == pytest.approx(1.0, abs=1e-5)
         assert float(prior(grids).losses["codes"]) == pytest.approx(
@@ -23,18 +23,18 @@ def test_probabilities_of_all_grids_sum_to_one() -> None:
 
 def test_a_code_depends_on_those_before_it_alone() -> None:
     prior = tiny_prior()
-    codes = torch.randint(6, (1, 8), generator=torch.Generator().manual_seed(1))
-    logits = prior.logits(codes)
+    codes = torch.randint(6, (1, 2, 2, 2), generator=torch.Generator().manual_seed(1))
+    logits = prior.logits(codes).flatten(0, 2)
     for position in range(8):
         changed = codes.clone()
-        changed[:, position] = (changed[:, position] + 1) % 6
-        moved = (prior.logits(changed) - logits).abs().sum(-1)[0] > 1e-6
+        changed.view(-1)[position] = (changed.view(-1)[position] + 1) % 6
+        moved = (prior.logits(changed).flatten(0, 2) - logits).abs().sum(-1) > 1e-6
         assert moved.tolist() == [later > position for later in range(8)]
 
 
 def test_every_place_has_its_own_position() -> None:
-    places = tiny_prior(shape=(2, 3, 2))._places()
-    assert places.shape == (12, 16) and len({row.numpy().tobytes() for row in places.detach()}) == 12
+    places = tiny_prior(shape=(2, 3, 2))._positions()
+    assert places.shape == (6, 16) and len({row.numpy().tobytes() for row in places.detach()}) == 6
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -43,12 +43,14 @@ def test_cached_sampling_equals_uncached(temperature: float) -> None:
     found = prior.sample(5, temperature, torch.Generator().manual_seed(3))
     assert found.shape == (5, 2, 2, 2)
     generator = torch.Generator().manual_seed(3)
-    codes = torch.zeros(5, 8, dtype=torch.long)
+    codes = torch.zeros(5, 2, 2, 2, dtype=torch.long)
     with torch.no_grad():
-        for position in range(8):
-            probabilities = (prior.logits(codes)[:, position] / temperature).softmax(-1)
-            codes[:, position] = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-    assert torch.equal(found.flatten(1), codes)
+        for place in range(4):
+            for slot in range(2):
+                probabilities = (prior.logits(codes)[:, place, slot] / temperature).softmax(-1)
+                drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+                codes[:, place // 2, place % 2, slot] = drawn
+    assert torch.equal(found, codes)
 
 
 def test_samples_follow_the_probabilities() -> None:

@@ -1,6 +1,9 @@
-"""The prior over the codes of pictures: an autoregressive Transformer over the grid, row by row."""
+"""The prior over the codes of pictures: a Transformer over the places of the grid, a head over the codes of each.
 
-import math
+The two levels are those of the RQ-Transformer (Lee et al. 2022, arXiv 2203.01941, section 3.2), with a sum where
+it has attention among the few codes of a place: the long sequence of all codes costs only small layers.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +14,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor, nn
 
 from ..compat import UsageError
-from ..modules.attention import KeyValues, TransformerStack
+from ..modules.attention import FeedForward, KeyValues, TransformerStack
 from .quantized import option
 from .vq_vae import ImageOutput
 
@@ -23,13 +26,14 @@ class VQImagePriorConfig(FairseqDataclass):
     embed_dim: int = option(256, "width of the model")
     ffn_dim: int = option(1024, "hidden width of the feed-forward layers")
     attention_heads: int = option(4, "attention heads; they have to divide the width")
-    layers: int = option(6, "Transformer layers")
+    layers: int = option(6, "Transformer layers, over the places of the grid")
+    head_layers: int = option(2, "feed-forward layers over the codes of a place")
     dropout: float = option(0.1, "dropout in embeddings, attention and feed-forward outputs")
 
     def check(self) -> None:
         """Raise `UsageError` for the first option that is out of its range."""
-        for name in ("embed_dim", "ffn_dim", "attention_heads", "layers"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name, least in dict(embed_dim=1, ffn_dim=1, attention_heads=1, layers=1, head_layers=0).items():
+            self._require(name, getattr(self, name) >= least, f"at least {least}")
         self._require("dropout", 0 <= self.dropout < 1, "a value from 0 to below 1")
         divides = self.embed_dim % self.attention_heads == 0
         self._require("attention_heads", divides, "a divisor of --embed-dim")
@@ -40,13 +44,49 @@ class VQImagePriorConfig(FairseqDataclass):
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "vq_image_prior_tiny": dict(embed_dim=32, ffn_dim=64, attention_heads=2, layers=1),
+    "vq_image_prior_tiny": dict(embed_dim=32, ffn_dim=64, attention_heads=2, layers=1, head_layers=1),
 }
+
+
+class CodesHead(nn.Module):
+    """p(codes of a place | state): slot by slot, from the state and the sum of the embeddings of codes before."""
+
+    offsets: Tensor
+
+    def __init__(
+        self, slots: int, codebook_size: int, dim: int, hidden: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.slots, self.codebook_size = slots, codebook_size
+        self.embedding = nn.Embedding(slots * codebook_size, dim)
+        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+        self.places = nn.Parameter(torch.randn(slots, dim) * dim**-0.5)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
+        self.layers = nn.ModuleList(FeedForward(dim, hidden, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, codebook_size)
+        self.register_buffer("offsets", torch.arange(slots) * codebook_size, persistent=False)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Codes (..., slots) to embeddings (..., slots, dim), others for each slot."""
+        return self.embedding(codes + self.offsets)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., dim), a state with everything that is known added, to (..., K)."""
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            states = states + layer(norm(states))
+        return self.output(self.norm(states))
+
+    def forward(self, states: Tensor, codes: Tensor) -> Tensor:
+        """Logits of every code given those before it: (..., dim) and (..., slots) to (..., slots, K)."""
+        embedded = self.embed(codes)
+        before = embedded.cumsum(-2) - embedded
+        return self.logits(states[..., None, :] + before + self.places)
 
 
 @register_model("vq_image_prior", dataclass=VQImagePriorConfig)
 class VQImagePrior(BaseFairseqModel):
-    """p(codes) = product of p(code | codes before it), in raster order, the codes of a position together."""
+    """p(codes) = product of p(code | codes before it): place by place in raster order, in each slot by slot."""
 
     digest: Tensor
 
@@ -57,24 +97,23 @@ class VQImagePrior(BaseFairseqModel):
         Args:
             config: sizes and options, checked.
             codebook_size: number of codes K.
-            codes_shape: codes of a picture: height and width of the grid, codes a position.
+            codes_shape: codes of a picture: height and width of the grid, codes a place.
             digest: of the autoencoder whose codes these are; saved, so that no other is taken for it.
         """
         super().__init__()
         self.config, self.codebook_size, self.codes_shape = config, codebook_size, tuple(codes_shape)
         self.register_buffer("digest", torch.tensor(digest))
         dim = config.embed_dim
-        self.embedding = nn.Embedding(codebook_size, dim)
+        rows, columns, slots = self.codes_shape
+        self.embedding = nn.Embedding(slots * codebook_size, dim)
+        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
         self.start = nn.Parameter(torch.randn(dim) * dim**-0.5)
-        # One table for each of row, column and place within a position.
-        self.positions = nn.ParameterList(
-            nn.Parameter(torch.randn(size, dim) * dim**-0.5) for size in self.codes_shape
-        )
+        self.rows = nn.Parameter(torch.randn(rows, dim) * dim**-0.5)
+        self.columns = nn.Parameter(torch.randn(columns, dim) * dim**-0.5)
         self.stack = TransformerStack(
             config.layers, dim, config.ffn_dim, config.attention_heads, config.dropout
         )
-        self.output = nn.Linear(dim, codebook_size)
-        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+        self.head = CodesHead(slots, codebook_size, dim, config.ffn_dim, config.head_layers, config.dropout)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "VQImagePrior":
@@ -93,28 +132,27 @@ class VQImagePrior(BaseFairseqModel):
         codes = task.autoencoder
         return cls(config, codes.config.codebook_size, codes.codes_shape, codes.digest())
 
-    @property
-    def length(self) -> int:
-        """Codes of a picture."""
-        return math.prod(self.codes_shape)
+    def _positions(self) -> Tensor:
+        """(places, dim)."""
+        return (self.rows[:, None] + self.columns).flatten(0, 1)
 
-    def _places(self) -> Tensor:
-        """(codes of a picture, dim)."""
-        rows, columns, slots = self.positions
-        return (rows[:, None, None] + columns[None, :, None] + slots[None, None]).flatten(0, 2)
+    def _embed(self, codes: Tensor) -> Tensor:
+        """Codes (..., slots) of places to (..., dim)."""
+        return self.embedding(codes + self.head.offsets).sum(-2)
 
     def logits(self, codes: Tensor) -> Tensor:
-        """Logits of every code given those before it: (batch, length) int64 to (batch, length, K)."""
+        """Logits of every code given those before: (batch, *codes_shape) int64 to (batch, places, slots, K)."""
+        flat = codes.flatten(1, 2)
         start = self.start.expand(codes.size(0), 1, -1)
-        x = torch.cat([start, self.embedding(codes[:, :-1])], 1) + self._places()
-        x, _ = self.stack(x, causal=True)
-        return self.output(x)
+        x = torch.cat([start, self._embed(flat[:, :-1])], 1) + self._positions()
+        states, _ = self.stack(x, causal=True)
+        return self.head(states, flat)
 
     def log_probability(self, codes: Tensor) -> Tensor:
         """log p(codes of a picture) in nats: (batch, *codes_shape) int64 to (batch,)."""
-        flat = codes.flatten(1)
-        nats = F.cross_entropy(self.logits(flat).float().flatten(0, 1), flat.flatten(), reduction="none")
-        return -nats.view_as(flat).sum(1)
+        logits = self.logits(codes).float()
+        nats = F.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none")
+        return -nats.view(codes.size(0), -1).sum(1)
 
     def forward(self, codes: Tensor) -> ImageOutput:
         """Losses of one batch of codes, (batch, *codes_shape) int64."""
@@ -126,15 +164,20 @@ class VQImagePrior(BaseFairseqModel):
     ) -> Tensor:
         """Draw the codes of `count` pictures with cached keys and values: (count, *codes_shape) int64."""
         past: list[KeyValues] | None = None
-        places, drawn = self._places(), []
+        drawn = []
         x = self.start.expand(count, -1)
-        for position in range(self.length):
-            states, past = self.stack((x + places[position])[:, None], past=past)
-            probabilities = (self.output(states[:, 0]).float() / temperature).softmax(-1)
-            code = torch.multinomial(probabilities, 1, generator=generator)
-            drawn.append(code)
-            x = self.embedding(code[:, 0])
-        return torch.cat(drawn, 1).view(count, *self.codes_shape)
+        for position in self._positions():
+            states, past = self.stack((x + position)[:, None], past=past)
+            known, place = states[:, 0], []
+            for slot in range(self.head.slots):
+                logits = self.head.logits(known + self.head.places[slot])
+                probabilities = (logits.float() / temperature).softmax(-1)
+                code = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+                place.append(code)
+                known = known + self.head.embedding(code + self.head.offsets[slot])
+            drawn.append(torch.stack(place, -1))
+            x = self._embed(drawn[-1])
+        return torch.stack(drawn, 1).view(count, *self.codes_shape)
 
 
 def _register(name: str, sizes: dict[str, Any]) -> None:
