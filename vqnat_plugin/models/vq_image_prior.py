@@ -1,7 +1,7 @@
-"""The prior over the codes of pictures: a Transformer over the places of the grid, a head over the codes of each.
+"""The prior over the codes of pictures: a Transformer over the grid, a head for the codes of a place.
 
-The two levels are those of the RQ-Transformer (Lee et al. 2022, arXiv 2203.01941, section 3.2), with a sum where
-it has attention among the few codes of a place: the long sequence of all codes costs only small layers.
+The two levels are those of the RQ-Transformer (Lee et al. 2022, arXiv 2203.01941, section 3.2), with a sum
+where it has attention among the few codes of a place: the long sequence of codes costs only small layers.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class CodesHead(nn.Module):
-    """p(codes of a place | state): slot by slot, from the state and the sum of the embeddings of codes before."""
+    """p(codes of a place | state): slot by slot, from the state and the sum of embeddings of codes before."""
 
     offsets: Tensor
 
@@ -86,7 +86,7 @@ class CodesHead(nn.Module):
 
 @register_model("vq_image_prior", dataclass=VQImagePriorConfig)
 class VQImagePrior(BaseFairseqModel):
-    """p(codes) = product of p(code | codes before it): place by place in raster order, in each slot by slot."""
+    """p(codes), the product of p(code | codes before it): place by place in raster order, slot by slot."""
 
     digest: Tensor
 
@@ -141,7 +141,7 @@ class VQImagePrior(BaseFairseqModel):
         return self.embedding(codes + self.head.offsets).sum(-2)
 
     def logits(self, codes: Tensor) -> Tensor:
-        """Logits of every code given those before: (batch, *codes_shape) int64 to (batch, places, slots, K)."""
+        """Logits of codes given those before: (batch, *codes_shape) int64 to (batch, places, slots, K)."""
         flat = codes.flatten(1, 2)
         start = self.start.expand(codes.size(0), 1, -1)
         x = torch.cat([start, self._embed(flat[:, :-1])], 1) + self._positions()
