@@ -81,28 +81,32 @@ decode() {
 }
 
 # Scores, latencies and the report, for a teacher and a student trained before.
-# Uses BIN, REFERENCES, DECODE_OPTIONS, SOURCE and TARGET (languages), DETOKENIZER, TITLE, SEED, and
-# STUDENT_CHECKPOINT where it is not that of OUT/student.
+# Uses BIN, REFERENCES, DECODE_OPTIONS, SOURCE and TARGET (languages), DETOKENIZER, TITLE, SEED;
+# CANDIDATES (numbers of latent candidates, 4 by default) and LENPEN (by which the student ranks them, 1).
 evaluate() {
-    local teacher=$OUT/teacher/checkpoint_best.pt student=${STUDENT_CHECKPOINT:-$OUT/student/checkpoint_best.pt}
+    local teacher=$OUT/teacher/checkpoint_best.pt student=$OUT/student/checkpoint_best.pt
     local limits="max_len_a=1.2;max_len_b=10"
     DECODE_OPTIONS+=(--source-lang "$SOURCE" --target-lang "$TARGET" --max-len-a 1.2 --max-len-b 10 --remove-bpe)
     stage decode_teacher_beam4 decode teacher_beam4 "$teacher" --task translation --beam 4
     stage decode_teacher_greedy decode teacher_greedy "$teacher" --task translation --beam 1
     stage decode_student_greedy decode student_greedy "$student" --task translation_vq --beam 1
-    stage decode_student_4 decode student_4_candidates "$student" --task translation_vq --beam 4
-    stage decode_student_4_rescored decode student_4_rescored "$student" --task translation_vq --beam 4 \
-        --rescore-with "$teacher"
+    local count timed=()
+    for count in ${CANDIDATES:-4}; do
+        stage "decode_student_$count" decode "student_${count}_candidates" "$student" --task translation_vq \
+            --beam "$count" --lenpen "${LENPEN:-1}"
+        stage "decode_student_${count}_rescored" decode "student_${count}_rescored" "$student" \
+            --task translation_vq --beam "$count" --rescore-with "$teacher"
+        timed+=(--system "student_${count}_candidates=$student;beam=$count;$limits"
+            --system "student_${count}_rescored=$student;beam=$count;$limits;rescore_with=$teacher")
+    done
     stage latents scripts/evaluate_latents.py "$BIN" --path "$student" --detokenizer "$DETOKENIZER" \
         --out "$OUT/latents.json"
     stage benchmark scripts/benchmark.py "$BIN" --baseline teacher_greedy --out "$OUT/latency.json" \
         --system "teacher_beam4=$teacher;beam=4;$limits" \
         --system "teacher_greedy=$teacher;$limits" \
-        --system "student_greedy=$student;$limits" \
-        --system "student_4_candidates=$student;beam=4;$limits" \
-        --system "student_4_rescored=$student;beam=4;$limits;rescore_with=$teacher"
+        --system "student_greedy=$student;$limits" "${timed[@]}"
     local name logs=()
-    for name in teacher student predictor; do
+    for name in teacher student; do
         [ ! -e "$OUT/logs/$name.log" ] || logs+=(--train-log "$name=$OUT/logs/$name.log")
     done
     # Always made anew: it is a matter of seconds, and shows the results again.

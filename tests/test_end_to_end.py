@@ -113,15 +113,6 @@ def test_resumed_training_equals_an_uninterrupted_one(
         assert torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"])
 
 
-def test_predictor_goes_on_alone(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
-    flags = ["--train-only=predictor", f"--finetune-from-model={tiny_student}", "--dropout=0.3"]
-    last = train_student(tiny_corpus, tmp_path, *flags, "--max-update=5", "--update-freq=2", "--amp")
-    before, after = saved(tiny_student), saved(last)
-    assert after["optimizer_history"][-1]["num_updates"] == 5
-    changed = [n for n in before["model"] if not torch.equal(before["model"][n], after["model"][n])]
-    assert changed and all(name.startswith("predictor.") for name in changed)
-
-
 # The commands, in processes of their own: importing fairseq takes them several seconds each.
 
 

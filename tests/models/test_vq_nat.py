@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from tiny import PAD, VOCABULARY, different, model_state, padded, random_sample, sample, sentences, tiny_model
 from torch import Tensor
 
-from vqnat_plugin.compat import UsageError
 from vqnat_plugin.models.vq_nat import VQNAT, VQNATOutput, gold_share
 
 
@@ -131,30 +130,6 @@ def test_word_loss_trains_everything_but_predictor_and_codes() -> None:
         trained = parameter.grad is not None and bool(parameter.grad.any())
         assert trained != name.startswith("predictor."), name
     assert not any(name.startswith("quantizer") for name, _ in model.named_parameters())
-
-
-def test_training_the_predictor_alone_leaves_everything_else_as_it_is() -> None:
-    model = tiny_model(train_only="predictor", em_decay=0.5, unquantized_updates=9, dropout=0.5).train()
-    before = model_state(model)
-    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
-    for _ in range(2):
-        out = run(model, random_sample())
-        assert "words" not in out.losses
-        # Nothing is counted over the epoch, and so nothing is reported of it.
-        assert "usage" in out.metrics and "epoch_usage" not in out.metrics
-        sum(out.losses.values()).backward()
-        optimizer.step()
-        model.update_codebook()
-    changed = different(before, model_state(model))
-    assert changed and all(name.startswith("predictor.") for name in changed)
-    # Only the predictor drops anything out, and in evaluation everything is as usual.
-    assert [name for name, part in model.named_children() if part.training] == ["predictor"]
-    assert "words" in run(model.eval(), random_sample()).losses
-
-
-def test_the_predictor_alone_needs_a_trained_model() -> None:
-    with pytest.raises(UsageError, match="--finetune-from-model"):
-        run(tiny_model(train_only="predictor", start=False).train(), random_sample())
 
 
 def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:

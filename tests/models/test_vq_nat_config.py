@@ -114,9 +114,7 @@ def test_value_out_of_range_is_refused_by_flag_and_value(name: str, value: float
     assert message.startswith(f"--{name.replace('_', '-')} {value}: needs ") and "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "name", ["bottleneck", "codebook_init", "decoder_attention", "predictor_gradient", "train_only"]
-)
+@pytest.mark.parametrize("name", ["bottleneck", "codebook_init", "decoder_attention", "predictor_gradient"])
 def test_unknown_choice_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(SystemExit):

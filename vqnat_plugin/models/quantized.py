@@ -147,12 +147,10 @@ class QuantizedModel(BaseFairseqModel):
         config: its options.
         quantizer: the bottleneck.
         num_updates: updates so far.
-        frozen: whether the codebook and everything that writes to it stays as it is.
     """
 
     config: BottleneckConfig
     quantizer: EMVectorQuantizer | GumbelQuantizer | GradientQuantizer
-    frozen = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +166,7 @@ class QuantizedModel(BaseFairseqModel):
     @property
     def quantized(self) -> bool:
         """Whether latents pass through the codebook: not before it has been initialised."""
-        warming_up = self.training and not self.frozen and self.num_updates < self.config.unquantized_updates
+        warming_up = self.training and self.num_updates < self.config.unquantized_updates
         return self.quantizer.initialized and not warming_up
 
     @property
@@ -197,7 +195,7 @@ class QuantizedModel(BaseFairseqModel):
 
     def update_codebook(self) -> None:
         """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
-        if self.frozen or not isinstance(self.quantizer, EMVectorQuantizer):
+        if not isinstance(self.quantizer, EMVectorQuantizer):
             return
         if self._codebook_starts:
             none = self.quantizer.codebook[:0]

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ..bottleneck import QuantizerOutput
 from ..compat import UsageError
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
@@ -39,9 +38,8 @@ class VQNATOutput:
     """What a training batch returns.
 
     Attributes:
-        losses: sums in nats by name: `words` over target tokens (absent where the predictor is trained
-            alone), `latents` over latents and end symbols, `commitment` over target positions. Their sum,
-            divided by the target tokens, is what is minimised.
+        losses: sums in nats by name: `words` over target tokens, `latents` over latents and end symbols,
+            `commitment` over target positions. Their sum, divided by the target tokens, is what is minimised.
         counts: over how many items each loss was summed, for reports per item.
         metrics: 0-d tensors of this batch.
     """
@@ -95,10 +93,6 @@ class VQNAT(QuantizedModel):
         )
         self.upsampler = Upsampler(code_dim, dim, config.compress_steps, config.conv_dropout)
         self.decoder = self._stack(config.decoder_layers, cross=True)
-        self.frozen = config.train_only == "predictor"
-        if self.frozen:
-            self.requires_grad_(False)
-            self.predictor.requires_grad_(True)
 
     def _stack(self, layers: int, cross: bool = False) -> TransformerStack:
         c = self.config
@@ -127,14 +121,6 @@ class VQNAT(QuantizedModel):
     def max_positions(self) -> tuple[int, int]:
         """Longest source and target; positions are sinusoidal, so only the task limits them."""
         return (1 << 16, 1 << 16)
-
-    def train(self, mode: bool = True) -> "VQNAT":
-        """Training or evaluation mode; a frozen part stays in the latter, without dropout and statistics."""
-        super().train(mode)
-        if self.frozen:
-            for part in self.children():
-                part.train(mode and part is self.predictor)
-        return self
 
     @property
     def output_weight(self) -> Tensor:
@@ -190,15 +176,6 @@ class VQNAT(QuantizedModel):
         keep = torch.rand(latents.shape[:2], device=latents.device) < share
         return torch.where(keep.unsqueeze(-1), latents, words)
 
-    def bottleneck(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput | None:
-        """See `QuantizedModel.bottleneck`; `UsageError` where codes are to be frozen before there are any."""
-        if self.training and self.frozen and not self.quantizer.initialized:
-            raise UsageError(
-                "--train-only predictor: there are no codes yet; add --finetune-from-model CHECKPOINT of a "
-                "model that was trained as a whole"
-            )
-        return super().bottleneck(z, mask, accumulate)
-
     def forward(
         self,
         src_tokens: Tensor,
@@ -225,11 +202,10 @@ class VQNAT(QuantizedModel):
         losses: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
-        if not (self.training and self.frozen):
-            gold = target if self.training and self.config.gold_mixing_updates else None
-            states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
-            losses["words"] = self._word_loss(states[:, : target.size(1)], target)
-            counts["words"] = target.ne(self.pad).sum()
+        gold = target if self.training and self.config.gold_mixing_updates else None
+        states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
+        losses["words"] = self._word_loss(states[:, : target.size(1)], target)
+        counts["words"] = target.ne(self.pad).sum()
         losses["latents"], counts["latents"], correct = latent_loss(logits, mask, out)
         metrics["latent_nll"] = losses["latents"]
         trained = out is not None and self.num_updates >= self.config.latent_start

@@ -43,11 +43,6 @@ class VQNATConfig(BottleneckConfig):
         "detached",
         "whether the latent predictor's loss also trains the compressor, through its input ('joint')",
     )
-    train_only: ChoiceEnum(["all", "predictor"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
-        "all",
-        "what is trained: 'predictor' leaves everything else as it is, for a run behind that of the whole "
-        "model (with --finetune-from-model)",
-    )
     label_smoothing: float = option(0.0, "label smoothing of the word loss")
     init_from_teacher: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
         None,
