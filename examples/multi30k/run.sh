@@ -66,7 +66,7 @@ main() {
         "${TEACHER_OPTIONS[@]}" --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
     STUDENT_DATA=$OUT/distilled
     local sample
-    for sample in 1 2 3; do
+    for sample in 1 2 3 4; do
         stage "back_translate_$sample" scripts/distill.py --data "$OUT/data/bin" --source-lang de --target-lang en \
             --teacher "$OUT/reverse_teacher/checkpoint_best.pt" --out "$OUT/back_translated_$sample" \
             --sampling --sampling-topk 10 --seed "$sample" --filter-repeats 2 --workers 2
@@ -78,8 +78,8 @@ main() {
     stage student scripts/train.py --batch-tokens 4096 "$STUDENT_DATA" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" \
         --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
         --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-        --unquantized-updates 100 --code-revival-until 1800 --lr 1.5e-3 --warmup-updates 200 \
-        --total-num-update 2400 --max-update 2400 --save-dir "$OUT/student"
+        --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
+        --total-num-update 3000 --max-update 3000 --save-dir "$OUT/student"
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
     # Chosen on valid: the student's own score favours short outputs.
