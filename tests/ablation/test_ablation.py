@@ -250,6 +250,7 @@ comparisons:
   assignment:
     title: Hard and soft
     paper: soft is better
+    note: too small to tell
     curves: true
     rows:
       hard: --bottleneck hard
@@ -270,6 +271,7 @@ comparisons:
     assert "2 trainings, 0 done before" in outputs[0] and "trainings" not in outputs[1]
     assert outputs[0].split("Tiny.")[1] == outputs[1].split("Tiny.")[1]
     report = (tmp_path / "report.md").read_text()
+    assert "Here: too small to tell" in report
     assert "The paper: soft is better." in report and "| hard" in report and "| soft" in report
     content = json.loads((tmp_path / "report.json").read_text())
     assert str(tmp_path) not in json.dumps(content["comparisons"])

@@ -56,6 +56,7 @@ class Comparison:
         paper: what the paper says.
         rows: what is compared.
         curves: whether codebook and quality over updates are drawn too.
+        note: what is to be said of our figures beside the paper's; may be empty.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Comparison:
     paper: str
     rows: tuple[Row, ...]
     curves: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ def read_grid(path: Path) -> Grid:
     """Read a grid file (YAML).
 
     It has `caption`, `seeds` (a list), `train` (flags that all trainings share) and `comparisons`: by name,
-    `title`, `paper`, `rows`, and if wanted `curves: true`, `train` and `seeds` of its own (flags are put
-    behind the shared ones, so that they win). Each row, by name, is the flags by which it differs, or a
+    `title`, `paper`, `rows`, and if wanted `note`, `curves: true`, `train` and `seeds` of its own (flags are
+    put behind the shared ones, so that they win). Each row, by name, is the flags by which it differs, or a
     mapping of `flags` and `data` (`raw` or `distilled`, the default).
 
     Raises:
@@ -157,7 +159,7 @@ def _comparison(where: str, name: str, entries: Any, shared: list[str], seeds: l
     title, paper = reader.take("title", str), reader.take("paper", str)
     own = shlex.split(reader.take("train", str, ""))
     seeds = _seeds(reader, seeds)
-    curves = reader.take("curves", bool, False)
+    curves, note = reader.take("curves", bool, False), reader.take("note", str, "")
     rows = reader.take("rows", dict)
     reader.finish()
     return Comparison(
@@ -169,6 +171,7 @@ def _comparison(where: str, name: str, entries: Any, shared: list[str], seeds: l
             for label, value in rows.items()
         ),
         curves,
+        " ".join(note.split()),
     )
 
 

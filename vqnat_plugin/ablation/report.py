@@ -119,6 +119,8 @@ def build(grid: Grid, settings: Settings) -> tuple[str, dict[str, Any]]:
         rows = {row.name: measured(row, settings) for row in comparison.rows}
         parts += [f"## {comparison.title}", f"The paper: {comparison.paper}."]
         parts.append(comparison_table(comparison, rows))
+        if comparison.note:
+            parts.append(f"Here: {comparison.note}")
         name = f"{comparison.name}.png"
         pictures = [(name, plot_comparison(comparison, rows, settings.out / name))]
         if comparison.curves:
@@ -128,6 +130,7 @@ def build(grid: Grid, settings: Settings) -> tuple[str, dict[str, Any]]:
         content[comparison.name] = {
             "title": comparison.title,
             "paper": comparison.paper,
+            "note": comparison.note,
             "rows": {
                 row.name: {
                     "flags": list(row.cells[0].flags),

@@ -47,7 +47,11 @@ PANELS: Panels = (
             ("commitment_loss", "train", "commitment"),
         ),
     ),
-    ("BLEU on valid", "BLEU", (("bleu", "valid", ""),)),
+    (
+        "BLEU on valid",
+        "BLEU",
+        (("bleu", "valid", ""), ("reconstruction_bleu", "valid", "with the references' codes")),
+    ),
     ("Latent predictor, accuracy", "share", (("predictor_accuracy", "valid", "valid"),)),
     *CODEBOOK_PANELS,
 )
