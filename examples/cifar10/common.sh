@@ -2,7 +2,7 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-# Sets IMAGE_OPTIONS: data and optimiser of all image trainings. Uses DATA, OUT and DOWNLOAD.
+# Sets IMAGE_OPTIONS: data and optimiser of all image trainings; TITLE. Uses DATA, OUT and DOWNLOAD.
 start_image_recipe() {
     if [ -z "$DATA" ]; then
         echo "$0: --data: name a folder of pictures (see $0 --help)" >&2
@@ -14,4 +14,7 @@ start_image_recipe() {
         --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0
         --no-epoch-checkpoints --log-format json --log-interval 100)
     [ -z "$DOWNLOAD" ] || IMAGE_OPTIONS+=(--download-data cifar10)
+    TITLE=CIFAR-10
+    # Lossy copies are smoother, and their figures lower.
+    [ -z "$(find "$DATA/train" -name '*.jp*g' -print -quit 2>/dev/null)" ] || TITLE="CIFAR-10 (JPEG copy)"
 }

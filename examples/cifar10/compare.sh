@@ -41,7 +41,7 @@ main() {
             results+=(--result "$kind=$OUT/$name/evaluation/images.json")
         done
     done
-    scripts/report_images.py --out "$OUT" --title "CIFAR-10: how codebooks train" "${results[@]}" \
+    scripts/report_images.py --out "$OUT" --title "$TITLE: how codebooks train" "${results[@]}" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt"
 }
 

@@ -33,7 +33,7 @@ main() {
     done
     stage evaluate scripts/evaluate_images.py "$autoencoder/checkpoint_best.pt" --prior "$prior/checkpoint_best.pt" \
         --data "$DATA" --image-cache "$OUT/images" --earlier "${earlier[@]}" --out "$OUT"
-    scripts/report_images.py --out "$OUT" --title "CIFAR-10" --result "vq_vae_em=$OUT/images.json" \
+    scripts/report_images.py --out "$OUT" --title "$TITLE" --result "vq_vae_em=$OUT/images.json" \
         --train-log "autoencoder=$OUT/logs/autoencoder.log" --train-log "prior=$OUT/logs/prior.log" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt" --seed 1
 }
