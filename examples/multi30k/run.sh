@@ -7,7 +7,7 @@ HELP='usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR]
 
 Trains an autoregressive teacher on Multi30k, lets it translate the training set and back-translations of it,
 trains vq_nat_em on these translations, and writes
-report.json, report.md and plots. Run it again to go on after a kill.
+report.json, report.md and plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
 
   --data DIR   folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
   --download   fetch those files first
@@ -80,6 +80,8 @@ main() {
         --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
         --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
         --total-num-update 3000 --max-update 3000 --save-dir "$OUT/student"
+
+    stage diagnose scripts/diagnose.py "$OUT/student/checkpoint_best.pt" --subset valid --out "$OUT/diagnosis"
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
     # Chosen on valid: the student's own score favours short outputs.
