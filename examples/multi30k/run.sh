@@ -6,8 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 HELP='usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR]
 
 Trains an autoregressive teacher on Multi30k, lets it translate the training set and back-translations of it,
-trains vq_nat_em on these translations, and writes
-report.json, report.md and plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
+trains vq_nat_em on these translations, and writes report.json, report.md and plots, and in diagnosis/ where BLEU
+is lost on valid. Run it again to go on after a kill.
 
   --data DIR   folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
   --download   fetch those files first
