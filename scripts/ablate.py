@@ -14,7 +14,8 @@ from pathlib import Path
 from vqnat_plugin.ablation.grid import read_grid
 from vqnat_plugin.ablation.report import build
 from vqnat_plugin.ablation.run import Settings, run_grid
-from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.evaluation.files import EvaluationError, read_lines
+from vqnat_plugin.evaluation.report import made_with
 from vqnat_plugin.files import write_json, write_text
 from vqnat_plugin.launch import available_cores
 from vqnat_plugin.machine import describe_machine, describe_versions
@@ -42,6 +43,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--detokenizer", default="moses", choices=["moses", "space"], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--commands-file", type=Path, metavar="FILE", help="commands for the report, one a line"
     )
     parser.add_argument("--keep-checkpoints", action="store_true", help="of cells that have been measured")
     parser.add_argument(
@@ -77,17 +81,18 @@ def main() -> int:
         if not options.report_only:
             failed = run_grid(grid, settings, options.jobs or min(2, available_cores()))
         text, comparisons = build(grid, settings)
+        commands = read_lines(options.commands_file) if options.commands_file else []
     except EvaluationError as error:
         sys.exit(f"ablate: {error}")
-    machine, versions = describe_machine(), describe_versions()
+    provenance = {
+        "machine": describe_machine(), "versions": describe_versions(), "commands": commands,
+        "seed": None, "stages": {},
+    }  # fmt: skip
     write_json(
-        options.out / "report.json",
-        {"caption": grid.caption, "comparisons": comparisons, "machine": machine, "versions": versions},
+        options.out / "report.json", {"caption": grid.caption, "comparisons": comparisons, **provenance}
     )
-    made = ", ".join(
-        f"{name} {value}" for name, value in {**machine, **versions}.items() if value is not None
-    )
-    write_text(options.out / "report.md", f"# Ablations\n\n{text}- made with: {made}\n")
+    made = "\n\n".join(made_with(provenance))
+    write_text(options.out / "report.md", f"# Ablations\n\n{text}\n{made}\n")
     print(text)
     print(f"{options.out}: report.md, report.json and plots written")
     return 1 if failed else 0

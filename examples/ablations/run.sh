@@ -35,10 +35,11 @@ main() {
         --save-dir "$OUT/teacher"
     stage distil scripts/distill.py --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
         --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --filter-repeats 2 --workers 2
-    # Not a stage: it knows itself what is done, and shows the results again.
-    record scripts/ablate.py examples/ablations/grid.yaml
-    scripts/ablate.py examples/ablations/grid.yaml --raw "$OUT/data/bin" --distilled "$OUT/distilled" \
+    local grid=(scripts/ablate.py examples/ablations/grid.yaml --raw "$OUT/data/bin" --distilled "$OUT/distilled"
         --teacher "$OUT/teacher/checkpoint_best.pt" --references "$OUT/data/reference/test.de" --out "$OUT"
+        --commands-file "$OUT/commands.txt")
+    # Not a stage: it knows itself what is done, and shows the results again.
+    run "${grid[@]}"
 }
 
 main "$@"

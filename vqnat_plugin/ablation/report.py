@@ -112,11 +112,30 @@ def plot_curves(comparison: Comparison, settings: Settings, path: Path) -> bool:
     return bool(logs) and plot_training(logs, path)
 
 
+def footnotes(cells: Measured) -> str:
+    """What the columns mean, and what they are to be compared with."""
+    notes = [
+        "- BLEU: greedy latents; candidates: the best of several latent sequences by the model's own score; "
+        "autoencoder: codes of the teacher's output, decoded. Mean over seeds, ± half their range",
+        "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output on the "
+        "test set; entropy: of the posterior at the end of training; all at the end of training",
+    ]
+    for cell in cells[:1]:
+        teacher = cell["systems"]["teacher_greedy"]
+        notes += [
+            f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
+            f"- sacreBLEU: {teacher['signature']}",
+        ]
+    return "\n".join(notes)
+
+
 def build(grid: Grid, settings: Settings) -> tuple[str, dict[str, Any]]:
     """The report as Markdown and as an object; writes the plots to `settings.out`."""
     parts, content = [grid.caption], {}
+    everything: Measured = []
     for comparison in grid.comparisons:
         rows = {row.name: measured(row, settings) for row in comparison.rows}
+        everything += [cell for row in comparison.rows for cell in rows[row.name]]
         parts += [f"## {comparison.title}", f"The paper: {comparison.paper}."]
         parts.append(comparison_table(comparison, rows))
         if comparison.note:
@@ -140,10 +159,5 @@ def build(grid: Grid, settings: Settings) -> tuple[str, dict[str, Any]]:
                 for row in comparison.rows
             },
         }
-    parts.append(
-        "- BLEU: greedy latents; candidates: the best of several latent sequences by the model's own score; "
-        "autoencoder: codes of the teacher's output, decoded. Mean over seeds, ± half their range.\n"
-        "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output on the "
-        "test set; entropy: of the posterior at the end of training."
-    )
+    parts += ["## Columns", footnotes(everything)]
     return "\n\n".join(parts) + "\n", content

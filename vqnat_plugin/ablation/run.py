@@ -61,12 +61,10 @@ def train_command(cell: Cell, settings: Settings) -> list[str]:
 
 
 def measure_command(cell: Cell, settings: Settings) -> list[str]:
-    """Decoding and scores of a trained cell."""
-    checkpoints = settings.folder(cell) / "checkpoints"
-    best = checkpoints / "checkpoint_best.pt"
+    """Decoding and scores of a trained cell, at its end: a best checkpoint could be from before a collapse."""
     return [
         *(sys.executable, "-m", "vqnat_plugin.diagnosis.cli"),
-        str(best if best.is_file() else checkpoints / "checkpoint_last.pt"),
+        str(settings.folder(cell) / "checkpoints" / "checkpoint_last.pt"),
         *("--data", str(settings.raw), "--teacher", str(settings.teacher)),
         *("--references", *map(str, settings.references)),
         *("--candidates", str(settings.candidates), "--detokenizer", settings.detokenizer),
