@@ -61,7 +61,7 @@ def train_command(cell: Cell, settings: Settings) -> list[str]:
 
 
 def measure_command(cell: Cell, settings: Settings) -> list[str]:
-    """Decoding and scores of a trained cell, at its end: a best checkpoint could be from before a collapse."""
+    """Decoding and scores of a trained cell, at its end: the best checkpoint may be older than a collapse."""
     return [
         *(sys.executable, "-m", "vqnat_plugin.diagnosis.cli"),
         str(settings.folder(cell) / "checkpoints" / "checkpoint_last.pt"),
