@@ -95,7 +95,8 @@ class MixtureLikelihood(nn.Module):
         """Log weights (B, M, H, W); means, log scales (B, M, C, H, W) and couplings (B, M, pairs, H, W)."""
         batch, _, height, width = features.shape
         m, c = self.components, self.channels
-        features = features.float().view(batch, m, -1, height, width)
+        # Convolutions may leave channels innermost, where taking one of them is slow.
+        features = features.contiguous().float().view(batch, m, -1, height, width)
         weights, means, log_scales, couplings = features.split([1, c, c, self.pairs], dim=2)
         # Scales start well inside the range of -1 to 1.
         log_scales = (log_scales - 1).clamp(min=LEAST_LOG_SCALE)
