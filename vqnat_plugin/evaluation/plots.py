@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 
 from ..files import write_atomically
 from .training_log import Curve, TrainingLog
@@ -50,7 +51,10 @@ PANELS: Panels = (
     (
         "BLEU on valid",
         "BLEU",
-        (("bleu", "valid", ""), ("reconstruction_bleu", "valid", "with the references' codes")),
+        (
+            ("bleu", "valid", "predicted codes"),
+            ("reconstruction_bleu", "valid", "with the references' codes"),
+        ),
     ),
     ("Latent predictor, accuracy", "share", (("predictor_accuracy", "valid", "valid"),)),
     *CODEBOOK_PANELS,
@@ -105,6 +109,10 @@ def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, tit
     return True
 
 
+def _key(style: str, color: str = "#555555") -> Line2D:
+    return Line2D([], [], linestyle=style, color=color, linewidth=1.4)
+
+
 def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = PANELS) -> bool:
     """Draw what the logs have of: losses, BLEU on valid, codebook usage and perplexity, posterior entropy.
 
@@ -119,11 +127,11 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
     drawn: list[tuple[str, str, list[tuple[str, str, str, Curve]]]] = []
     for title, unit, wanted in panels:
         curves = []
-        for number, (name, log) in enumerate(logs.items()):
+        for number, log in enumerate(logs.values()):
             for style, (metric, subset, label) in zip(STYLES, wanted, strict=False):
                 curve = log.curve(metric, subset)
                 if curve:
-                    curves.append((f"{name}, {label}" if label else name, COLORS[number], style, curve))
+                    curves.append((label, COLORS[number], style, curve))
         if curves:
             drawn.append((title, unit, curves))
     if not drawn:
@@ -133,15 +141,18 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
     figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (title, unit, curves) in zip(grid, drawn, strict=False):
-        for label, color, style, curve in curves:
+        for _, color, style, curve in curves:
             marker = "o" if len(curve) == 1 else None
-            axes.plot(
-                *zip(*curve, strict=True), style, color=color, label=label, linewidth=1.4, marker=marker
-            )
+            axes.plot(*zip(*curve, strict=True), style, color=color, linewidth=1.4, marker=marker)
         decorate(axes, title, "updates", unit)
         axes.set_xlim(left=0)
-        axes.legend(frameon=False, fontsize=9)
+        # Styles tell curves of a run apart, in each picture; colours the runs, in all of them.
+        styles = {label: style for label, _, style, _ in curves if label}
+        if len(styles) > 1:
+            axes.legend([_key(style) for style in styles.values()], list(styles), frameon=False, fontsize=9)
     for axes in grid[len(drawn) :]:
         axes.remove()
+    keys = [_key("-", color) for color, _ in zip(COLORS, logs, strict=False)]
+    figure.legend(keys, list(logs), loc="outside upper center", ncols=4, frameon=False)
     finish(figure, path)
     return True

@@ -50,7 +50,11 @@ class BottleneckConfig(FairseqDataclass):
     )
     em_decay: float = option(0.999, "decay of the codes' moving averages, one M step an update (lambda)")
     em_epsilon: float = option(1e-5, "Laplace smoothing of the codes' counts")
-    commitment_weight: float = option(0.25, "weight of the commitment loss (beta)")
+    commitment_weight: float = option(
+        0.25,
+        "weight of the commitment loss (beta), or with --bottleneck gumbel of the divergence from a uniform "
+        "prior",
+    )
     codebook_init: ChoiceEnum(["data", "random"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
         "data",
         "start of the codebook: K-means of encoder outputs ('data'), or random vectors with zero counts as "
@@ -108,18 +112,19 @@ def complete(kind: type[Config], args: Any) -> Config:
 
 
 def build_quantizer(
-    config: BottleneckConfig, code_dim: int, divergence_weight: float = 1.0
+    config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0
 ) -> EMVectorQuantizer | GumbelQuantizer | GradientQuantizer:
     """The bottleneck that the options ask for.
 
     Args:
         config: options, checked.
         code_dim: width of a vector.
-        divergence_weight: of the Gumbel bottleneck's divergence, which is a mean over latents, where the
+        divergence_scale: for the Gumbel bottleneck's divergence, which is a mean over latents, where the
             model weighs a bottleneck's loss by something else.
     """
     if config.bottleneck == "gumbel":
-        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, divergence_weight)
+        weight = config.commitment_weight * divergence_scale
+        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, weight)
     if config.bottleneck == "gradient":
         return GradientQuantizer(config.codebook_size, code_dim, config.commitment_weight)
     return EMVectorQuantizer(
