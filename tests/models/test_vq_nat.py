@@ -141,9 +141,10 @@ def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:
     model.update_codebook()
     model.discard_statistics()
     assert different(before, model_state(model)) == []
-    # The divergence is paid once a latent.
+    # The divergence is paid once a latent, at its weight.
     latents = out.counts["latents"] - random_sample()["target"].size(0)
-    torch.testing.assert_close(out.losses["commitment"], out.metrics["commitment"] * latents)
+    paid = model.config.commitment_weight * out.metrics["commitment"] * latents
+    torch.testing.assert_close(out.losses["commitment"], paid)
 
 
 def test_latent_loss_is_weighted_in_training_only() -> None:
