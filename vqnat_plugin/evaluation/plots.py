@@ -110,7 +110,8 @@ def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, tit
 
 
 def _key(style: str, color: str = "#555555") -> Line2D:
-    return Line2D([], [], linestyle=style, color=color, linewidth=1.4)
+    # matplotlib's types list styles one by one.
+    return Line2D([], [], linestyle=style, color=color, linewidth=1.4)  # type: ignore[arg-type]
 
 
 def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = PANELS) -> bool:
