@@ -15,10 +15,9 @@ from vqnat_plugin.ablation.grid import read_grid
 from vqnat_plugin.ablation.report import build
 from vqnat_plugin.ablation.run import Settings, run_grid
 from vqnat_plugin.evaluation.files import EvaluationError, read_lines
-from vqnat_plugin.evaluation.report import made_with
+from vqnat_plugin.evaluation.report import made_with, provenance
 from vqnat_plugin.files import write_json, write_text
 from vqnat_plugin.launch import available_cores
-from vqnat_plugin.machine import describe_machine, describe_versions
 
 
 def parse() -> argparse.Namespace:
@@ -84,14 +83,9 @@ def main() -> int:
         commands = read_lines(options.commands_file) if options.commands_file else []
     except EvaluationError as error:
         sys.exit(f"ablate: {error}")
-    provenance = {
-        "machine": describe_machine(), "versions": describe_versions(), "commands": commands,
-        "seed": None, "stages": {},
-    }  # fmt: skip
-    write_json(
-        options.out / "report.json", {"caption": grid.caption, "comparisons": comparisons, **provenance}
-    )
-    made = "\n\n".join(made_with(provenance))
+    report = {"caption": grid.caption, "comparisons": comparisons, **provenance(commands)}
+    write_json(options.out / "report.json", report)
+    made = "\n\n".join(made_with(report))
     write_text(options.out / "report.md", f"# Ablations\n\n{text}\n{made}\n")
     print(text)
     print(f"{options.out}: report.md, report.json and plots written")

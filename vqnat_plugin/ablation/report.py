@@ -120,8 +120,9 @@ def footnotes(cells: Measured) -> str:
         "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output on the "
         "test set; entropy: of the posterior at the end of training; all at the end of training",
     ]
-    for cell in cells[:1]:
-        teacher = cell["systems"]["teacher_greedy"]
+    if cells:
+        # The same for every cell.
+        teacher = cells[0]["systems"]["teacher_greedy"]
         notes += [
             f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
             f"- sacreBLEU: {teacher['signature']}",

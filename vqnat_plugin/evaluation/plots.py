@@ -149,7 +149,7 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
         axes.set_xlim(left=0)
         # Styles tell curves of a run apart, in each picture; colours the runs, in all of them.
         styles = {label: style for label, _, style, _ in curves if label}
-        if len(styles) > 1:
+        if styles:
             axes.legend([_key(style) for style in styles.values()], list(styles), frameon=False, fontsize=9)
     for axes in grid[len(drawn) :]:
         axes.remove()

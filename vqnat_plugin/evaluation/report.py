@@ -94,15 +94,13 @@ def build_report(
     if commands is None:
         recorded = [*(content.get("command") for content in scores.values()), latency.get("command")]
         commands = [command for command in recorded if command]
+    made = provenance(commands, stages, seed)
     return {
         "title": title,
         "systems": systems,
         "latents": dict(latents or {}),
-        "machine": latency.pop("machine", None) or describe_machine(),
-        "versions": describe_versions(),
-        "seed": seed,
-        "commands": list(commands),
-        "stages": dict(stages or {}),
+        **made,
+        "machine": latency.pop("machine", None) or made["machine"],
         "latency": latency,
     }
 
@@ -208,8 +206,27 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str
     return "\n\n".join([*parts, *made_with(report)]) + "\n"
 
 
+def provenance(
+    commands: Sequence[str], stages: Mapping[str, float] | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """What a report says of its making, here and now, for `made_with`.
+
+    Args:
+        commands: that made the numbers.
+        stages: seconds by stage.
+        seed: of the training; None where a report has several.
+    """
+    return {
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+        "seed": seed,
+        "commands": list(commands),
+        "stages": dict(stages or {}),
+    }
+
+
 def made_with(report: Mapping[str, Any]) -> list[str]:
-    """Paragraphs on `stages`, `machine`, `versions`, `seed` and `commands` of a report."""
+    """Paragraphs on what `provenance` put into a report."""
     parts = []
     if report["stages"]:
         rows = [(name, f"{seconds:.0f}") for name, seconds in report["stages"].items()]

@@ -7,8 +7,7 @@ from typing import Any
 
 from ..ablation.report import summary
 from ..evaluation.plots import CODEBOOK_PANELS, Panels
-from ..evaluation.report import made_with, markdown_table
-from ..machine import describe_machine, describe_versions
+from ..evaluation.report import made_with, markdown_table, provenance
 
 # A codebook of which less is in use than this share has collapsed.
 COLLAPSED = 0.1
@@ -80,11 +79,7 @@ def build_report(
         "results": {
             name: [{key: one[key] for key in kept} for one in many] for name, many in results.items()
         },
-        "stages": dict(stages),
-        "machine": describe_machine(),
-        "versions": describe_versions(),
-        "seed": seed,
-        "commands": list(commands),
+        **provenance(commands, stages, seed),
     }
 
 
