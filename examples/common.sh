@@ -1,5 +1,10 @@
 # What the recipes share: options, the Python environment, stages that resume. Sourced, not run.
 
+# recipe_option OPTION VALUE: set what an option of the recipe alone means; a recipe may define it anew.
+recipe_option() {
+    return 1
+}
+
 # Sets DATA, OUT and DOWNLOAD from the command line; usage text in HELP, defaults set before the call.
 parse_options() {
     while [ $# -gt 0 ]; do
@@ -8,7 +13,16 @@ parse_options() {
             --out) OUT=${2:?--out needs a folder}; shift ;;
             --download) DOWNLOAD=1 ;;
             -h|--help) printf '%s\n' "$HELP"; exit 0 ;;
-            *) echo "$0: unknown option '$1' (see $0 --help)" >&2; exit 2 ;;
+            *)
+                if ! recipe_option "$1" "${2:-}"; then
+                    echo "$0: unknown option '$1' (see $0 --help)" >&2
+                    exit 2
+                fi
+                if [ -z "${2:-}" ]; then
+                    echo "$0: $1: needs a value (see $0 --help)" >&2
+                    exit 2
+                fi
+                shift ;;
         esac
         shift
     done

@@ -2,6 +2,7 @@
 # English-German image captions (Multi30k, task 1): teacher, distillation, student, report.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../small.sh"
 
 HELP='usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR]
 
@@ -25,40 +26,24 @@ download() {
     done
 }
 
-# distil STAGE DATA OUT: the teacher's translations of a data set.
-distil() {
-    stage "$1" scripts/distill.py --data "$2" --teacher "$OUT/teacher/checkpoint_best.pt" --out "$3" \
-        --source-lang en --target-lang de --beam 4 --lenpen 1.5 --filter-repeats 2 --workers 2
-}
-
 main() {
-    DATA="" OUT=runs/multi30k DOWNLOAD=""
+    DATA="" OUT=runs/multi30k DOWNLOAD="" SOURCE=en TARGET=de SEED=1
     parse_options "$@"
     start_recipe
     if [ -n "$DOWNLOAD" ]; then
         DATA=${DATA:-$OUT/raw}
         stage download download
     fi
-    BLEU_OPTIONS=(--eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe
-        --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
-        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
-    SHARED_OPTIONS=(--user-dir vqnat_plugin --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
-        --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1 "${BLEU_OPTIONS[@]}"
-        --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
-        --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
-
-    GERMAN=(--source-lang en --target-lang de --eval-bleu-detok-args '{"target_lang": "de"}')
-    ENGLISH=(--source-lang de --target-lang en --eval-bleu-detok-args '{"target_lang": "en"}')
-    TEACHER_OPTIONS=(--task translation --arch transformer --share-all-embeddings
-        --encoder-normalize-before --decoder-normalize-before --encoder-embed-dim 256 --decoder-embed-dim 256
-        --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 --encoder-attention-heads 4
-        --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 --dropout 0.3
-        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 2e-3 --warmup-updates 400)
+    small_options
+    languages de en
+    ENGLISH=("${LANGUAGES[@]}")
+    languages en de
+    GERMAN=("${LANGUAGES[@]}")
 
     stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 8000
     stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" \
         "${TEACHER_OPTIONS[@]}" --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
-    distil distil "$OUT/data/bin" "$OUT/distilled"
+    distil distil "$OUT/data/bin" "$OUT/distilled" --lenpen 1.5
 
     # More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are
     # samples of a model of the other direction, so that no other text is needed.
@@ -70,7 +55,7 @@ main() {
         stage "back_translate_$sample" scripts/distill.py --data "$OUT/data/bin" --source-lang de --target-lang en \
             --teacher "$OUT/reverse_teacher/checkpoint_best.pt" --out "$OUT/back_translated_$sample" \
             --sampling --sampling-topk 10 --seed "$sample" --filter-repeats 2 --workers 2
-        distil "distil_$sample" "$OUT/back_translated_$sample" "$OUT/distilled_$sample"
+        distil "distil_$sample" "$OUT/back_translated_$sample" "$OUT/distilled_$sample" --lenpen 1.5
         STUDENT_DATA+=:$OUT/distilled_$sample
     done
 
@@ -83,7 +68,7 @@ main() {
 
     stage diagnose scripts/diagnose.py "$OUT/student/checkpoint_best.pt" --subset valid --out "$OUT/diagnosis"
 
-    BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de") SOURCE=en TARGET=de SEED=1
+    BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de")
     # Chosen on valid: the student's own score favours short outputs.
     CANDIDATES="4 10" LENPEN=2
     DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses) TITLE="Multi30k, English to German, test_2016_flickr"

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,6 +79,34 @@ def test_options(tmp_path: Path) -> None:
     assert shown.returncode == 0 and shown.stdout == "usage: a recipe\n"
     missing = bash("parse_options --data", tmp_path)
     assert missing.returncode != 0 and "--data" in missing.stderr
+
+
+def test_options_of_one_recipe(tmp_path: Path) -> None:
+    own = """
+        recipe_option() { case $1 in --name) NAME=$2 ;; *) return 1 ;; esac; }
+        NAME=none
+    """
+    given = bash(own + 'parse_options --name "a b" --out o; echo "$NAME $OUT"', tmp_path)
+    assert given.stdout == "a b o\n"
+    for last in ("--name", '--name ""'):
+        missing = bash(own + f"parse_options {last}", tmp_path)
+        assert missing.returncode == 2 and "--name: needs a value" in missing.stderr
+    wrong = bash(own + "parse_options --nam x", tmp_path)
+    assert wrong.returncode == 2 and "unknown option '--nam'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "--data: name a folder"),
+        (["--data", "x", "--updates", "many"], "--updates many: needs a number"),
+        (["--data", "x", "--updates", "499"], "--updates 499: needs a number of at least 500"),
+    ],
+)
+def test_options_of_own_corpus(options: list[str], complaint: str) -> None:
+    command = [ROOT / "examples/own_corpus/run.sh", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and complaint in done.stderr
 
 
 def test_every_recipe_has_help() -> None:
