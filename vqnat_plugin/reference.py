@@ -93,9 +93,19 @@ def _result(path: Path, examples: Path) -> str:
     return f"**{report['title']}**: {made}; the commands behind it are in {link}.\n\n{table}"
 
 
+# What a reader asks first: full models on real data; then how small ones compare, and made-up text.
+FIRST_RECIPES = ("multi30k", "own_corpus", "cifar10", "ablations")
+
+
 def results_reference(examples: Path) -> str:
     """Markdown: the results of all committed reports, `examples/NAME/results/**/report.json`."""
-    return "\n\n".join(_result(path, examples) for path in sorted(examples.glob("*/results/**/report.json")))
+
+    def place(path: Path) -> tuple[int, Path]:
+        recipe = path.relative_to(examples).parts[0]
+        return (*FIRST_RECIPES, recipe).index(recipe), path
+
+    reports = sorted(examples.glob("*/results/**/report.json"), key=place)
+    return "\n\n".join(_result(path, examples) for path in reports)
 
 
 def fill(text: str, examples: Path) -> str:
