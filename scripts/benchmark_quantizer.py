@@ -13,6 +13,7 @@ Nothing else should run on the machine.
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import sys
@@ -70,7 +71,8 @@ def one_hot(z: Tensor, codes: Tensor, samples: int, decay: float = 0.999, epsilo
 
 def ours(z: Tensor, codes: Tensor, samples: int, assignment: str) -> Step:
     """E and M step of EMVectorQuantizer: z (N, D), codes (K, D)."""
-    quantizer = EMVectorQuantizer(*codes.shape, assignment, samples=samples).to(z.device)
+    size, dim = codes.shape
+    quantizer = EMVectorQuantizer(size, dim, assignment, samples=samples).to(z.device)
     quantizer.set_codebook(codes, count=z.shape[0] / codes.shape[0])
 
     def step() -> None:
@@ -172,11 +174,11 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         z = torch.randn(options.vectors, options.dim).to(device)
         codes = torch.randn(size, options.dim).to(device)
         methods: dict[str, Callable[[], Step]] = {
-            "distance product": lambda z=z, codes=codes: distance_product(z, codes),
-            "one-hot": lambda z=z, codes=codes: one_hot(z, codes, options.samples),
+            "distance product": functools.partial(distance_product, z, codes),
+            "one-hot": functools.partial(one_hot, z, codes, options.samples),
         }
         for assignment in options.assignment:
-            methods[assignment] = lambda z=z, codes=codes, a=assignment: ours(z, codes, options.samples, a)
+            methods[assignment] = functools.partial(ours, z, codes, options.samples, assignment)
         for name, make in tqdm(methods.items(), desc=f"{size} codes", leave=False):
             step = make()
             durations = milliseconds(step, device, options.warmup, options.repeats)
