@@ -28,6 +28,14 @@ parse_options() {
     done
 }
 
+# require_data KIND: stop unless the command line names a folder of that kind of data.
+require_data() {
+    if [ -z "$DATA" ]; then
+        echo "$0: --data: name a folder of $1 (see $0 --help)" >&2
+        exit 2
+    fi
+}
+
 # Goes to the project's folder, finds its Python, makes OUT absolute and ready.
 start_recipe() {
     DATA=$([ -z "$DATA" ] || realpath -m "$DATA")

@@ -1,4 +1,4 @@
-# What the recipes with small models on real text share: options, teacher, distillation. Sourced, not run.
+# What the recipes with small models on real text share: options, trainings, distillation. Sourced, not run.
 
 # Sets SHARED_OPTIONS, of all trainings, and TEACHER_OPTIONS. Uses SEED.
 small_options() {
@@ -16,9 +16,21 @@ small_options() {
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 2e-3 --warmup-updates 400)
 }
 
-# languages SOURCE TARGET: set LANGUAGES, the options of a training in that direction.
-languages() {
-    LANGUAGES=(--source-lang "$1" --target-lang "$2" --eval-bleu-detok-args "{\"target_lang\": \"$2\"}")
+# train NAME DATA SOURCE TARGET UPDATES OPTION...: the stage NAME, a training in that direction.
+train() {
+    local name=$1 data=$2 source=$3 target=$4 updates=$5
+    shift 5
+    stage "$name" scripts/train.py --batch-tokens 4096 "$data" "${SHARED_OPTIONS[@]}" \
+        --source-lang "$source" --target-lang "$target" --eval-bleu-detok-args "{\"target_lang\": \"$target\"}" \
+        "$@" --total-num-update "$updates" --max-update "$updates" --save-dir "$OUT/$name"
+}
+
+# student DATA UPDATES REVIVAL_UNTIL: train the student, and look where it loses BLEU. Uses SOURCE and TARGET.
+student() {
+    train student "$1" "$SOURCE" "$TARGET" "$2" --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
+        --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
+        --unquantized-updates 100 --code-revival-until "$3" --lr 1.5e-3 --warmup-updates 200
+    stage diagnose scripts/diagnose.py "$OUT/student/checkpoint_best.pt" --subset valid --out "$OUT/diagnosis"
 }
 
 # distil STAGE DATA OUT OPTION...: the teacher's translations of a data set. Uses SOURCE and TARGET.

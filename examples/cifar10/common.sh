@@ -4,10 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 # Sets IMAGE_OPTIONS: data and optimiser of all image trainings; TITLE. Uses DATA, OUT and DOWNLOAD.
 start_image_recipe() {
-    if [ -z "$DATA" ]; then
-        echo "$0: --data: name a folder of pictures (see $0 --help)" >&2
-        exit 2
-    fi
+    require_data pictures
     start_recipe
     IMAGE_OPTIONS=("$DATA" --user-dir vqnat_plugin --task image_vq --criterion vq_vae_loss
         --image-cache "$OUT/images" --optimizer adam --adam-betas '(0.9,0.99)' --clip-norm 1.0 --amp

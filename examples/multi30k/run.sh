@@ -35,20 +35,14 @@ main() {
         stage download download
     fi
     small_options
-    languages de en
-    ENGLISH=("${LANGUAGES[@]}")
-    languages en de
-    GERMAN=("${LANGUAGES[@]}")
 
     stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 8000
-    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" \
-        "${TEACHER_OPTIONS[@]}" --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
+    train teacher "$OUT/data/bin" en de 2400 "${TEACHER_OPTIONS[@]}"
     distil distil "$OUT/data/bin" "$OUT/distilled" --lenpen 1.5
 
     # More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are
     # samples of a model of the other direction, so that no other text is needed.
-    stage reverse_teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${ENGLISH[@]}" \
-        "${TEACHER_OPTIONS[@]}" --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
+    train reverse_teacher "$OUT/data/bin" de en 1600 "${TEACHER_OPTIONS[@]}"
     STUDENT_DATA=$OUT/distilled
     local sample
     for sample in 1 2 3 4; do
@@ -60,13 +54,7 @@ main() {
     done
 
     # fairseq takes one of these data sets an epoch, in turn.
-    stage student scripts/train.py --batch-tokens 4096 "$STUDENT_DATA" "${SHARED_OPTIONS[@]}" "${GERMAN[@]}" \
-        --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
-        --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-        --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
-        --total-num-update 3000 --max-update 3000 --save-dir "$OUT/student"
-
-    stage diagnose scripts/diagnose.py "$OUT/student/checkpoint_best.pt" --subset valid --out "$OUT/diagnosis"
+    student "$STUDENT_DATA" 3000 2200
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de")
     # Chosen on valid: the student's own score favours short outputs.

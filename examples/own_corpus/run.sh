@@ -32,29 +32,19 @@ recipe_option() {
 main() {
     DATA="" OUT=runs/own_corpus SOURCE=en TARGET=de NAME="" UPDATES=3000 SEED=1
     parse_options "$@"
-    if [ -z "$DATA" ]; then
-        echo "$0: --data: name a folder of parallel text (see $0 --help)" >&2
-        exit 2
-    fi
+    require_data "parallel text"
     if ! [[ $UPDATES =~ ^[0-9]+$ ]] || [ "$UPDATES" -lt 500 ]; then
         echo "$0: --updates $UPDATES: needs a number of at least 500" >&2
         exit 2
     fi
     start_recipe
     small_options
-    languages "$SOURCE" "$TARGET"
 
     stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --source "$SOURCE" --target "$TARGET" \
         --merges 8000 --workers 2
-    stage teacher scripts/train.py --batch-tokens 4096 "$OUT/data/bin" "${SHARED_OPTIONS[@]}" "${LANGUAGES[@]}" \
-        "${TEACHER_OPTIONS[@]}" --total-num-update "$UPDATES" --max-update "$UPDATES" --save-dir "$OUT/teacher"
+    train teacher "$OUT/data/bin" "$SOURCE" "$TARGET" "$UPDATES" "${TEACHER_OPTIONS[@]}"
     distil distil "$OUT/data/bin" "$OUT/distilled"
-    stage student scripts/train.py --batch-tokens 4096 "$OUT/distilled" "${SHARED_OPTIONS[@]}" "${LANGUAGES[@]}" \
-        --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
-        --init-from-teacher "$OUT/teacher/checkpoint_best.pt" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-        --unquantized-updates 100 --code-revival-until $((UPDATES * 3 / 4)) --lr 1.5e-3 --warmup-updates 200 \
-        --total-num-update "$UPDATES" --max-update "$UPDATES" --save-dir "$OUT/student"
-    stage diagnose scripts/diagnose.py "$OUT/student/checkpoint_best.pt" --subset valid --out "$OUT/diagnosis"
+    student "$OUT/distilled" "$UPDATES" $((UPDATES * 3 / 4))
 
     BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.$TARGET") DETOKENIZER=moses
     DECODE_OPTIONS=(--tokenizer moses)
