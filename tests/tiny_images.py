@@ -54,8 +54,8 @@ def tiny_autoencoder(seed: int = 1, **changes: Any) -> VQVAE:
     """A model with random weights and codes, in evaluation mode."""
     torch.manual_seed(seed)
     sizes = dict(
-        channels=8, residual_blocks=1, codebook_size=6, code_dim=4, mixture_components=2, bottleneck="hard",
-        unquantized_updates=0,
+        channels=8, residual_blocks=1, latents_per_position=1, codebook_size=6, code_dim=4,
+        mixture_components=2, bottleneck="hard", unquantized_updates=0,
     )  # fmt: skip
     config = VQVAEConfig(**(sizes | changes))
     config.check()

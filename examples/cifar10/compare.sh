@@ -34,8 +34,8 @@ main() {
             name=${kind//[ ,]/}_$seed
             read -ra flags <<< "${KINDS[$kind]}"
             stage "train_$name" scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_vae_em_tiny \
-                --seed "$seed" --codebook-size 256 --code-dim 32 --unquantized-updates 100 "${flags[@]}" \
-                --lr 2e-3 --warmup-updates 100 --total-num-update 2000 --max-update 2000 --disable-validation \
+                --seed "$seed" --codebook-size 256 --unquantized-updates 100 "${flags[@]}" \
+                --lr 3e-3 --warmup-updates 100 --total-num-update 2000 --max-update 2000 --disable-validation \
                 --save-interval-updates 500 --keep-interval-updates 1 --save-dir "$OUT/$name"
             stage "evaluate_$name" evaluate_small "$name"
             results+=(--result "$kind=$OUT/$name/evaluation/images.json")

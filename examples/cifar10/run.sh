@@ -18,9 +18,9 @@ main() {
     start_image_recipe
     local autoencoder=$OUT/autoencoder prior=$OUT/prior
 
-    stage autoencoder scripts/train.py --batch-tokens 128 "${IMAGE_OPTIONS[@]}" --arch vq_vae_em --seed 1 \
-        --flip --latents-per-position 2 --em-samples 10 --unquantized-updates 300 --code-revival-until 8000 \
-        --lr 1e-3 --warmup-updates 200 --total-num-update 11000 --max-update 11000 \
+    stage autoencoder scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_vae_em --seed 1 \
+        --flip --unquantized-updates 500 --code-revival-until 15000 \
+        --lr 3e-3 --warmup-updates 200 --total-num-update 20000 --max-update 20000 \
         --best-checkpoint-metric pixels_loss --validate-interval 1000 --validate-interval-updates 1000 \
         --save-interval-updates 1000 --save-dir "$autoencoder"
     stage prior scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_image_prior --seed 1 \

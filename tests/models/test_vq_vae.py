@@ -9,7 +9,7 @@ from tiny_images import SIZE, pictures, tiny_autoencoder
 
 from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
 from vqnat_plugin.compat import UsageError
-from vqnat_plugin.models.vq_vae import VQVAEConfig
+from vqnat_plugin.models.vq_vae import VQVAE, VQVAEConfig
 from vqnat_plugin.modules.likelihood import to_unit
 
 
@@ -26,11 +26,23 @@ def test_shapes(latents: int) -> None:
     features = model.decode_codes(codes)
     assert features.shape == (5, model.likelihood.parameters_per_pixel, SIZE, SIZE)
     # Row by row, the codes of a position together.
-    convolved = model.encoder.layers(to_unit(images()))
+    pixels = to_unit(images())
+    vectors = model.encoder.layers(pixels) + model.encoder.linear(pixels)
     z = model.encode(images()).view(5, 2, 2, latents, 4)
-    for row, column, latent in itertools.product(range(2), range(2), range(latents)):
-        expected = model.encoder.norm(convolved[:, 4 * latent : 4 * latent + 4, row, column])
-        torch.testing.assert_close(z[:, row, column, latent], expected)
+    for row, column in itertools.product(range(2), range(2)):
+        expected = model.encoder.norm(vectors[:, :, row, column]).view(5, latents, 4)
+        torch.testing.assert_close(z[:, row, column], expected)
+
+
+def test_linear_path_reaches_just_the_pixels_of_its_position() -> None:
+    model = tiny_autoencoder()
+    torch.nn.init.zeros_(model.decoder.layers[-1].weight)
+    latents = torch.randn(1, 4, 4)
+    before = model.decode(latents)
+    latents[:, 2] += 1  # row 1, column 0 of the grid
+    changed = (model.decode(latents) != before).any(1)[0]
+    assert changed[4:, :4].all() and changed.sum() == 16
+    assert not VQVAE(model.config, SIZE).decoder.linear.weight.any()
 
 
 def test_losses_are_likelihood_and_commitment() -> None:
@@ -91,6 +103,7 @@ def test_digest_belongs_to_the_codebook() -> None:
     [
         ({"channels": 7}, "--channels 7: needs an even number"),
         ({"latents_per_position": 0}, "--latents-per-position 0: needs at least 1"),
+        ({"code_dim": 2, "latents_per_position": 1}, "--code-dim 2: needs 3 values a position"),
         ({"mixture_components": 0}, "--mixture-components 0: needs at least 1"),
         ({"codebook_size": 0}, "--codebook-size 0: needs at least 1"),
         ({"em_decay": 1.0}, "--em-decay 1.0: needs a value from 0 to below 1"),

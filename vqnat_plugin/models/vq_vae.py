@@ -22,14 +22,23 @@ class VQVAEConfig(BottleneckConfig):
     channels: int = option(128, "width of the convolutions at the grid of codes; half of it above")
     residual_blocks: int = option(2, "residual blocks at each of two resolutions, in encoder and decoder")
     latents_per_position: int = option(
-        1, "codes at each position of the grid, which is a quarter as high and wide as the picture"
+        8, "codes at each position of the grid, which is a quarter as high and wide as the picture"
     )
     likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]  # noqa: RUF009
         "logistic", "components of the mixture that gives every pixel value its probability"
     )
     mixture_components: int = option(5, "components of that mixture")
     codebook_size: int = option(256, "number of codes (K)")
-    code_dim: int = option(64, "width of a code vector; 0: the width of the model")
+    code_dim: int = option(
+        4,
+        "width of a code vector; 0: the width of the model. The vectors of a position are normalised "
+        "together: a single code needs more",
+    )
+    em_temperature: float = option(
+        0.03,
+        "temperature of the posterior; larger is softer, and wider code vectors need more. Watch "
+        "'distinct_codes': far above 1, pictures are worse in validation than in training",
+    )
     em_decay: float = option(0.99, "decay of the codes' moving averages, one M step an update (lambda)")
 
     def check(self) -> None:
@@ -37,11 +46,13 @@ class VQVAEConfig(BottleneckConfig):
         super().check()
         self.at_least(channels=2, residual_blocks=0, latents_per_position=1, mixture_components=1)
         self.require("channels", self.channels % 2 == 0, "an even number")
+        values = (self.code_dim or self.channels) * self.latents_per_position
+        self.require("code_dim", values > 2, "3 values a position, over --latents-per-position codes")
 
 
 SIZES: dict[str, dict[str, Any]] = {
     "vq_vae_em_tiny": dict(
-        channels=32, residual_blocks=1, codebook_size=32, code_dim=16, mixture_components=2
+        channels=32, residual_blocks=1, codebook_size=32, latents_per_position=4, mixture_components=2
     ),
 }
 

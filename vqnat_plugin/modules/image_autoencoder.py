@@ -32,7 +32,10 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class ImageEncoder(nn.Module):
-    """Pictures to `latents` vectors of size `dim` at each position of a grid, layer-normed.
+    """Pictures to `latents` vectors of size `dim` at each position of a grid.
+
+    One layer norm over all vectors of a position: it fixes the scale that distances to codes have, and takes
+    two values of a position, not two of every short vector.
 
     Args:
         channels: width at the grid; half of it at twice the resolution.
@@ -54,13 +57,13 @@ class ImageEncoder(nn.Module):
             nn.Conv2d(channels, latents * dim, 1),
         )
         self.linear = nn.Conv2d(3, latents * dim, DOWNSAMPLING, stride=DOWNSAMPLING)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(latents * dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width), -1 to 1, to (batch, grid positions * latents, dim), row by row."""
         images = images.contiguous(memory_format=torch.channels_last)
         x = self.layers(images) + self.linear(images)
-        return self.norm(x.permute(0, 2, 3, 1).reshape(x.size(0), -1, self.dim))
+        return self.norm(x.permute(0, 2, 3, 1)).reshape(x.size(0), -1, self.dim)
 
 
 class ImageDecoder(nn.Module):
