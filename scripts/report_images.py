@@ -32,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--train-log", action="append", default=[], metavar="NAME=FILE", help="log of a training"
     )
+    parser.add_argument("--note", action="append", default=[], metavar="TEXT", help="a line under the table")
     parser.add_argument("--stages", type=Path, metavar="FILE", help="lines of the form stage<TAB>seconds")
     parser.add_argument("--commands-file", type=Path, metavar="FILE", help="the commands, one a line")
     parser.add_argument("--seed", type=int, help="seed of the training")
@@ -57,6 +58,7 @@ def main() -> None:
         report = build_report(
             options.title,
             results,
+            options.note,
             read_stages(options.stages) if options.stages else {},
             read_lines(options.commands_file) if options.commands_file else [],
             options.seed,

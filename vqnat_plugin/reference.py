@@ -9,8 +9,7 @@ from omegaconf import MISSING
 
 from .evaluation.files import read_json
 from .evaluation.report import results
-from .imaging.report import NOTES
-from .imaging.report import results_table as image_table
+from .imaging.report import table_and_notes
 from .models.quantized import BottleneckConfig
 from .models.vq_image_prior import VQImagePriorConfig
 from .models.vq_nat_config import SIZES, VQNATConfig
@@ -89,7 +88,7 @@ def _result(path: Path, examples: Path) -> str:
     minutes = sum(report["stages"].values()) / 60
     seed = "" if report["seed"] is None else f"; seed {report['seed']}"
     made = f"every row is made by `examples/{recipe}/{script}.sh` ({minutes:.0f} minutes on {machine}{seed})"
-    table = image_table(report["results"]) + "\n\n" + NOTES if "results" in report else results(report)
+    table = table_and_notes(report) if "results" in report else results(report)
     return f"**{report['title']}**: {made}; the commands behind it are in {link}.\n\n{table}"
 
 

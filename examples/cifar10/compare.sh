@@ -30,7 +30,7 @@ main() {
     DATA="" OUT=runs/cifar10_compare DOWNLOAD=""
     parse_options "$@"
     start_image_recipe
-    local width seed kind name results=() flags
+    local width seed kind name results=() logs=() flags
     for width in 64 4; do
         for seed in 1 2 3; do
             for kind in "${ORDER[@]}"; do
@@ -43,10 +43,14 @@ main() {
                     --save-dir "$OUT/$name"
                 stage "evaluate_$name" evaluate_small "$name"
                 results+=(--result "$width values, $kind=$OUT/$name/evaluation/images.json")
+                [ "$width $seed" != "64 1" ] || logs+=(--train-log "$kind=$OUT/logs/train_$name.log")
             done
         done
     done
-    scripts/report_images.py --out "$OUT" --title "$TITLE: how codebooks train" "${results[@]}" \
+    scripts/report_images.py --out "$OUT" --title "$TITLE: how codebooks train" "${results[@]}" "${logs[@]}" \
+        --note "small models (vq_vae_em_tiny with 256 codes, four a position), 2,000 updates of 64 pictures; seeds 1, 2, 3" \
+        --note "values: of a code vector; plain: the start of the reference code, random codes and no revival" \
+        --note "the plot has code vectors of 64 values and seed 1" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt"
 }
 

@@ -25,8 +25,8 @@ main() {
         --save-interval-updates 1000 --save-dir "$autoencoder"
     stage prior scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_image_prior --seed 1 \
         --codes-from "$autoencoder/checkpoint_best.pt" --flip --lr 1e-3 --warmup-updates 300 \
-        --total-num-update 6000 --max-update 6000 --validate-interval 1000 --validate-interval-updates 1000 \
-        --save-interval-updates 1000 --keep-interval-updates 1 --save-dir "$prior"
+        --total-num-update 3000 --max-update 3000 --validate-interval 1000 --validate-interval-updates 500 \
+        --save-interval-updates 500 --keep-interval-updates 1 --save-dir "$prior"
     local earlier=() update
     for update in 1000 3000; do
         earlier+=("$(echo "$autoencoder"/checkpoint_*_"$update".pt)")

@@ -85,10 +85,15 @@ def test_files(result: Path, tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text(f"INFO | train_inner | {json.dumps(log)}\n")
     flags = ["--stages", tmp_path / "stages.tsv", "--commands-file", tmp_path / "commands.txt", "--seed", "3"]
     words = ["--result", f"soft={result}", "--train-log", f"autoencoder={tmp_path / 'train.log'}"]
-    done = run("--out", out, "--title", "Cats", *words, *flags)
+    done = run("--out", out, "--title", "Cats", "--note", "of one cat", *words, *flags)
     assert done.returncode == 0, done.stderr
     text = (out / "report.md").read_text()
-    assert text.startswith("# Cats") and "4.000" in text and "4.000" in done.stdout
+    assert (
+        text.startswith("# Cats")
+        and "\n- of one cat\n" in text
+        and "4.000" in text
+        and "4.000" in done.stdout
+    )
     assert "](reconstructions.png)" in text and "](training.png)" in text and "samples.png" not in text
     assert "| total" in text and "900" in text and "seed: 3" in text
     assert "scripts/train.py --save-dir OUT/autoencoder" in text and str(out) not in text

@@ -70,12 +70,18 @@ NOTES = (
 
 
 def build_report(
-    title: str, results: Results, stages: Mapping[str, float], commands: Sequence[str], seed: int | None
+    title: str,
+    results: Results,
+    notes: Sequence[str],
+    stages: Mapping[str, float],
+    commands: Sequence[str],
+    seed: int | None,
 ) -> dict[str, Any]:
     """The content of `report.json`: what is given, and the machine and versions at hand."""
     kept = ("pictures", "subset", "bits_per_dim", "bits_per_code", "usage", "perplexity", "psnr", "ssim")
     return {
         "title": title,
+        "notes": list(notes),
         "results": {
             name: [{key: one[key] for key in kept} for one in many] for name, many in results.items()
         },
@@ -83,9 +89,15 @@ def build_report(
     }
 
 
+def table_and_notes(report: Mapping[str, Any]) -> str:
+    """The table of a report, what its columns mean, and its own notes."""
+    notes = [NOTES, *(f"- {note}" for note in report["notes"])]
+    return results_table(report["results"]) + "\n\n" + "\n".join(notes)
+
+
 def render_markdown(report: Mapping[str, Any], out: Path) -> str:
     """`report.md`, with those pictures that are in `out`."""
-    parts = [f"# {report['title']}", results_table(report["results"]), NOTES]
+    parts = [f"# {report['title']}", table_and_notes(report)]
     for name, caption in PICTURES.items():
         if (out / name).is_file():
             parts += [caption, f"![{name}]({name})"]
