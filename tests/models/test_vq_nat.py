@@ -246,6 +246,15 @@ def test_codes_are_replaced_until_the_last_update_of_revival() -> None:
     assert 0 < revived[0] < revived[1] == revived[2] == revived[3]
 
 
+def test_nearest_codes_only_after_a_soft_start() -> None:
+    model, batch = tiny_model(bottleneck="em", em_temperature=50.0, em_hard_from=2).train(), random_sample()
+    distinct = []
+    for update in (0, 1, 2, 3, 1):
+        model.set_num_updates(update)
+        distinct.append(float(run(model, batch).metrics["distinct_codes"]))
+    assert distinct[2] == distinct[3] == 1 < min(distinct[0], distinct[1], distinct[4])
+
+
 def test_revival_can_be_switched_off() -> None:
     model = tiny_model(codebook_size=64, em_decay=0.1, code_revival=0.0).train()
     for update in range(4):

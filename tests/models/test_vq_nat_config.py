@@ -92,8 +92,9 @@ OUT_OF_RANGE = {
     "decoder_layers": -1, "compressor_layers": -1, "dropout": 1.0, "attention_dropout": -0.1,
     "conv_dropout": 1.5, "codebook_size": 0, "code_dim": -1, "compress_steps": 7, "em_samples": 0,
     "em_temperature": 0.0, "em_decay": 1.0, "em_epsilon": 0.0, "commitment_weight": -0.25,
-    "code_revival": 1.0, "code_revival_until": -1, "unquantized_updates": -1, "gold_mixing_updates": 5,
-    "latent_weight": -1.0, "latent_start": -1, "label_smoothing": 1.0, "gumbel_temperature": 0.0,
+    "code_revival": 1.0, "code_revival_until": -1, "unquantized_updates": -1, "em_hard_from": -1,
+    "gold_mixing_updates": 5, "latent_weight": -1.0, "latent_start": -1, "label_smoothing": 1.0,
+    "gumbel_temperature": 0.0,
 }  # fmt: skip
 NOT_FINITE = ("em_temperature", "commitment_weight", "latent_weight", "dropout", "em_epsilon")
 

@@ -95,7 +95,8 @@ class EMVectorQuantizer(EMCodebook):
     Raises:
         ValueError: an argument is out of its range.
 
-    `temperature`, `samples`, `decay`, `revival` and `revival_threshold` may be changed between steps.
+    `assignment`, `temperature`, `samples`, `decay`, `revival` and `revival_threshold` may be changed between
+    steps.
 
     Example:
         >>> _ = torch.manual_seed(0)

@@ -19,7 +19,11 @@ PICTURES = {
 }
 PANELS: Panels = (
     ("Loss", "bits per dimension", (("loss", "train", "train"), ("loss", "valid", "valid"))),
-    ("Pictures given codes", "bits per dimension", (("pixels_loss", "valid", "valid"),)),
+    (
+        "Pictures given codes",
+        "bits per dimension",
+        (("pixels_loss", "train", "train"), ("pixels_loss", "valid", "valid")),
+    ),
     ("Codes", "bits per code", (("code_bits", "train", "train"), ("code_bits", "valid", "valid"))),
     *CODEBOOK_PANELS,
 )

@@ -45,6 +45,10 @@ class BottleneckConfig(FairseqDataclass):
     em_temperature: float = option(
         1.0, "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'"
     )
+    em_hard_from: int = option(
+        0,
+        "update from which training takes nearest codes only, as decoding does, after a soft start; 0: never",
+    )
     gumbel_temperature: float = option(
         1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel"
     )
@@ -76,7 +80,7 @@ class BottleneckConfig(FairseqDataclass):
         """Raise `UsageError` for the first option that is out of its range."""
         self.at_least(
             codebook_size=1, code_dim=0, em_samples=1, commitment_weight=0, code_revival_until=0,
-            unquantized_updates=0,
+            unquantized_updates=0, em_hard_from=0,
         )  # fmt: skip
         self.below_one("em_decay", "code_revival")
         for name in ("em_temperature", "em_epsilon", "gumbel_temperature"):
@@ -167,6 +171,9 @@ class QuantizedModel(BaseFairseqModel):
         """Tell the model the number of updates so far: schedules depend on it."""
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
+        if isinstance(self.quantizer, EMVectorQuantizer):
+            hard = 0 < self.config.em_hard_from <= num_updates
+            self.quantizer.assignment = "hard" if hard else str(BOTTLENECKS[str(self.config.bottleneck)])
 
     @property
     def quantized(self) -> bool:
