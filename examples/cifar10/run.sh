@@ -19,7 +19,7 @@ main() {
     local autoencoder=$OUT/autoencoder prior=$OUT/prior
 
     stage autoencoder scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_vae_em --seed 1 \
-        --flip --unquantized-updates 500 --code-revival-until 15000 \
+        --flip --unquantized-updates 500 --code-revival-until 15000 --em-hard-from 15000 \
         --lr 3e-3 --warmup-updates 200 --total-num-update 20000 --max-update 20000 \
         --best-checkpoint-metric pixels_loss --validate-interval 1000 --validate-interval-updates 1000 \
         --save-interval-updates 1000 --save-dir "$autoencoder"
