@@ -13,7 +13,7 @@ runs. Run it again to go on after a kill.
   --download   let torchvision fetch CIFAR-10 into that folder first
   --out DIR    where everything goes (default: runs/cifar10_compare)'
 
-# Values of a code vector, and the temperature that fits them. Wide vectors are what breaks codebooks.
+# Values of a code vector, and the temperature that fits them. Wide vectors are harder on codebooks.
 declare -A WIDTHS=(["4"]="--code-dim 4" ["64"]="--code-dim 64 --em-temperature 1")
 # The start of the reference code: random codes, no revival; gradients have no other.
 PLAIN="--unquantized-updates 0 --codebook-init random --code-revival 0"
@@ -50,7 +50,7 @@ main() {
     scripts/report_images.py --out "$OUT" --title "$TITLE: how codebooks train" "${results[@]}" "${logs[@]}" \
         --note "small models (vq_vae_em_tiny with 256 codes, four a position), 2,000 updates of 64 pictures; seeds 1, 2, 3" \
         --note "values: of a code vector; plain: the start of the reference code, random codes and no revival" \
-        --note "the plot has code vectors of 64 values and seed 1" \
+        --note "training.png: code vectors of 64 values, seed 1" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt"
 }
 

@@ -115,6 +115,12 @@ def complete(kind: type[Config], args: Any) -> Config:
     return config
 
 
+def _assignment(config: BottleneckConfig, num_updates: int = 0) -> str:
+    """The E step of EM after so many updates."""
+    hard = 0 < config.em_hard_from <= num_updates
+    return "hard" if hard else str(BOTTLENECKS[str(config.bottleneck)])
+
+
 def build_quantizer(
     config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0
 ) -> EMVectorQuantizer | GumbelQuantizer | GradientQuantizer:
@@ -134,7 +140,7 @@ def build_quantizer(
     return EMVectorQuantizer(
         config.codebook_size,
         code_dim,
-        assignment=str(BOTTLENECKS[str(config.bottleneck)]),
+        assignment=_assignment(config),
         samples=config.em_samples,
         temperature=config.em_temperature,
         decay=config.em_decay,
@@ -172,8 +178,7 @@ class QuantizedModel(BaseFairseqModel):
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
         if isinstance(self.quantizer, EMVectorQuantizer):
-            hard = 0 < self.config.em_hard_from <= num_updates
-            self.quantizer.assignment = "hard" if hard else str(BOTTLENECKS[str(self.config.bottleneck)])
+            self.quantizer.assignment = _assignment(self.config, num_updates)
 
     @property
     def quantized(self) -> bool:
