@@ -67,7 +67,7 @@ run() {
 # stage NAME COMMAND...: run a command or function once. A finished stage is skipped, a killed one is run again.
 # Seconds go to stages.tsv, the command to commands.txt, what it prints to logs/NAME.log.
 stage() {
-    local name=$1 start=$SECONDS status
+    local name=$1 start=$SECONDS status spent=0 log=$OUT/logs/$1.log killed=$OUT/logs/$1.spent
     shift
     [ "$(type -t "$1")" = function ] || record "$@"
     if [ -e "$OUT/done/$name" ]; then
@@ -75,19 +75,24 @@ stage() {
         return
     fi
     echo "== $name"
+    # The seconds of attempts that were killed: until their last line in the log.
+    [ ! -e "$killed" ] || spent=$(($(cat "$killed") + $(date -r "$log" +%s) - $(date -r "$killed" +%s)))
+    echo "$spent" > "$killed"
+    touch "$log"
     # The subshell keeps `set -e` alive in stages that are functions. fairseq prints its whole configuration on one
     # line: of use in the log, noise on the screen.
     set +e
-    (set -e; "$@") 2>&1 | tee -a "$OUT/logs/$name.log" \
+    (set -e; "$@") 2>&1 | tee -a "$log" \
         | grep --line-buffered -v -e 'fairseq_cli.* {.*_name' -e 'is deprecated'
     status=${PIPESTATUS[0]}
     set -e
     if [ "$status" != 0 ]; then
-        echo "$0: stage $name failed; its log is $OUT/logs/$name.log; the same command goes on from here" >&2
+        echo "$0: stage $name failed; its log is $log; the same command goes on from here" >&2
         exit 1
     fi
-    printf '%s\t%s\n' "$name" $((SECONDS - start)) >> "$OUT/stages.tsv"
+    printf '%s\t%s\n' "$name" $((spent + SECONDS - start)) >> "$OUT/stages.tsv"
     touch "$OUT/done/$name"
+    rm "$killed"
 }
 
 # decode NAME CHECKPOINT OPTION...: translate the test set with fairseq-generate and score it.

@@ -25,10 +25,10 @@ main() {
         --save-interval-updates 1000 --save-dir "$autoencoder"
     stage prior scripts/train.py --batch-tokens 64 "${IMAGE_OPTIONS[@]}" --arch vq_image_prior --seed 1 \
         --codes-from "$autoencoder/checkpoint_best.pt" --flip --lr 1e-3 --warmup-updates 300 \
-        --total-num-update 3000 --max-update 3000 --validate-interval 1000 --validate-interval-updates 500 \
+        --total-num-update 2000 --max-update 2000 --validate-interval 1000 --validate-interval-updates 500 \
         --save-interval-updates 500 --keep-interval-updates 1 --save-dir "$prior"
     local earlier=() update
-    for update in 1000 3000; do
+    for update in 1000 4000; do
         earlier+=("$(echo "$autoencoder"/checkpoint_*_"$update".pt)")
     done
     stage evaluate scripts/evaluate_images.py "$autoencoder/checkpoint_best.pt" --prior "$prior/checkpoint_best.pt" \
