@@ -1,5 +1,6 @@
 """examples/common.sh: options, stages that resume, the list of commands."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_killed_stage_is_run_again(tmp_path: Path) -> None:
     assert killed.returncode == 1
     again = bash('stage victim bash -c "echo here"', tmp_path)
     assert again.returncode == 0 and "here" in again.stdout
+
+
+def test_minutes_of_killed_attempts_count(tmp_path: Path) -> None:
+    logs = tmp_path / "out" / "logs"
+    for attempt in 1, 2:
+        bash('stage victim bash -c "echo begun; kill -9 \\$\\$"', tmp_path)
+        # As if it had begun 100 seconds before its last line.
+        last = (logs / "victim.log").stat().st_mtime
+        os.utime(logs / "victim.spent", (last - 100, last - 100))
+        assert int((logs / "victim.spent").read_text()) == 100 * (attempt - 1)
+    assert bash("stage victim true", tmp_path).returncode == 0
+    assert 200 <= int((tmp_path / "out" / "stages.tsv").read_text().split()[1]) < 260
+    assert not (logs / "victim.spent").exists()
 
 
 def test_commands_on_record(tmp_path: Path) -> None:
