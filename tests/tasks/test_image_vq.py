@@ -74,6 +74,7 @@ def test_codes_are_those_of_the_pictures_and_made_once(
     images = torch.stack([torch.from_numpy(pictures.dataset("train")[i][1]) for i in range(count)])
     expected = torch.cat([model.encode_codes(images), model.encode_codes(images.flip(3))]).numpy()
     assert np.array_equal(codes.dataset("train").rows, expected)
+    assert codes.dataset("train").rows.itemsize == 1
     assert codes.dataset("train").collater([codes.dataset("train")[0]])["ntokens"] == 3 * SIZE * SIZE
     monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_pictures", lambda *_: pytest.fail("made again"))
     _, again = setup(picture_folder, tmp_path, PRIOR, *flags)

@@ -155,7 +155,8 @@ class VQImagePrior(BaseFairseqModel):
         return -nats.view(codes.size(0), -1).sum(1)
 
     def forward(self, codes: Tensor) -> ImageOutput:
-        """Losses of one batch of codes, (batch, *codes_shape) int64."""
+        """Losses of one batch of codes, (batch, *codes_shape) of any integer type."""
+        codes = codes.long()
         return ImageOutput({"codes": -self.log_probability(codes).sum()}, codes.numel(), {})
 
     @torch.no_grad()

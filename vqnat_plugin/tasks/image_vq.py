@@ -135,7 +135,7 @@ class ImageVQTask(EMTask, FairseqTask):
         self.datasets[split] = ArrayDataset(codes, "codes", 3 * cfg.image_size**2)
 
     def _codes(self, images: Any, split: str, mirrored: bool) -> np.ndarray:
-        """Codes of all pictures, (pictures, *codes_shape) int64, made once and kept in the cache."""
+        """Codes of all pictures, (pictures, *codes_shape), made once and kept in the cache, in few bytes."""
         assert self.autoencoder is not None and self.cfg.codes_from is not None
         digest = hashlib.sha256(Path(self.cfg.codes_from).read_bytes())
         digest.update(f"{fingerprint(Path(self.cfg.data))} {self.cfg.valid_size}".encode())
@@ -143,7 +143,8 @@ class ImageVQTask(EMTask, FairseqTask):
         file = self.cache / name
         if not file.is_file():
             codes = encode_pictures(self.autoencoder, len(images), lambda rows: images[rows], split, mirrored)
-            write_atomically(file, lambda part: np.save(part, codes))
+            kind = np.uint8 if self.autoencoder.config.codebook_size <= 256 else np.int32
+            write_atomically(file, lambda part: np.save(part, codes.astype(kind)))
         return np.load(file, mmap_mode="r")
 
 
