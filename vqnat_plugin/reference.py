@@ -99,9 +99,10 @@ FIRST_RECIPES = ("multi30k", "own_corpus", "cifar10", "ablations")
 def results_reference(examples: Path) -> str:
     """Markdown: the results of all committed reports, `examples/NAME/results/**/report.json`."""
 
-    def place(path: Path) -> tuple[int, Path]:
-        recipe = path.relative_to(examples).parts[0]
-        return (*FIRST_RECIPES, recipe).index(recipe), path
+    def place(path: Path) -> tuple[int, int, Path]:
+        parts = path.relative_to(examples).parts
+        # A recipe's comparisons lie in folders below its full models.
+        return (*FIRST_RECIPES, parts[0]).index(parts[0]), len(parts), path
 
     reports = sorted(examples.glob("*/results/**/report.json"), key=place)
     return "\n\n".join(_result(path, examples) for path in reports)

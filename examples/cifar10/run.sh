@@ -27,12 +27,14 @@ main() {
         --codes-from "$autoencoder/checkpoint_best.pt" --flip --lr 1e-3 --warmup-updates 300 \
         --total-num-update 2000 --max-update 2000 --validate-interval 1000 --validate-interval-updates 500 \
         --save-interval-updates 500 --keep-interval-updates 1 --save-dir "$prior"
-    local earlier=() update
-    for update in 1000 4000; do
-        earlier+=("$(echo "$autoencoder"/checkpoint_*_"$update".pt)")
+    local earlier=() file
+    # fairseq writes none of these for an update that ends an epoch.
+    for file in "$autoencoder"/checkpoint_*_{1000,4000}.pt; do
+        [ ! -e "$file" ] || earlier+=("$file")
     done
+    [ ${#earlier[@]} = 0 ] || earlier=(--earlier "${earlier[@]}")
     stage evaluate scripts/evaluate_images.py "$autoencoder/checkpoint_best.pt" --prior "$prior/checkpoint_best.pt" \
-        --data "$DATA" --image-cache "$OUT/images" --earlier "${earlier[@]}" --out "$OUT"
+        --data "$DATA" --image-cache "$OUT/images" "${earlier[@]}" --out "$OUT"
     scripts/report_images.py --out "$OUT" --title "$TITLE" --result "vq_vae_em=$OUT/images.json" \
         --train-log "autoencoder=$OUT/logs/autoencoder.log" --train-log "prior=$OUT/logs/prior.log" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt" --seed 1
