@@ -19,12 +19,13 @@ declare -A WIDTHS=(["4"]="--code-dim 4" ["64"]="--code-dim 64 --em-temperature 1
 PLAIN="--unquantized-updates 0 --codebook-init random --code-revival 0"
 declare -A KINDS=(
     ["soft EM"]="--bottleneck em"
+    ["soft EM, then hard"]="--bottleneck em --em-hard-from 1500"
     ["hard EM"]="--bottleneck hard"
     ["soft EM, plain"]="--bottleneck em $PLAIN"
     ["hard EM, plain"]="--bottleneck hard $PLAIN"
     ["gradients"]="--bottleneck gradient --unquantized-updates 0"
 )
-ORDER=("soft EM" "hard EM" "soft EM, plain" "hard EM, plain" "gradients")
+ORDER=("soft EM" "soft EM, then hard" "hard EM" "soft EM, plain" "hard EM, plain" "gradients")
 
 main() {
     DATA="" OUT=runs/cifar10_compare DOWNLOAD=""
@@ -49,7 +50,7 @@ main() {
     done
     scripts/report_images.py --out "$OUT" --title "$TITLE: how codebooks train" "${results[@]}" "${logs[@]}" \
         --note "small models (vq_vae_em_tiny with 256 codes, four a position), 2,000 updates of 64 pictures; seeds 1, 2, 3" \
-        --note "values: of a code vector; plain: the start of the reference code, random codes and no revival" \
+        --note "values: of a code vector; plain: the start of the reference code, random codes and no revival; then hard: nearest codes from update 1,500" \
         --note "training.png: code vectors of 64 values, seed 1" \
         --stages "$OUT/stages.tsv" --commands-file "$OUT/commands.txt"
 }
