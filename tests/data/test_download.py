@@ -218,7 +218,11 @@ def test_gzip_is_undone_when_the_name_says_so(
     assert names(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("damage", [b"no gzip", gzip.compress(CONTENT)[:-20], gzip.compress(b"a") + b"xx"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"no gzip", gzip.compress(CONTENT)[:-20], gzip.compress(b"a") + b"xx"],
+    ids=["other", "cut", "longer"],
+)
 def test_damaged_gzip_is_refused(site: Site, tmp_path: Path, damage: bytes) -> None:
     site.content = damage
     with pytest.raises(DownloadError, match="not whole gzip data"):
