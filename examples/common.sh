@@ -76,7 +76,9 @@ stage() {
     fi
     echo "== $name"
     # The seconds of attempts that were killed: until their last line in the log.
-    [ ! -e "$killed" ] || spent=$(($(cat "$killed") + $(date -r "$log" +%s) - $(date -r "$killed" +%s)))
+    if [ -e "$killed" ] && [ -e "$log" ]; then
+        spent=$(($(cat "$killed") + $(date -r "$log" +%s) - $(date -r "$killed" +%s)))
+    fi
     echo "$spent" > "$killed"
     touch "$log"
     # The subshell keeps `set -e` alive in stages that are functions. fairseq prints its whole configuration on one

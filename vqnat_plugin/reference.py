@@ -79,6 +79,8 @@ def _result(path: Path, examples: Path) -> str:
     link = f"[{folder.relative_to(examples.parent)}]({folder.relative_to(examples.parent)}/report.md)"
     known = report["machine"]
     machine = f"{known['system']}, {known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB"
+    if known.get("gpu"):
+        machine += f", {known['gpu']}"
     if "comparisons" in report:
         titles = "; ".join(each["title"] for each in report["comparisons"].values())
         made = f"made by `examples/ablations/run.sh` on {machine}"
@@ -93,7 +95,7 @@ def _result(path: Path, examples: Path) -> str:
 
 
 # What a reader asks first: full models on real data; then how small ones compare, and made-up text.
-FIRST_RECIPES = ("multi30k", "own_corpus", "cifar10", "ablations")
+FIRST_RECIPES = ("multi30k", "own_corpus", "speed", "cifar10", "ablations")
 
 
 def results_reference(examples: Path) -> str:

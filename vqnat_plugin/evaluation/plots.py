@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ..files import write_atomically
 from .training_log import Curve, TrainingLog
@@ -147,6 +148,8 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
             axes.plot(*zip(*curve, strict=True), style, color=color, linewidth=1.4, marker=marker)
         decorate(axes, title, "updates", unit)
         axes.set_xlim(left=0)
+        # So few that those of long trainings do not touch.
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         # Styles tell curves of a run apart, in each picture; colours the runs, in all of them.
         styles = {label: style for label, _, style, _ in curves if label}
         if styles:

@@ -18,7 +18,11 @@ PICTURES = {
     "progress.png": "Originals, and their reconstructions in the course of the training.",
 }
 PANELS: Panels = (
-    ("Loss", "bits per dimension", (("loss", "train", "train"), ("loss", "valid", "valid"))),
+    (
+        "Loss, with the codebook's own",
+        "bits per dimension",
+        (("loss", "train", "train"), ("loss", "valid", "valid")),
+    ),
     (
         "Pictures given codes",
         "bits per dimension",
