@@ -11,13 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.ablation.grid import read_grid
-from vqnat_plugin.ablation.report import build
-from vqnat_plugin.ablation.run import Settings, run_grid
-from vqnat_plugin.evaluation.files import EvaluationError, read_lines
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.report import made_with, provenance
-from vqnat_plugin.files import write_json, write_text
+from vqnat_plugin.files import read_lines, write_json, write_text
 from vqnat_plugin.launch import available_cores
+from vqnat_plugin.recipes.cells import Settings, run_grid
+from vqnat_plugin.recipes.grid import read_grid
+from vqnat_plugin.recipes.grid_report import build
 
 
 def parse() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def main() -> int:
             failed = run_grid(grid, settings, options.jobs or min(2, available_cores()))
         text, comparisons = build(grid, settings)
         commands = read_lines(options.commands_file) if options.commands_file else []
-    except EvaluationError as error:
+    except DataError as error:
         sys.exit(f"ablate: {error}")
     report = {"caption": grid.caption, "comparisons": comparisons, **provenance(commands)}
     write_json(options.out / "report.json", report)

@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.averaging import AveragingError, average_checkpoints, last_checkpoints, save_checkpoint
-from vqnat_plugin.compat import CheckpointError
+from vqnat_plugin.averaging import average_checkpoints, last_checkpoints, save_checkpoint
+from vqnat_plugin.errors import CheckpointError, DataError
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         paths = options.inputs or last_checkpoints(options.save_dir, options.last)
         save_checkpoint(average_checkpoints(paths), options.output)
-    except (AveragingError, CheckpointError, OSError) as error:
+    except (DataError, CheckpointError, OSError) as error:
         sys.exit(f"average_checkpoints: {error}")
     print(f"{options.output}: the average of {', '.join(map(str, paths))}")
 

@@ -17,8 +17,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.benchmark import benchmark
-from vqnat_plugin.evaluation.files import EvaluationError
 from vqnat_plugin.evaluation.latency import parse_system
 from vqnat_plugin.evaluation.report import build_report, results
 from vqnat_plugin.files import write_json
@@ -82,7 +82,7 @@ def main() -> None:
         )
         content["command"] = shlex.join(sys.argv)
         write_json(options.out, content)
-    except (EvaluationError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"benchmark: {error}")
     print(results(build_report("", latency=content)))
 

@@ -3,7 +3,7 @@
 
 import sys
 
-from vqnat_plugin.distillation.cli import main
+from vqnat_plugin.commands.distill import main
 
 if __name__ == "__main__":
     sys.exit(main())

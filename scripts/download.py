@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.data.download import DownloadError, download, file_name
+from vqnat_plugin.data.download import download, file_name
+from vqnat_plugin.errors import DataError
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
                 out = out.with_name(out.name.removesuffix(".gz"))
             new = download(url, out, sha256, options.gunzip or None, options.attempts)
             print(f"{out}: {out.stat().st_size:,} bytes" + ("" if new else ", was there"))
-    except (DownloadError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"download: {error}")
 
 

@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import EvaluationError
-from vqnat_plugin.evaluation.latents import evaluate_latents
+from vqnat_plugin.analysis.latents import evaluate_latents
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.files import write_json
 
 
@@ -29,7 +29,7 @@ def main() -> None:
         figures = evaluate_latents(
             options.path, options.data, options.subset, detokenizer=options.detokenizer
         )
-    except EvaluationError as error:
+    except DataError as error:
         sys.exit(f"evaluate_latents: {error}")
     write_json(options.out, figures)
     for name, value in figures.items():

@@ -9,11 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.compat import CheckpointError
-from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.analysis.codes import inspect
+from vqnat_plugin.analysis.page import render
+from vqnat_plugin.errors import CheckpointError, DataError
 from vqnat_plugin.files import write_json, write_text
-from vqnat_plugin.inspection.codes import inspect
-from vqnat_plugin.inspection.page import render
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
         found = inspect(
             options.checkpoint, options.data, options.subset, options.sentences, seed=options.seed
         )
-    except (EvaluationError, CheckpointError) as error:
+    except (DataError, CheckpointError) as error:
         sys.exit(f"inspect_codes: {error}")
     write_json(out / "codes.json", found)
     write_text(out / "codes.html", render(found))

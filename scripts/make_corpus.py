@@ -15,7 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.data.corpora import CORPORA, CorpusError, make_corpus
+from vqnat_plugin.data.corpora import CORPORA, make_corpus
+from vqnat_plugin.errors import DataError
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         counts = make_corpus(CORPORA[options.corpus], options.archives, options.out)
-    except (CorpusError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"make_corpus: {error}")
     for split, pairs in counts.items():
         print(f"{split}: {pairs:,} sentence pairs")

@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.data.prepare import DataError, prepare
+from vqnat_plugin.data.prepare import prepare
+from vqnat_plugin.errors import DataError
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.files import write_text
 from vqnat_plugin.reference import fill
+
+from vqnat_plugin.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import EvaluationError, read_json, read_lines
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.plots import plot_quality_speed, plot_training
 from vqnat_plugin.evaluation.report import (
     build_report,
@@ -19,7 +19,7 @@ from vqnat_plugin.evaluation.report import (
     without_folder,
 )
 from vqnat_plugin.evaluation.training_log import TrainingLog
-from vqnat_plugin.files import write_json, write_text
+from vqnat_plugin.files import read_json, read_lines, write_json, write_text
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -78,7 +78,7 @@ def main() -> None:
             plots.append("training.png")
         write_json(out / "report.json", report)
         write_text(out / "report.md", render_markdown(report, plots))
-    except (EvaluationError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"report: {error}")
     print(results(report))
     print(f"\n{out / 'report.md'}: written, with report.json" + "".join(f", {name}" for name in plots))

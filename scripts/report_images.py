@@ -8,11 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqnat_plugin.evaluation.files import EvaluationError, read_json, read_lines
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.plots import plot_training
 from vqnat_plugin.evaluation.report import read_stages, without_folder
 from vqnat_plugin.evaluation.training_log import TrainingLog
-from vqnat_plugin.files import write_json, write_text
+from vqnat_plugin.files import read_json, read_lines, write_json, write_text
 from vqnat_plugin.imaging.report import PANELS, build_report, render_markdown, results_table
 
 
@@ -66,7 +66,7 @@ def main() -> None:
         plot_training(logs, out / "training.png", PANELS)
         write_json(out / "report.json", without_folder(report, out))
         write_text(out / "report.md", render_markdown(without_folder(report, out), out))
-    except (EvaluationError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"report_images: {error}")
     print(results_table(results))
     print(f"\n{out / 'report.md'}: written, with report.json and pictures")

@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.bleu import score_file
-from vqnat_plugin.evaluation.files import EvaluationError
 from vqnat_plugin.files import write_json
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             "command": shlex.join(sys.argv),
         }
         write_json(options.out, content)
-    except (EvaluationError, OSError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"score: {error}")
     print(f"{options.system}: BLEU {score.bleu:.2f} ({score.signature}), {score.sentences} sentences")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tiny import train_student
 from torch import Tensor
 
-from vqnat_plugin.averaging import AveragingError, average_checkpoints, last_checkpoints, save_checkpoint
+from vqnat_plugin.averaging import average_checkpoints, last_checkpoints, save_checkpoint
 from vqnat_plugin.bottleneck import EMVectorQuantizer
-from vqnat_plugin.compat import CheckpointError
+from vqnat_plugin.errors import CheckpointError, DataError
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "average_checkpoints.py"
 
@@ -138,18 +138,16 @@ def test_a_code_without_counts_is_that_of_the_newest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("early", [0, 1])
 def test_a_checkpoint_from_before_the_start_of_the_codebook_is_refused(tmp_path: Path, early: int) -> None:
     models = [codebook([[1.0]], [1.0], started=int(n != early)) for n in (0, 1)]
-    with pytest.raises(AveragingError, match=rf"{early}\.pt: from before the codebook's start; leave it out"):
+    with pytest.raises(DataError, match=rf"{early}\.pt: from before the codebook's start; leave it out"):
         average(tmp_path, *models)
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        AveragingError, match=r"1\.pt: not of the same model as .*'w' is \(3,\), there \(2,\)"
-    ):
+    with pytest.raises(DataError, match=r"1\.pt: not of the same model as .*'w' is \(3,\), there \(2,\)"):
         average(tmp_path, {"w": torch.zeros(2)}, {"w": torch.zeros(3)})
-    with pytest.raises(AveragingError, match=r"'v' is missing, there \(2,\)"):
+    with pytest.raises(DataError, match=r"'v' is missing, there \(2,\)"):
         average(tmp_path, {"w": torch.zeros(2), "v": torch.zeros(2)}, {"w": torch.zeros(2)})
-    with pytest.raises(AveragingError, match="name at least one"):
+    with pytest.raises(DataError, match="name at least one"):
         average_checkpoints([])
 
 
@@ -159,7 +157,7 @@ class Payload:
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AveragingError, match=r"missing\.pt: No such file"):
+    with pytest.raises(DataError, match=r"missing\.pt: No such file"):
         average_checkpoints([tmp_path / "missing.pt"])
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r"other\.pt: .*not a checkpoint"):
@@ -189,9 +187,9 @@ def test_the_last_ones_are_found(tmp_path: Path, names: list[str], count: int, e
 
 def test_too_few_to_average(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_1_5.pt").touch()
-    with pytest.raises(AveragingError, match=r"--last 2: .* holds 1 checkpoints of updates and 0 of epochs"):
+    with pytest.raises(DataError, match=r"--last 2: .* holds 1 checkpoints of updates and 0 of epochs"):
         last_checkpoints(tmp_path, 2)
-    with pytest.raises(AveragingError, match=r"--save-dir .*: no such folder"):
+    with pytest.raises(DataError, match=r"--save-dir .*: no such folder"):
         last_checkpoints(tmp_path / "none", 2)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tiny import batches, different, model_state, trainer
 
 from vqnat_plugin import compat
+from vqnat_plugin.errors import CheckpointError
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: boo
     path, trace = tmp_path / "stranger.pt", tmp_path / "trace"
     content = checkpoint(model={}, optimizer_history=[Command(f"touch {trace}")])
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(compat.CheckpointError) as caught:
+    with pytest.raises(CheckpointError) as caught:
         load(path)
     assert str(path) in str(caught.value) and "system'" in str(caught.value)
     assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
@@ -87,7 +88,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, zipped: boo
 
 def test_foreign_class_is_refused_by_name(tmp_path: Path) -> None:
     torch.save(checkpoint(model=Foreign()), tmp_path / "c.pt")
-    with pytest.raises(compat.CheckpointError, match=r"c\.pt: refused.*test_compat\.Foreign'.*data only"):
+    with pytest.raises(CheckpointError, match=r"c\.pt: refused.*test_compat\.Foreign'.*data only"):
         load(tmp_path / "c.pt")
 
 
@@ -95,7 +96,7 @@ def test_plain_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     path, trace = tmp_path / "plain.pt", tmp_path / "trace"
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps(checkpoint(model=Command(f"touch {trace}")), protocol=protocol))
-        with pytest.raises(compat.CheckpointError, match=r"plain\.pt: ") as caught:
+        with pytest.raises(CheckpointError, match=r"plain\.pt: ") as caught:
             load(path)
         assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
         assert not trace.exists()
@@ -109,7 +110,7 @@ def test_truncated_checkpoint_is_named(tmp_path: Path, zipped: bool) -> None:
     whole = path.read_bytes()
     for kept in (0, 10, 1000, len(whole) // 2, len(whole) - 50):
         path.write_bytes(whole[:kept])
-        with pytest.raises(compat.CheckpointError, match=r"checkpoint\.pt: truncated, or not a checkpoint"):
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt: truncated, or not a checkpoint"):
             load(path)
 
 
@@ -118,7 +119,7 @@ def test_truncated_checkpoint_is_named(tmp_path: Path, zipped: bool) -> None:
 def test_garbage_is_never_a_checkpoint(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     path = tmp_path_factory.mktemp("garbage") / "c.pt"
     path.write_bytes(garbage)
-    with pytest.raises(compat.CheckpointError, match=r"c\.pt: "):
+    with pytest.raises(CheckpointError, match=r"c\.pt: "):
         load(path)
 
 

@@ -9,15 +9,12 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from .errors import DataError
 from .files import write_atomically
 
 # Names that fairseq-train gives to checkpoints; the number that orders them in parentheses.
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
 BY_EPOCH = r"checkpoint(\d+)\.pt"
-
-
-class AveragingError(ValueError):
-    """The checkpoints cannot be averaged; the message says why."""
 
 
 def last_checkpoints(folder: Path, count: int) -> list[Path]:
@@ -27,17 +24,17 @@ def last_checkpoints(folder: Path, count: int) -> list[Path]:
     saved after epochs.
 
     Raises:
-        AveragingError: there are too few.
+        DataError: there are too few.
     """
     if not folder.is_dir():
-        raise AveragingError(f"--save-dir {folder}: no such folder")
+        raise DataError(f"--save-dir {folder}: no such folder")
     found = {}
     for kind, pattern in (("updates", BY_UPDATE), ("epochs", BY_EPOCH)):
         paths = checkpoint_utils.checkpoint_paths(str(folder), pattern)
         if len(paths) >= count:
             return [Path(path) for path in paths[:count]]
         found[kind] = len(paths)
-    raise AveragingError(
+    raise DataError(
         f"--last {count}: {folder} holds {found['updates']} checkpoints of updates and {found['epochs']} of "
         "epochs; train with --save-interval-updates N --keep-interval-updates M"
     )
@@ -65,11 +62,11 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
         A checkpoint, as fairseq stores it.
 
     Raises:
-        AveragingError: there is none, they differ in their entries, or a codebook had its start in some only.
+        DataError: there is none, they differ in their entries, or a codebook had its start in some only.
         CheckpointError: a file cannot be read, or holds something other than data.
     """
     if not paths:
-        raise AveragingError("nothing to average: name at least one checkpoint")
+        raise DataError("nothing to average: name at least one checkpoint")
     newest = _load(paths[0])
     sums = _weighted(newest["model"])
     for path in paths[1:]:
@@ -95,9 +92,9 @@ def _load(path: Path) -> dict[str, Any]:
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
         state["model"] = dict(state["model"])
     except OSError as error:
-        raise AveragingError(f"{path}: {error.strerror}") from None
+        raise DataError(f"{path}: {error.strerror}") from None
     except KeyError:
-        raise AveragingError(f"{path}: not a checkpoint of fairseq-train") from None
+        raise DataError(f"{path}: not a checkpoint of fairseq-train") from None
     state["last_optimizer_state"] = None
     return state
 
@@ -147,11 +144,11 @@ def _require_same_entries(one: dict[str, Tensor], other: dict[str, Tensor], firs
     for name in sorted(one.keys() | other.keys()):
         shapes = [tuple(model[name].shape) if name in model else "missing" for model in (one, other)]
         if shapes[0] != shapes[1]:
-            raise AveragingError(
+            raise DataError(
                 f"{path}: not of the same model as {first}: '{name}' is {shapes[1]}, there {shapes[0]}"
             )
     for prefix in _codebooks(one):
         started = f"{prefix}started"
         if started in one and not torch.equal(one[started], other[started]):
             early = path if one[started] else first
-            raise AveragingError(f"{early}: from before the codebook's start; leave it out")
+            raise DataError(f"{early}: from before the codebook's start; leave it out")

@@ -1,7 +1,8 @@
 """Everything that fairseq or the version of torch forces on us, in one place.
 
-`install()` runs once, when the plugin is imported. After it, the rest of the package may be written as if
-fairseq were young: checkpoints load through torch's weights-only loader, and `--amp` works on a CPU.
+Importing it teaches fairseq today's torch and registers the plugin's models, criterions and tasks. After that
+the rest of the package may be written as if fairseq were young: checkpoints load through torch's weights-only
+loader, and `--amp` works on a CPU.
 """
 
 import argparse
@@ -15,6 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from . import registration
+
+registration.stop_watching()
 
 # On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages;
 # others use what torch has deprecated, and tell the user to install what nothing here needs.
@@ -34,16 +39,9 @@ _root.setLevel(_level)
 _root.handlers[:] = _handlers
 
 from .cpu import has_bfloat16  # noqa: E402
+from .errors import CheckpointError  # noqa: E402
 
 logger = logging.getLogger(__name__)
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or holds something other than data."""
-
-
-class UsageError(SystemExit):
-    """A mistake on the command line: ends the program with one line on stderr, without a traceback."""
 
 
 def safe_globals() -> list[Any]:
@@ -243,3 +241,7 @@ def install() -> None:
     AMPOptimizer.next_loss_scale = property(_next_loss_scale)
     Trainer.train_step = _announced(Trainer.train_step)
     options.parse_args_and_arch = _with_whole_help(options.parse_args_and_arch)
+
+
+install()
+registration.register()

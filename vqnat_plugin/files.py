@@ -1,22 +1,44 @@
-"""Writing so that no half-written file is ever taken for a whole one."""
+"""Reading with clear errors, and writing so that no half-written file is ever taken for a whole one."""
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from .errors import DataError
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there; makes the folder if needed."""
+    """Let `write` fill a temporary file beside `path`, then move it there; makes the folder if needed.
+
+    The temporary name cannot be foreseen, and the file is created exclusively: several hosts may write to one
+    folder, and nobody's link is followed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: matplotlib goes by it.
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem[:80]}.", suffix=f".part{path.suffix}"
+    )
+    part = Path(name)
     try:
+        # mkstemp's files are private; these are as open as any other.
+        os.fchmod(handle, 0o666 & ~_umask())
+        os.close(handle)
         write(part)
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,3 +54,52 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines, each ended by a line feed, in one step."""
     write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark; carriage returns stay what they are.
+
+    Raises:
+        DataError: the file is missing or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    r"""The lines of a UTF-8 file. Only \n, or \r\n, ends a line: other separators occur inside sentences.
+
+    Raises:
+        DataError: see `read_text`.
+    """
+    text = read_text(path)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError: the file is missing, not JSON, or holds something else than an object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    except RecursionError:
+        raise DataError(f"{path}: not JSON that can be read (nested too deeply)") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_json_if_there(path: Path) -> dict[str, Any] | None:
+    """As `read_json`; None where there is no such file."""
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+        return read_json(path)
+    return None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .compat import UsageError
+from .errors import UsageError
 
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from vqnat_plugin.data.corpora import (
     CORPORA,
-    CorpusError,
     clean,
     make_corpus,
     plain_lines,
@@ -21,6 +20,7 @@ from vqnat_plugin.data.corpora import (
     unescape,
 )
 from vqnat_plugin.data.prepare import find_splits, read_pairs
+from vqnat_plugin.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_corpus.py"
 
@@ -169,7 +169,7 @@ def test_spoilt_archives_are_refused_and_nothing_is_written(
     folder, out = tmp_path / "archives", tmp_path / "out"
     wmt14(folder)
     message = spoil(folder)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(DataError, match=message):
         make_corpus(CORPORA["wmt14_en_de"], folder, out)
     assert not out.exists() or list(out.iterdir()) == []
 

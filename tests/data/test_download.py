@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vqnat_plugin.data.download import DownloadError, download, file_name
+from vqnat_plugin.data.download import download, file_name
+from vqnat_plugin.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "download.py"
 CONTENT = random.Random(1).randbytes(200_000)
@@ -134,7 +135,7 @@ def test_a_server_that_cannot_resume_sends_all_of_it(site: Site, tmp_path: Path,
 def test_a_later_call_goes_on_where_a_failed_one_ended(site: Site, tmp_path: Path) -> None:
     out = tmp_path / "file.bin"
     site.troubles = [-70_000]
-    with pytest.raises(DownloadError, match=r"cut off after 70,000 of 200,000 bytes"):
+    with pytest.raises(DataError, match=r"cut off after 70,000 of 200,000 bytes"):
         download(site.url, out, attempts=1)
     assert not out.exists()
     download(site.url, out)
@@ -146,7 +147,7 @@ def test_a_later_call_goes_on_where_a_failed_one_ended(site: Site, tmp_path: Pat
 def test_parts_of_two_versions_are_not_mixed(site: Site, tmp_path: Path) -> None:
     out = tmp_path / "file.bin"
     site.troubles = [-70_000]
-    with pytest.raises(DownloadError):
+    with pytest.raises(DataError):
         download(site.url, out, attempts=1)
     site.content, site.headers = CONTENT[::-1], {"ETag": '"v2"'}
     download(site.url, out)
@@ -172,14 +173,14 @@ def test_a_busy_server_is_asked_again_ever_more_slowly(
 
 def test_it_gives_up_after_so_many_failures(site: Site, tmp_path: Path, waits: list[float]) -> None:
     site.troubles = [503] * 9
-    with pytest.raises(DownloadError, match=r"file.bin: HTTP 503 .*, 3 times in a row; .*--data"):
+    with pytest.raises(DataError, match=r"file.bin: HTTP 503 .*, 3 times in a row; .*--data"):
         download(site.url, tmp_path / "file.bin", attempts=3, sleep=waits.append)
     assert len(site.ranges) == 3
 
 
 def test_a_missing_file_is_asked_for_once(site: Site, tmp_path: Path, waits: list[float]) -> None:
     site.troubles = [404]
-    with pytest.raises(DownloadError) as error:
+    with pytest.raises(DataError) as error:
         download(site.url, tmp_path / "file.bin", sleep=waits.append)
     assert site.url in str(error.value) and "HTTP 404" in str(error.value) and "--data" in str(error.value)
     assert waits == [] and names(tmp_path) == []
@@ -188,13 +189,13 @@ def test_a_missing_file_is_asked_for_once(site: Site, tmp_path: Path, waits: lis
 def test_no_server_is_a_clear_error(site: Site, tmp_path: Path, waits: list[float]) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as closed:
         url = f"http://127.0.0.1:{closed.server_port}/file.bin"
-    with pytest.raises(DownloadError, match=r"no connection .* 2 times in a row"):
+    with pytest.raises(DataError, match=r"no connection .* 2 times in a row"):
         download(url, tmp_path / "file.bin", attempts=2, sleep=waits.append)
 
 
 def test_a_wrong_checksum_is_refused_and_not_gone_on_with(site: Site, tmp_path: Path) -> None:
     out = tmp_path / "file.bin"
-    with pytest.raises(DownloadError, match=r"damaged or changed: its SHA-256 is .*, expected 0000"):
+    with pytest.raises(DataError, match=r"damaged or changed: its SHA-256 is .*, expected 0000"):
         download(site.url, out, sha256="0" * 64)
     assert not out.exists() and not (tmp_path / "file.bin.part").exists()
 
@@ -225,20 +226,20 @@ def test_gzip_is_undone_when_the_name_says_so(
 )
 def test_damaged_gzip_is_refused(site: Site, tmp_path: Path, damage: bytes) -> None:
     site.content = damage
-    with pytest.raises(DownloadError, match="not whole gzip data"):
+    with pytest.raises(DataError, match="not whole gzip data"):
         download(site.url, tmp_path / "text.en", decompress=True)
     assert "text.en" not in names(tmp_path) and "text.en.part" not in names(tmp_path)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hosts", "data/train.en", "ftp://127.0.0.1/x"])
 def test_only_the_web(url: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="not a web address"):
+    with pytest.raises(DataError, match="not a web address"):
         download(url, tmp_path / "x")
 
 
 def test_names_come_from_the_path_of_the_url() -> None:
     assert file_name("https://example.org/a/b%20c.tgz?x=/y") == "b c.tgz"
-    with pytest.raises(DownloadError, match="no file name"):
+    with pytest.raises(DataError, match="no file name"):
         file_name("https://example.org/a/")
 
 

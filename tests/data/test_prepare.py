@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
 
-from vqnat_plugin.data.prepare import (
-    DataError,
-    find_splits,
-    learn_codes,
-    prepare,
-    read_pairs,
-    tokenize,
-    usable,
-)
+from vqnat_plugin.data.prepare import find_splits, learn_codes, prepare, read_pairs, tokenize, usable
+from vqnat_plugin.errors import DataError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare.py"
 ENGLISH = ["A small house.", "The dog sees the cat!", "Don't worry, it is half-price.", "Hello, world"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqnat_plugin.distillation.cli import main
+from vqnat_plugin.commands.distill import main
 
 
 @pytest.fixture

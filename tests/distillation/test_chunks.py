@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.distillation import DistillationError
+from vqnat_plugin.distillation import DataError
 from vqnat_plugin.distillation.chunks import (
     Chunk,
     ChunkStore,
@@ -99,5 +99,5 @@ def test_damaged_chunk_is_named(tmp_path: Path, keep: int) -> None:
     store = ChunkStore(tmp_path)
     store.write(0, Chunk(np.array([0]), [np.array([4])], 0.0))
     store.path(0).write_bytes(store.path(0).read_bytes()[:keep])
-    with pytest.raises(DistillationError, match=r"000000\.npz: damaged .* delete it and run again"):
+    with pytest.raises(DataError, match=r"000000\.npz: damaged .* delete it and run again"):
         store.read(0)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from distilling import copy_of
 
+from vqnat_plugin.commands.distill import build_parser, main, settings_from
 from vqnat_plugin.distillation import Filters, Search
-from vqnat_plugin.distillation.cli import build_parser, main, settings_from
 
 Distill = Callable[..., int]
 PATHS = ["--data", "d", "--teacher", "t", "--out", "o"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from distilling import copy_of, ids
 
-from vqnat_plugin.distillation import DistillationError
+from vqnat_plugin.distillation import DataError
 from vqnat_plugin.distillation.corpus import open_data, write_sentences
 
 
@@ -56,14 +56,14 @@ def test_missing_files_are_named(tiny_corpus: Path, tmp_path: Path, remove: str,
     folder = copy_of(tiny_corpus, tmp_path / "data")
     for file in folder.glob(remove):
         file.unlink()
-    with pytest.raises(DistillationError, match=message):
+    with pytest.raises(DataError, match=message):
         open_data(folder, None, None)
 
 
 def test_unclear_pair_has_to_be_chosen(tiny_corpus: Path, tmp_path: Path) -> None:
     folder = copy_of(tiny_corpus, tmp_path / "data")
     (folder / "train.en-fr.en.idx").touch()
-    with pytest.raises(DistillationError, match=r"holds en-de, en-fr; choose with --source-lang"):
+    with pytest.raises(DataError, match=r"holds en-de, en-fr; choose with --source-lang"):
         open_data(folder, None, None)
     assert open_data(folder, "en", "de").pair == "en-de"
 
@@ -72,5 +72,5 @@ def test_unequal_sides_are_refused(tiny_corpus: Path, tmp_path: Path) -> None:
     folder = copy_of(tiny_corpus, tmp_path / "data")
     for ending in ("bin", "idx"):
         (folder / f"valid.en-de.de.{ending}").replace(folder / f"train.en-de.de.{ending}")
-    with pytest.raises(DistillationError, match="60 training sentences in en, but 8 in de"):
+    with pytest.raises(DataError, match="60 training sentences in en, but 8 in de"):
         open_data(folder, None, None).read()

@@ -1,6 +1,6 @@
 import pytest
 
-from vqnat_plugin.distillation import DistillationError, Share
+from vqnat_plugin.distillation import DataError, Share
 from vqnat_plugin.distillation.settings import share_from_environment
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
@@ -37,7 +37,7 @@ def test_flags_come_before_the_environment() -> None:
     [(1, None, "add --world-size"), (None, 3, "add --rank"), (3, 3, "--rank 3: must be from 0 to 2")],
 )
 def test_half_a_share_is_refused(rank: int | None, world_size: int | None, message: str) -> None:
-    with pytest.raises(DistillationError, match=message):
+    with pytest.raises(DataError, match=message):
         share_from_environment({}, rank, world_size)
 
 

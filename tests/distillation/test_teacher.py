@@ -9,10 +9,10 @@ from distilling import copy_of, ids
 from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
 
-from vqnat_plugin.compat import CheckpointError
-from vqnat_plugin.distillation import DistillationError, Search, Share
+from vqnat_plugin.distillation import DataError, Search, Share
 from vqnat_plugin.distillation.corpus import ParallelData, open_data
 from vqnat_plugin.distillation.teacher import Teacher, choose_device, load_teacher
+from vqnat_plugin.errors import CheckpointError
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_bf16(data: ParallelData, tiny_teacher: Path) -> None:
 
 
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(DistillationError, match="--fp16 needs a GPU"):
+    with pytest.raises(DataError, match="--fp16 needs a GPU"):
         choose_device(Share(), cpu=True, precision="fp16")
 
 
@@ -130,7 +130,7 @@ def test_batch_too_large_for_the_gpu_is_cut(
 
 
 def test_sentence_too_large_for_the_gpu_is_an_error(small_memory: tuple[Teacher, list[int]]) -> None:
-    with pytest.raises(DistillationError, match="a source of 10 tokens alone does not fit"):
+    with pytest.raises(DataError, match="a source of 10 tokens alone does not fit"):
         small_memory[0].translate([torch.full((10,), 5)])
 
 
@@ -138,20 +138,20 @@ def test_search_without_a_result_is_explained(data: ParallelData, tiny_teacher: 
     teacher = load_teacher([tiny_teacher], data, Search(), CPU)
     with torch.no_grad():
         teacher.models[0].decoder.layers[0].fc1.weight.fill_(float("nan"))
-    with pytest.raises(DistillationError, match=r"without a translation of finite score.*--bf16"):
+    with pytest.raises(DataError, match=r"without a translation of finite score.*--bf16"):
         teacher.translate([torch.tensor(ids(data.folder, "en")[0])])
 
 
 def test_teacher_of_another_pair(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     other = changed(tiny_teacher, tmp_path / "other.pt", source_lang="de", target_lang="en")
-    with pytest.raises(DistillationError, match=r"translates de-en, but .* read as en-de"):
+    with pytest.raises(DataError, match=r"translates de-en, but .* read as en-de"):
         load_teacher([other], data, Search(), CPU)
 
 
 def test_teacher_that_does_not_say_its_pair(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     assert torch.load(tiny_teacher)["cfg"]["task"]["source_lang"] is None
     swapped = open_data(data.folder, "de", "en")
-    with pytest.raises(DistillationError, match=r"translates en-de, but .* read as de-en"):
+    with pytest.raises(DataError, match=r"translates en-de, but .* read as de-en"):
         load_teacher([tiny_teacher], swapped, Search(), CPU)
     # Where the folder of its training is gone, the user is to be believed.
     other = changed(tiny_teacher, tmp_path / "other.pt", data=str(tmp_path / "gone"))
@@ -165,9 +165,7 @@ def test_teacher_of_another_dictionary_of_the_same_size(
     folder = copy_of(tiny_corpus, tmp_path / "data")
     text = (folder / "dict.de.txt").read_text()
     (folder / "dict.de.txt").write_text(text.replace(*replace))
-    with pytest.raises(
-        DistillationError, match=r"was trained with .*dict\.de\.txt, which has other symbols than"
-    ):
+    with pytest.raises(DataError, match=r"was trained with .*dict\.de\.txt, which has other symbols than"):
         load_teacher([tiny_teacher], open_data(folder, None, None), Search(), CPU)
 
 
@@ -177,9 +175,7 @@ def test_teacher_of_a_larger_dictionary(tiny_corpus: Path, tiny_teacher: Path, t
         lines = (folder / f"dict.{language}.txt").read_text().splitlines()
         (folder / f"dict.{language}.txt").write_text("\n".join(lines[:-3]) + "\n")
     other = changed(tiny_teacher, tmp_path / "other.pt", data=str(tmp_path / "gone"))
-    with pytest.raises(
-        DistillationError, match=r"knows 48 symbols, but a dictionary in .* has 45; binarise with"
-    ):
+    with pytest.raises(DataError, match=r"knows 48 symbols, but a dictionary in .* has 45; binarise with"):
         load_teacher([other], open_data(folder, None, None), Search(), CPU)
 
 
@@ -198,7 +194,7 @@ def test_old_checkpoint_with_its_options_in_a_namespace(
 
 def test_teacher_of_an_unknown_task(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     other = changed(tiny_teacher, tmp_path / "other.pt", _name="no_such_task")
-    with pytest.raises(DistillationError, match=r"other\.pt: cannot be rebuilt .*--user-dir"):
+    with pytest.raises(DataError, match=r"other\.pt: cannot be rebuilt .*--user-dir"):
         load_teacher([other], data, Search(), CPU)
 
 
@@ -215,7 +211,7 @@ def test_weights_of_another_shape(data: ParallelData, tiny_teacher: Path, tmp_pa
     state = torch.load(tiny_teacher)
     state["model"]["encoder.layers.0.fc1.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(DistillationError, match=r"its weights do not fit the model it describes"):
+    with pytest.raises(DataError, match=r"its weights do not fit the model it describes"):
         load_teacher([tmp_path / "other.pt"], data, Search(), CPU)
 
 
@@ -229,5 +225,5 @@ def test_files_that_are_no_teachers(data: ParallelData, tmp_path: Path) -> None:
 
 def test_teacher_without_options(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     torch.save(torch.load(tiny_teacher) | {"cfg": None}, tmp_path / "other.pt")
-    with pytest.raises(DistillationError, match="does not say which fairseq task"):
+    with pytest.raises(DataError, match="does not say which fairseq task"):
         load_teacher([tmp_path / "other.pt"], data, Search(), CPU)

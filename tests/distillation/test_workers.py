@@ -11,7 +11,7 @@ import ill_workers
 import pytest
 from distilling import contents
 
-from vqnat_plugin.distillation import DistillationError, workers
+from vqnat_plugin.distillation import DataError, workers
 
 Distill = Callable[..., int]
 
@@ -46,7 +46,7 @@ def test_fault_of_a_worker_stops_all(
     settings: Any = SimpleNamespace(share=SimpleNamespace(workers=2))
     nothing: Any = None
     reported: list[int] = []
-    with pytest.raises(DistillationError, match=message):
+    with pytest.raises(DataError, match=message):
         workers.run_workers(settings, nothing, nothing, reported.append)
     assert not multiprocessing.active_children()
     assert set(reported) <= {5}

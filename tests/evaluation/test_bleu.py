@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.bleu import read_generated, repetition_rate, score, score_file
-from vqnat_plugin.evaluation.files import EvaluationError
 
 TEXTS = ["Das ist gut.", "Ein Haus steht dort.", "Wir gehen heute nach Hause, sagt sie."]
 
@@ -65,7 +65,7 @@ def test_separators_inside_a_line_do_not_end_it(tmp_path: Path) -> None:
 def test_broken_output_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "out.txt"
     path.write_text(text)
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(DataError, match=message):
         read_generated(path)
 
 
@@ -105,12 +105,12 @@ def test_short_output_has_a_brevity_penalty() -> None:
 def test_lines_out_must_equal_lines_in(generated: Path, tmp_path: Path, lines: int, message: str) -> None:
     reference = tmp_path / "other.de"
     reference.write_text("x\n" * lines)
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(DataError, match=message):
         score_file(generated, [reference])
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"none\.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         read_generated(tmp_path / "none.txt")
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.benchmark import beam_baseline, benchmark, summarize
-from vqnat_plugin.evaluation.files import EvaluationError
 from vqnat_plugin.evaluation.latency import (
     MIN_BATCHES,
     FairseqTranslator,
@@ -38,7 +38,7 @@ def test_system_is_parsed_into_generation_and_own_options() -> None:
     "text", ["a.pt", "=a.pt", "a=", "a=b.pt;beam", "a=b.pt;=4", "a=b.pt;beam=0", "a=b.pt;beam=x"]
 )
 def test_malformed_systems_are_refused(text: str) -> None:
-    with pytest.raises(EvaluationError, match="--system"):
+    with pytest.raises(DataError, match="--system"):
         parse_system(text)
 
 
@@ -149,19 +149,19 @@ def test_loading_errors_say_what_is_wrong(tiny_corpus: Path, tiny_teacher: Path,
     def load(text: str, subset: str = "test") -> None:
         FairseqTranslator(parse_system(text), tiny_corpus, subset)
 
-    with pytest.raises(EvaluationError, match=r"no checkpoint .*none.pt"):
+    with pytest.raises(DataError, match=r"no checkpoint .*none.pt"):
         load(f"a={tmp_path / 'none.pt'}")
-    with pytest.raises(EvaluationError, match="knows 'rescore_wiht'"):
+    with pytest.raises(DataError, match="knows 'rescore_wiht'"):
         load(f"a={tiny_teacher};rescore_wiht=b.pt")
-    with pytest.raises(EvaluationError, match=r"system a: .*lenpen"):
+    with pytest.raises(DataError, match=r"system a: .*lenpen"):
         load(f"a={tiny_teacher};lenpen=much")
-    with pytest.raises(EvaluationError, match="--subset test7"):
+    with pytest.raises(DataError, match="--subset test7"):
         load(f"a={tiny_teacher}", subset="test7")
 
 
 def test_names_must_differ_and_the_baseline_exist(tmp_path: Path) -> None:
     one = parse_system("a=a.pt")
-    with pytest.raises(EvaluationError, match="a name of its own"):
+    with pytest.raises(DataError, match="a name of its own"):
         benchmark([one, one], tmp_path)
-    with pytest.raises(EvaluationError, match="--baseline b"):
+    with pytest.raises(DataError, match="--baseline b"):
         benchmark([one], tmp_path, baseline="b")

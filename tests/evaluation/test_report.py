@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.report import (
     build_report,
     markdown_table,
@@ -144,7 +144,7 @@ def test_scores_are_read_by_system(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert read_scores(tmp_path) == SCORES
     (tmp_path / "again.json").write_text(json.dumps(SCORES["student"]))
-    with pytest.raises(EvaluationError, match="second score of 'student'"):
+    with pytest.raises(DataError, match="second score of 'student'"):
         read_scores(tmp_path)
 
 
@@ -153,10 +153,10 @@ def test_scores_are_read_by_system(tmp_path: Path) -> None:
     [("{", "not JSON"), ("[1]", "expected a JSON object"), ('{"system": "a"}', "lacks 'bleu'")],
 )
 def test_broken_score_files_are_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(EvaluationError, match="no score files"):
+    with pytest.raises(DataError, match="no score files"):
         read_scores(tmp_path)
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(EvaluationError, match=rf"a\.json: .*{message}"):
+    with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
         read_scores(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_the_last_time_of_a_stage_counts(tmp_path: Path) -> None:
     path.write_text("teacher\t10\nstudent\t5.5\nteacher\t12\n")
     assert read_stages(path) == {"teacher": 12.0, "student": 5.5}
     path.write_text("teacher\t10\nstudent 5\n")
-    with pytest.raises(EvaluationError, match="line 2 is not"):
+    with pytest.raises(DataError, match="line 2 is not"):
         read_stages(path)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.training_log import TrainingLog
 
 
@@ -59,5 +59,5 @@ def test_what_is_not_a_finite_number_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_log_in_another_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="--log-format json"):
+    with pytest.raises(DataError, match="--log-format json"):
         TrainingLog(write(tmp_path / "log", "epoch 001 | loss 5.5"))

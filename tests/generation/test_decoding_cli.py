@@ -11,8 +11,8 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive
 
-from vqnat_plugin.compat import UsageError
 from vqnat_plugin.data.prepare import learn_codes
+from vqnat_plugin.errors import UsageError
 
 DECODING = (
     "--task translation_vq --cpu --max-len-a 1 --max-len-b 3 --required-batch-size-multiple 1 --num-workers 0"

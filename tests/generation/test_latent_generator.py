@@ -14,7 +14,7 @@ from tiny import EOS, PAD, random_sample, sample, sentences, tiny_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 from vqnat_plugin.generation.latent_generator import LatentGenerator, Reconstruction
 from vqnat_plugin.generation.latent_search import EndOfBatch
 from vqnat_plugin.models.vq_nat import VQNAT

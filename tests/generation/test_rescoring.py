@@ -12,7 +12,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from omegaconf import OmegaConf
 from tiny import padded, parse
 
-from vqnat_plugin.compat import CheckpointError, UsageError
+from vqnat_plugin.errors import CheckpointError, UsageError
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.rescoring import rescore
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from tiny_images import SIZE, TEST, pictures, tiny_autoencoder, tiny_prior
 
-from vqnat_plugin.data.images import read_pictures
-from vqnat_plugin.evaluation.files import EvaluationError
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.imaging.codes import decode, encode, read_codes
-from vqnat_plugin.imaging.evaluate import evaluate, table
+from vqnat_plugin.imaging.evaluation import evaluate, table
 from vqnat_plugin.imaging.models import load_prior
+from vqnat_plugin.imaging.reading import read_pictures
 from vqnat_plugin.modules.likelihood import to_levels
 from vqnat_plugin.tasks.image_vq import load_autoencoder
 
@@ -72,11 +72,11 @@ def test_prior_of_another_autoencoder(image_autoencoder: Path, image_prior: Path
     other = tmp_path / "other.pt"
     torch.save(state, other)
     changed, _ = load_autoencoder(other)
-    with pytest.raises(EvaluationError, match="was trained on the codes of another autoencoder"):
+    with pytest.raises(DataError, match="was trained on the codes of another autoencoder"):
         load_prior(image_prior, other, changed)
-    with pytest.raises(EvaluationError, match="is no prior over codes"):
+    with pytest.raises(DataError, match="is no prior over codes"):
         load_prior(image_autoencoder, image_autoencoder, model)
-    with pytest.raises(EvaluationError, match=r"none\.pt"):
+    with pytest.raises(DataError, match=r"none\.pt"):
         load_prior(tmp_path / "none.pt", image_autoencoder, model)
 
 
@@ -161,5 +161,5 @@ def test_files_that_hold_something_else(change: dict[str, np.ndarray], message: 
     np.savez(tmp_path / "codes.npz", **good)
     assert read_codes(model, tmp_path / "codes.npz")[0] == ["a.png"]
     np.savez(tmp_path / "codes.npz", **(good | change))
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(DataError, match=message):
         read_codes(model, tmp_path / "codes.npz")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_images import tiny_prior
 
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 from vqnat_plugin.models.vq_image_prior import VQImagePrior, VQImagePriorConfig
 
 

@@ -10,7 +10,7 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
 from tiny import TRAINING, parse, tiny_config
 
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.models.vq_nat_config import SIZES, VQNATConfig, complete
 

@@ -8,7 +8,7 @@ import torch
 from tiny_images import SIZE, pictures, tiny_autoencoder
 
 from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 from vqnat_plugin.models.vq_vae import VQVAE, VQVAEConfig
 from vqnat_plugin.modules.likelihood import to_unit
 

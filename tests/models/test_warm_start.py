@@ -9,7 +9,7 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from tiny import PAD, padded, sentences, trainer
 
-from vqnat_plugin.compat import CheckpointError, UsageError
+from vqnat_plugin.errors import CheckpointError, UsageError
 from vqnat_plugin.models.vq_nat import VQNAT
 
 

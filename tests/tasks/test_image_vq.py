@@ -12,7 +12,7 @@ from fairseq import tasks
 from tiny import different, parse
 from tiny_images import AUTOENCODER, HELD_OUT, PRIOR, SIZE, TRAIN, TRAINING, train_images
 
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 from vqnat_plugin.tasks.image_vq import load_autoencoder
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from fairseq.trainer import Trainer
 from tiny import batches, different, model_state, parse, trainer
 from torch import Tensor, nn
 
-from vqnat_plugin.compat import UsageError
+from vqnat_plugin.errors import UsageError
 
 # Codes that depend on nothing but the batches: no sampling, no replacement, and no start from data (`plain`).
 PLAIN_EM = ("--unquantized-updates=0", "--code-revival=0", "--em-decay=0.8")

@@ -18,12 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import DataError
+
 # Lines of these elements in IWSLT's training text are no sentences.
 METADATA = ("doc", "keywords", "reviewer", "speaker", "talkid", "translator", "url")
-
-
-class CorpusError(ValueError):
-    """The archives are not what was expected; the message says which, and what to do."""
 
 
 def clean(text: str) -> str:
@@ -70,7 +68,7 @@ class _Segments(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag == "seg":
             if self.inside:
-                raise CorpusError(f"segment {len(self.texts)} has no end")
+                raise DataError(f"segment {len(self.texts)} has no end")
             self.inside = True
             self.texts.append("")
 
@@ -178,7 +176,7 @@ def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
         Sentence pairs of each split.
 
     Raises:
-        CorpusError: an archive or a file in it is missing or damaged, or two sides differ in length.
+        DataError: an archive or a file in it is missing or damaged, or two sides differ in length.
     """
     out.mkdir(parents=True, exist_ok=True)
     counts = dict.fromkeys(("valid", "test", "train"), 0)
@@ -200,7 +198,7 @@ def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
                     side.write(text + "\n")
         for split, pairs in counts.items():
             if not pairs:
-                raise CorpusError(f"--archives {archives}: has no sentence pairs for {split}")
+                raise DataError(f"--archives {archives}: has no sentence pairs for {split}")
         # Train last: who finds it finds everything.
         for split in counts:
             for language in (corpus.source, corpus.target):
@@ -225,7 +223,7 @@ def _read(part: Part, files: dict[str, Path]) -> Iterator[tuple[str, str]]:
     sides = (_sentences(part, member, files[member]) for member in (part.source, part.target))
     for source, target in zip_longest(*sides):
         if source is None or target is None:
-            raise CorpusError(f"{part.archive}: {part.source} and {part.target} differ in length")
+            raise DataError(f"{part.archive}: {part.source} and {part.target} differ in length")
         yield source, target
 
 
@@ -233,15 +231,15 @@ def _sentences(part: Part, member: str, path: Path) -> Iterator[str]:
     try:
         yield from part.read(path)
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{part.archive}: {member}: not UTF-8 ({error.reason})") from None
-    except CorpusError as error:
-        raise CorpusError(f"{part.archive}: {member}: {error}") from None
+        raise DataError(f"{part.archive}: {member}: not UTF-8 ({error.reason})") from None
+    except DataError as error:
+        raise DataError(f"{part.archive}: {member}: {error}") from None
 
 
 def _find(corpus: Corpus, archives: Path, folder: Path) -> dict[str, Path]:
     """Where each file of the corpus lies: in `archives` if unpacked there, else in `folder` from now on."""
     if not archives.is_dir():
-        raise CorpusError(f"--archives {archives}: no such folder")
+        raise DataError(f"--archives {archives}: no such folder")
     files: dict[str, Path] = {}
     missing: dict[str, list[str]] = {}
     for part in (*corpus.train, *corpus.valid, *corpus.test):
@@ -251,7 +249,7 @@ def _find(corpus: Corpus, archives: Path, folder: Path) -> dict[str, Path]:
                 missing.setdefault(part.archive, []).append(member)
     for archive, members in missing.items():
         if not (archives / archive).is_file():
-            raise CorpusError(f"--archives {archives}: needs {archive}, or {members[0]} out of it")
+            raise DataError(f"--archives {archives}: needs {archive}, or {members[0]} out of it")
     for archive, members in missing.items():
         files |= _unpack(archives / archive, members, folder)
     return files
@@ -277,8 +275,6 @@ def _unpack(archive: Path, members: list[str], folder: Path) -> dict[str, Path]:
                     if len(found) == len(members):
                         return found
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise CorpusError(
-            f"{archive}: damaged or incomplete ({error}); delete it and fetch it again"
-        ) from None
+        raise DataError(f"{archive}: damaged or incomplete ({error}); delete it and fetch it again") from None
     absent = next(member for member in members if member not in found)
-    raise CorpusError(f"{archive}: holds no {absent}; is it another archive of the same name?")
+    raise DataError(f"{archive}: holds no {absent}; is it another archive of the same name?")

@@ -16,14 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..errors import DataError
+
 CHUNK = 1 << 16
 TIMEOUT = 60.0
 # Besides all 5xx: request timeout, too many requests.
 PASSING_STATUS = (408, 429)
-
-
-class DownloadError(RuntimeError):
-    """A file could not be downloaded; the message names its URL and the way out."""
 
 
 class _Interrupted(Exception):
@@ -56,11 +54,11 @@ def download(
         Whether anything was downloaded; false if `out` was there.
 
     Raises:
-        DownloadError: the file cannot be had, or is not what was expected.
+        DataError: the file cannot be had, or is not what was expected.
     """
     scheme, _, path, *_ = urllib.parse.urlparse(url)
     if scheme not in ("http", "https"):
-        raise DownloadError(f"{url}: not a web address (needs http:// or https://)")
+        raise DataError(f"{url}: not a web address (needs http:// or https://)")
     if out.exists():
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +81,11 @@ def file_name(url: str) -> str:
     """The last part of the path of a URL.
 
     Raises:
-        DownloadError: it is empty.
+        DataError: it is empty.
     """
     name = urllib.parse.unquote(urllib.parse.urlparse(url).path).rpartition("/")[2]
     if not name or name in (".", ".."):
-        raise DownloadError(f"{url}: has no file name; name one with --out")
+        raise DataError(f"{url}: has no file name; name one with --out")
     return name
 
 
@@ -110,11 +108,11 @@ def _fetch(url: str, part: Path, attempts: int, sleep: Callable[[float], object]
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in PASSING_STATUS:
-                raise DownloadError(f"{url}: {reason}; {_way_out(url)}") from None
+                raise DataError(f"{url}: {reason}; {_way_out(url)}") from None
         failures = 1 if _size(part) > most else failures + 1
         most = max(most, _size(part))
         if failures >= attempts:
-            raise DownloadError(f"{url}: {reason}, {failures} times in a row; try later, or {_way_out(url)}")
+            raise DataError(f"{url}: {reason}, {failures} times in a row; try later, or {_way_out(url)}")
         wait = 2.0 ** (failures - 1)
         tqdm.write(f"{url}: {reason}; once more in {wait:.0f} s")
         sleep(wait)
@@ -191,7 +189,7 @@ def _check(url: str, part: Path, sha256: str) -> None:
             digest.update(chunk)
     if digest.hexdigest() != sha256.lower():
         part.unlink()
-        raise DownloadError(
+        raise DataError(
             f"{url}: damaged or changed: its SHA-256 is {digest.hexdigest()}, expected {sha256.lower()}; "
             + _way_out(url)
         )
@@ -205,6 +203,6 @@ def _decompress(url: str, part: Path, out: Path) -> None:
         os.replace(plain, out)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         part.unlink()
-        raise DownloadError(f"{url}: not whole gzip data ({error}); {_way_out(url)}") from None
+        raise DataError(f"{url}: not whole gzip data ({error}); {_way_out(url)}") from None
     finally:
         plain.unlink(missing_ok=True)

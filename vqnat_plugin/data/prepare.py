@@ -18,13 +18,10 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
 
+from ..errors import DataError
 from ..files import write_lines, write_text
 
 VALID_NAMES = ("valid", "val", "dev")
-
-
-class DataError(ValueError):
-    """The parallel text cannot be used as it is."""
 
 
 @dataclass(frozen=True)

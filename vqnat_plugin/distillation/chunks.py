@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .settings import DistillationError
+from ..errors import DataError
 
 GOLDEN_RATIO = 0.6180339887498949
 
@@ -111,16 +111,14 @@ class ChunkStore:
         """A finished chunk.
 
         Raises:
-            DistillationError: the file was damaged later on.
+            DataError: the file was damaged later on.
         """
         try:
             with np.load(self.path(number), allow_pickle=False) as file:
                 lengths, tokens = file["lengths"], file["tokens"]
                 indices, seconds = file["indices"], float(file["seconds"])
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise DistillationError(
-                f"{self.path(number)}: damaged ({error}); delete it and run again"
-            ) from None
+            raise DataError(f"{self.path(number)}: damaged ({error}); delete it and run again") from None
         ends = np.cumsum(np.maximum(lengths, 0))
         outputs = [
             None if length < 0 else tokens[end - length : end]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
 
-from .settings import DistillationError
+from ..errors import DataError
 
 ENDINGS = (".bin", ".idx")
 
@@ -66,12 +66,12 @@ class ParallelData:
         dictionaries = [Dictionary.load(str(file)) for file in self.dictionary_files()]
         sides = [_read(self.prefixes("train", language)) for language in (self.source_lang, self.target_lang)]
         if len(sides[0]) != len(sides[1]):
-            raise DistillationError(
+            raise DataError(
                 f"--data {self.folder}: {len(sides[0])} training sentences in {self.source_lang}, but "
                 f"{len(sides[1])} in {self.target_lang}; run fairseq-preprocess again"
             )
         if not len(sides[0]):
-            raise DistillationError(f"--data {self.folder}: the training set is empty")
+            raise DataError(f"--data {self.folder}: the training set is empty")
         return Sentences(*sides, *dictionaries)
 
 
@@ -110,20 +110,20 @@ def open_data(folder: Path, source_lang: str | None, target_lang: str | None) ->
     """Find the training set and its dictionaries in `folder`.
 
     Raises:
-        DistillationError: something is missing, or the language pair is not there or not clear.
+        DataError: something is missing, or the language pair is not there or not clear.
     """
     if not folder.is_dir():
-        raise DistillationError(f"--data {folder}: no such folder (it is what fairseq-preprocess writes)")
+        raise DataError(f"--data {folder}: no such folder (it is what fairseq-preprocess writes)")
     if (source_lang is None) != (target_lang is None):
-        raise DistillationError("--source-lang and --target-lang belong together: give both or none")
+        raise DataError("--source-lang and --target-lang belong together: give both or none")
     pairs = sorted({file.name.split(".")[1] for file in folder.glob("train.*-*.*.idx")})
     if not pairs:
-        raise DistillationError(
+        raise DataError(
             f"--data {folder}: no train.SRC-TGT.SRC.idx there; is it fairseq-preprocess's --destdir?"
         )
     if source_lang is None or target_lang is None:
         if len(pairs) > 1 or pairs[0].count("-") != 1:
-            raise DistillationError(
+            raise DataError(
                 f"--data {folder}: holds {', '.join(pairs)}; choose with --source-lang, --target-lang"
             )
         source_lang, target_lang = pairs[0].split("-")
@@ -132,15 +132,15 @@ def open_data(folder: Path, source_lang: str | None, target_lang: str | None) ->
         if pair in pairs:
             break
     else:
-        raise DistillationError(
+        raise DataError(
             f"--source-lang {source_lang} --target-lang {target_lang}: {folder} holds {', '.join(pairs)}"
         )
     for language in (source_lang, target_lang):
         if not data.prefixes("train", language):
-            raise DistillationError(f"--data {folder}: train.{data.pair}.{language}.bin or .idx is missing")
+            raise DataError(f"--data {folder}: train.{data.pair}.{language}.bin or .idx is missing")
     for file in data.dictionary_files():
         if not file.is_file():
-            raise DistillationError(f"--data {folder}: {file.name} is missing")
+            raise DataError(f"--data {folder}: {file.name} is missing")
     return data
 
 

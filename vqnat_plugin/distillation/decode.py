@@ -44,7 +44,7 @@ def decode_share(
     """Translate and keep those chunks of this share that are not there yet.
 
     Raises:
-        DistillationError: see `load_teacher` and `choose_device`.
+        DataError: see `load_teacher` and `choose_device`.
     """
     sentences = data.read()
     chunks = plan_chunks(sentences.source_lengths(), settings.chunk_size)

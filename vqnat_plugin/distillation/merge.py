@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..errors import DataError
 from ..machine import describe_versions
 from .chunks import ChunkStore
 from .corpus import ParallelData, Sentences, sha256, write_sentences
 from .filters import TOO_LONG
-from .settings import DistillationError, Settings
+from .settings import Settings
 from .workspace import Workspace
 
 
@@ -41,7 +42,7 @@ def collect(chunks: ChunkStore, count: int, sentences: int) -> Translations:
     """Read `count` chunks that together hold each of `sentences` sentences exactly once.
 
     Raises:
-        DistillationError: a sentence is missing, or there twice.
+        DataError: a sentence is missing, or there twice.
     """
     starts, lengths = np.zeros(sentences, np.int64), np.zeros(sentences, np.int64)
     seen = np.zeros(sentences, np.int64)
@@ -58,7 +59,7 @@ def collect(chunks: ChunkStore, count: int, sentences: int) -> Translations:
         seconds += chunk.seconds
     if not (seen == 1).all():
         wrong = int(np.flatnonzero(seen != 1)[0])
-        raise DistillationError(
+        raise DataError(
             f"{chunks.folder}: training sentence {wrong} was translated {seen[wrong]} times instead of once; "
             "begin anew with --restart"
         )
@@ -127,9 +128,7 @@ def _pairs(settings: Settings, reasons: list[str | None]) -> tuple[np.ndarray, n
     distilled = everything if settings.fallback == "raw" else everything[good]
     human = everything[: len(reasons) if settings.mix == "both" else 0]
     if not len(human) + len(distilled):
-        raise DistillationError(
-            "the filters leave nothing; loosen --filter-*, or use --filtered-fallback raw"
-        )
+        raise DataError("the filters leave nothing; loosen --filter-*, or use --filtered-fallback raw")
     return np.concatenate([human, distilled]), np.concatenate([np.zeros(len(human), bool), good[distilled]])
 
 

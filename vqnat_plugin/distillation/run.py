@@ -2,11 +2,12 @@
 
 import sys
 
+from ..errors import DataError
 from .chunks import plan_chunks
 from .corpus import open_data
 from .decode import decode_share
 from .merge import merge, options
-from .settings import DistillationError, Settings
+from .settings import Settings
 from .workers import progress_bar, run_workers
 from .workspace import Workspace, identity
 
@@ -24,8 +25,8 @@ def distill(settings: Settings) -> bool:
         Whether the data set is complete. If not, other ranks are still at work.
 
     Raises:
-        DistillationError: something that the user can put right.
-        vqnat_plugin.compat.CheckpointError: a teacher's file is no checkpoint, or holds more than data.
+        DataError: something that the user can put right.
+        CheckpointError: a teacher's file is no checkpoint, or holds more than data.
     """
     _check(settings)
     share = settings.share
@@ -65,13 +66,13 @@ def distill(settings: Settings) -> bool:
 
 def _check(settings: Settings) -> None:
     if not settings.teachers:
-        raise DistillationError("--teacher: needs a checkpoint")
+        raise DataError("--teacher: needs a checkpoint")
     for path in settings.teachers:
         if not path.is_file():
-            raise DistillationError(f"--teacher {path}: no such file")
+            raise DataError(f"--teacher {path}: no such file")
     if settings.out.resolve() == settings.data.resolve():
-        raise DistillationError(f"--out {settings.out}: is the --data folder itself; choose another")
+        raise DataError(f"--out {settings.out}: is the --data folder itself; choose another")
     if settings.restart and settings.share.world_size > 1:
-        raise DistillationError(
+        raise DataError(
             f"--restart with several ranks: one would delete another's work; delete {settings.out} yourself"
         )

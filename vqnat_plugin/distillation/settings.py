@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import DataError
 from .filters import Filters
-
-
-class DistillationError(ValueError):
-    """Something that the user can put right; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,12 @@ def share_from_environment(
     """This process's share: what is given, else what torchrun or Slurm's srun set, else all of it.
 
     Raises:
-        DistillationError: only one half is given, or the rank is not below the world size.
+        DataError: only one half is given, or the rank is not below the world size.
     """
     local_rank = int(environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", rank or 0)))
     if (rank is None) != (world_size is None):
         missing = "--rank" if rank is None else "--world-size"
-        raise DistillationError(f"--rank and --world-size belong together: add {missing}")
+        raise DataError(f"--rank and --world-size belong together: add {missing}")
     if rank is None or world_size is None:
         for size_name, rank_name in (("WORLD_SIZE", "RANK"), ("SLURM_NTASKS", "SLURM_PROCID")):
             if size_name in environment and rank_name in environment:
@@ -76,9 +73,7 @@ def share_from_environment(
         else:
             rank, world_size = 0, 1
     if not 0 <= rank < world_size:
-        raise DistillationError(
-            f"--rank {rank}: must be from 0 to {world_size - 1}, as --world-size is {world_size}"
-        )
+        raise DataError(f"--rank {rank}: must be from 0 to {world_size - 1}, as --world-size is {world_size}")
     return Share(rank=rank, world_size=world_size, workers=workers, local_rank=local_rank)
 
 

@@ -13,8 +13,9 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 
+from ..errors import DataError
 from .corpus import ParallelData
-from .settings import DistillationError, Search, Share
+from .settings import Search, Share
 
 
 class Teacher:
@@ -51,7 +52,7 @@ class Teacher:
             return self._translate(sources)
         except torch.OutOfMemoryError:
             if len(sources) == 1:
-                raise DistillationError(
+                raise DataError(
                     f"a source of {len(sources[0])} tokens alone does not fit into the GPU's memory; "
                     "lower --beam or --max-len-a, or use --fp16"
                 ) from None
@@ -67,7 +68,7 @@ class Teacher:
         try:
             found = self.task.inference_step(self.generator, self.models, sample)
         except AssertionError as error:
-            raise DistillationError(
+            raise DataError(
                 f"the search ended without a translation of finite score (fairseq: {error}); if the teacher "
                 "overflows in half precision, use --bf16, or neither it nor --fp16, with --restart"
             ) from error
@@ -82,12 +83,12 @@ def choose_device(share: Share, cpu: bool, precision: str) -> torch.device:
     """This process's GPU, or the CPU where there is none or `cpu` asks for it.
 
     Raises:
-        DistillationError: fp16 on a CPU.
+        DataError: fp16 on a CPU.
     """
     if torch.cuda.is_available() and not cpu:
         return torch.device("cuda", share.local_rank % torch.cuda.device_count())
     if precision == "fp16":
-        raise DistillationError("--fp16 needs a GPU; leave it out, or use --bf16")
+        raise DataError("--fp16 needs a GPU; leave it out, or use --bf16")
     return torch.device("cpu")
 
 
@@ -101,8 +102,8 @@ def load_teacher(
     """Rebuild the task and the models that the checkpoints describe, around the dictionaries in `data`.
 
     Raises:
-        DistillationError: the checkpoints do not fit the data, or need a plugin that is not loaded.
-        vqnat_plugin.compat.CheckpointError: a file is no checkpoint, or holds more than data.
+        DataError: the checkpoints do not fit the data, or need a plugin that is not loaded.
+        CheckpointError: a file is no checkpoint, or holds more than data.
     """
     if user_dir is not None:
         utils.import_user_module(Namespace(user_dir=user_dir))
@@ -121,10 +122,10 @@ def load_teacher(
                 [str(path)], task=task, state=state
             )
         except RuntimeError as error:
-            raise DistillationError(_explain_mismatch(path, data, error)) from error
+            raise DataError(_explain_mismatch(path, data, error)) from error
         except (AssertionError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise DistillationError(
+            raise DataError(
                 f"--teacher {path}: cannot be rebuilt ({reason}); a model of a plugin needs --user-dir"
             ) from error
         if search.precision != "fp32":
@@ -142,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
     if state.get("args") is not None:
         state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
     if getattr(state.get("cfg"), "task", None) is None:
-        raise DistillationError(f"--teacher {path}: does not say which fairseq task it was trained for")
+        raise DataError(f"--teacher {path}: does not say which fairseq task it was trained for")
     return state
 
 
@@ -169,14 +170,14 @@ def _check_origin(path: Path, task: Any, data: ParallelData) -> None:
         pair = list(data_utils.infer_language_pair(str(origin)))
     wanted = [data.source_lang, data.target_lang]
     if None not in pair and pair != wanted:
-        raise DistillationError(
+        raise DataError(
             f"--teacher {path}: translates {'-'.join(map(str, pair))}, but {data.folder} is to be read as "
             f"{'-'.join(wanted)}; check --source-lang and --target-lang, or take another teacher"
         )
     for file in data.dictionary_files():
         before = origin / file.name
         if before.is_file() and _symbols(before) != _symbols(file):
-            raise DistillationError(
+            raise DataError(
                 f"--teacher {path}: was trained with {before}, which has other symbols than {file}; binarise "
                 "with the teacher's dictionaries (fairseq-preprocess --srcdict, --tgtdict)"
             )

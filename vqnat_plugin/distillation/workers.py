@@ -14,11 +14,11 @@ from typing import Any, TextIO
 import torch
 from tqdm import tqdm
 
-from ..compat import CheckpointError
+from ..errors import CheckpointError, DataError
 from ..launch import worker_environment
 from .corpus import ParallelData
 from .decode import decode_share
-from .settings import DistillationError, Settings
+from .settings import Settings
 from .workspace import Workspace
 
 
@@ -52,7 +52,7 @@ def run_workers(
     """Run this rank's workers until each has done its share.
 
     Raises:
-        DistillationError: a worker met one, or was killed; the others are stopped.
+        DataError: a worker met one, or was killed; the others are stopped.
     """
     context = multiprocessing.get_context("spawn")
     processes: dict[Connection, Any] = {}
@@ -75,7 +75,7 @@ def run_workers(
                     _check_exit(processes.pop(connection))
                     continue
                 if isinstance(message, str):
-                    raise DistillationError(message)
+                    raise DataError(message)
                 report(message)
     finally:
         for process in processes.values():
@@ -96,7 +96,7 @@ def _work(
             decode_share(settings, data, workspace, settings.share.of_worker(worker), connection.send)
         except BrokenPipeError:
             raise
-        except (DistillationError, CheckpointError, OSError) as error:
+        except (DataError, CheckpointError, OSError) as error:
             connection.send(str(error))
 
 
@@ -104,7 +104,7 @@ def _check_exit(process: Any) -> None:
     process.join()
     if process.exitcode:
         how = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else "failed, see above"
-        raise DistillationError(
+        raise DataError(
             f"a worker {how}; finished chunks are kept: run the same command again, with fewer --workers if "
             "memory was short"
         )

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import DataError
 from .chunks import ChunkStore
 from .corpus import ParallelData, sha256
-from .settings import DistillationError, Settings
+from .settings import Settings
 
 FORMAT = 2
 NAMES = {
@@ -90,15 +91,15 @@ class Workspace:
         """Begin the work, or go on with it.
 
         Raises:
-            DistillationError: the folder holds other work, or files from elsewhere.
+            DataError: the folder holds other work, or files from elsewhere.
         """
         if self.out.exists() and not self.out.is_dir():
-            raise DistillationError(f"--out {self.out}: is a file; name a folder")
+            raise DataError(f"--out {self.out}: is a file; name a folder")
         finished = _read_json(self.manifest) or {}
         old = _read_json(self.work_file) or finished.get("work")
         if old is None:
             if self.out.is_dir() and any(path != self.folder for path in self.out.iterdir()):
-                raise DistillationError(
+                raise DataError(
                     f"--out {self.out}: holds files that were not made here; choose an empty or a new folder"
                 )
         elif restart:
@@ -106,7 +107,7 @@ class Workspace:
                 (self.out / name).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
         elif old != self.work and (finished or any(self.folder.glob("chunks-*/*.npz"))):
-            raise DistillationError(
+            raise DataError(
                 f"--out {self.out}: holds work with other settings: {_difference(old, self.work)}. Go on "
                 "with the old settings, begin anew with --restart, or choose another --out"
             )

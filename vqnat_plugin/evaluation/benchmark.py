@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from ..errors import DataError
 from ..machine import describe_machine
-from .files import EvaluationError
 from .latency import FairseqTranslator, SystemSpec, Timing, choose_batches, measure
 
 
@@ -43,20 +43,20 @@ def benchmark(
         The content of a latency file: `systems` (see `summarize`), and how it was measured.
 
     Raises:
-        EvaluationError: see `FairseqTranslator`; or names clash, or the systems' test sets differ.
+        DataError: see `FairseqTranslator`; or names clash, or the systems' test sets differ.
     """
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
-        raise EvaluationError(f"--system: each needs a name of its own, found {', '.join(names)}")
+        raise DataError(f"--system: each needs a name of its own, found {', '.join(names)}")
     baseline = baseline or names[0]
     if baseline not in names:
-        raise EvaluationError(f"--baseline {baseline}: not among the systems ({', '.join(names)})")
+        raise DataError(f"--baseline {baseline}: not among the systems ({', '.join(names)})")
     torch.set_num_threads(threads)
     cuda = torch.cuda.is_available() and not cpu
     systems = [FairseqTranslator(spec, data, subset, cuda, half) for spec in specs]
     sizes = {system.name: len(system.dataset) for system in systems}
     if len(set(sizes.values())) > 1:
-        raise EvaluationError(f"--subset {subset}: the systems see different numbers of sentences: {sizes}")
+        raise DataError(f"--subset {subset}: the systems see different numbers of sentences: {sizes}")
     lengths = [len(item["source"]) for item in systems[0].dataset]
     timings = {
         size: measure(

@@ -8,7 +8,8 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU
 
-from .files import EvaluationError, read_lines
+from ..errors import DataError
+from ..files import read_lines
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_generated(path: Path) -> list[str]:
         path: output of `fairseq-generate`; its `D-` lines are read. With `--nbest` the first one counts.
 
     Raises:
-        EvaluationError: a sentence is missing or occurs twice, or there is none.
+        DataError: a sentence is missing or occurs twice, or there is none.
     """
     hypotheses: dict[int, str] = {}
     current = None
@@ -54,21 +55,19 @@ def read_generated(path: Path) -> list[str]:
             continue
         name, *fields = line.split("\t", 2)
         if not name[2:].isdigit() or len(fields) != 2:
-            raise EvaluationError(f"{path}: not a line of fairseq-generate (cut off?): {line[:80]!r}")
+            raise DataError(f"{path}: not a line of fairseq-generate (cut off?): {line[:80]!r}")
         number = int(name[2:])
         if number == current:
             continue
         if number in hypotheses:
-            raise EvaluationError(f"{path}: sentence {number} occurs twice; is this the output of one run?")
+            raise DataError(f"{path}: sentence {number} occurs twice; is this the output of one run?")
         current = number
         hypotheses[number] = fields[1]
     if not hypotheses:
-        raise EvaluationError(
-            f"{path}: no 'D-' lines; is it the output of fairseq-generate, without --quiet?"
-        )
+        raise DataError(f"{path}: no 'D-' lines; is it the output of fairseq-generate, without --quiet?")
     missing = sorted(set(range(max(hypotheses) + 1)) - set(hypotheses))
     if missing:
-        raise EvaluationError(_explain_missing(path, missing))
+        raise DataError(_explain_missing(path, missing))
     return [hypotheses[number] for number in range(len(hypotheses))]
 
 
@@ -94,13 +93,13 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
         references: one or more lists, each as long as `hypotheses`.
 
     Raises:
-        EvaluationError: there is no sentence or no reference, or the numbers of sentences differ.
+        DataError: there is no sentence or no reference, or the numbers of sentences differ.
     """
     if not hypotheses or not references:
-        raise EvaluationError("nothing to score: needs at least one sentence and one reference")
+        raise DataError("nothing to score: needs at least one sentence and one reference")
     for number, lines in enumerate(references):
         if len(lines) != len(hypotheses):
-            raise EvaluationError(f"{len(hypotheses)} sentences, but {len(lines)} in reference {number}")
+            raise DataError(f"{len(hypotheses)} sentences, but {len(lines)} in reference {number}")
     metric = BLEU(tokenize="13a")
     result = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     return Score(
@@ -117,15 +116,15 @@ def score_file(generated: Path, references: Sequence[Path]) -> Score:
     """Score the output of `fairseq-generate` against plain-text references.
 
     Raises:
-        EvaluationError: as `read_generated`; or the output and a reference differ in length.
+        DataError: as `read_generated`; or the output and a reference differ in length.
     """
     hypotheses = read_generated(generated)
     texts = [read_lines(path) for path in references]
     for path, lines in zip(references, texts, strict=True):
         if len(lines) > len(hypotheses):
-            raise EvaluationError(_explain_missing(generated, range(len(hypotheses), len(lines))))
+            raise DataError(_explain_missing(generated, range(len(hypotheses), len(lines))))
         if len(lines) < len(hypotheses):
-            raise EvaluationError(
+            raise DataError(
                 f"{path}: {len(lines)} lines, but {generated} holds {len(hypotheses)} sentences; "
                 "is it the reference of this test set?"
             )

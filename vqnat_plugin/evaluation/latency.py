@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ValidationError
 from tqdm import tqdm
 
-from .files import EvaluationError
+from ..errors import DataError
 
 GENERATION_OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)}
 # Large batches come rarely in a few sentences; a median needs this many at least.
@@ -56,22 +56,22 @@ def parse_system(text: str) -> SystemSpec:
     """Parse `NAME=CHECKPOINT[:CHECKPOINT...][;OPTION=VALUE...]`; without `beam` it is 1.
 
     Raises:
-        EvaluationError: the text has another form.
+        DataError: the text has another form.
     """
     head, *settings = text.split(";")
     name, _, paths = (part.strip() for part in head.partition("="))
     if not name or not paths:
-        raise EvaluationError(f"--system {text!r}: needs the form NAME=CHECKPOINT[;OPTION=VALUE...]")
+        raise DataError(f"--system {text!r}: needs the form NAME=CHECKPOINT[;OPTION=VALUE...]")
     generation: dict[str, Any] = {"beam": 1}
     overrides: dict[str, Any] = {}
     for setting in settings:
         option, equals, value = (part.strip() for part in setting.partition("="))
         option = option.replace("-", "_")
         if not option or not equals:
-            raise EvaluationError(f"--system {text!r}: {setting!r} needs the form OPTION=VALUE")
+            raise DataError(f"--system {text!r}: {setting!r} needs the form OPTION=VALUE")
         (generation if option in GENERATION_OPTIONS else overrides)[option] = _value(value)
     if not isinstance(generation["beam"], int) or generation["beam"] < 1:
-        raise EvaluationError(f"--system {text!r}: beam must be a whole number from 1")
+        raise DataError(f"--system {text!r}: beam must be a whole number from 1")
     return SystemSpec(name, tuple(paths.split(":")), generation, overrides)
 
 
@@ -113,14 +113,14 @@ class FairseqTranslator:
             half: half precision.
 
         Raises:
-            EvaluationError: a checkpoint or the split is missing, or an option is unknown.
+            DataError: a checkpoint or the split is missing, or an option is unknown.
         """
         self.name = spec.name
         self.cuda = cuda
         options = _generation_options(spec)
         missing = [path for path in spec.checkpoints if not Path(path).is_file()]
         if missing:
-            raise EvaluationError(f"system {spec.name}: no checkpoint {missing[0]}")
+            raise DataError(f"system {spec.name}: no checkpoint {missing[0]}")
         _check_overrides(spec)
         # BLEU during validation would build one more generator.
         overrides = {"data": str(data), "eval_bleu": False, **spec.overrides}
@@ -140,7 +140,7 @@ class FairseqTranslator:
         try:
             self.task.load_dataset(subset, task_cfg=cfg.task)
         except FileNotFoundError as error:
-            raise EvaluationError(f"--subset {subset}: not in {data} ({error})") from None
+            raise DataError(f"--subset {subset}: not in {data} ({error})") from None
         self.dataset = self.task.dataset(subset)
 
     def prepare(self, sentences: Sequence[int]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _generation_options(spec: SystemSpec) -> DictConfig:
         return OmegaConf.structured(GenerationConfig(**spec.generation))
     except ValidationError as error:
         reason = str(error).splitlines()[0]
-        raise EvaluationError(f"system {spec.name}: {reason} (generation: {spec.generation})") from None
+        raise DataError(f"system {spec.name}: {reason} (generation: {spec.generation})") from None
 
 
 def _check_overrides(spec: SystemSpec) -> None:
@@ -174,7 +174,7 @@ def _check_overrides(spec: SystemSpec) -> None:
     state = checkpoint_utils.load_checkpoint_to_cpu(spec.checkpoints[0])
     unknown = set(spec.overrides) - set(_option_names(state["cfg"] or state["args"]))
     if unknown:
-        raise EvaluationError(
+        raise DataError(
             f"system {spec.name}: neither fairseq's generation nor this checkpoint knows '{min(unknown)}'"
         )
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
+from ..files import read_json, read_lines
 from ..machine import describe_machine, describe_versions
-from .files import EvaluationError, read_json, read_lines
 
 # What of a score file and of a latency file describes a system.
 SCORE_KEYS = (
@@ -23,19 +24,19 @@ def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
     """The score files (`scripts/score.py`) in a folder, by system.
 
     Raises:
-        EvaluationError: there is none, one lacks its keys, or two describe the same system.
+        DataError: there is none, one lacks its keys, or two describe the same system.
     """
     scores: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         content = read_json(path)
         missing = [key for key in ("system", "bleu", "signature") if key not in content]
         if missing:
-            raise EvaluationError(f"{path}: not a score file, it lacks '{missing[0]}'")
+            raise DataError(f"{path}: not a score file, it lacks '{missing[0]}'")
         if content["system"] in scores:
-            raise EvaluationError(f"{path}: a second score of '{content['system']}'")
+            raise DataError(f"{path}: a second score of '{content['system']}'")
         scores[content["system"]] = content
     if not scores:
-        raise EvaluationError(f"--scores {folder}: no score files; scripts/score.py writes them")
+        raise DataError(f"--scores {folder}: no score files; scripts/score.py writes them")
     return scores
 
 
@@ -43,7 +44,7 @@ def read_stages(path: Path) -> dict[str, float]:
     """Seconds by stage, from lines of the form `name<TAB>seconds`; the last line of a stage counts.
 
     Raises:
-        EvaluationError: a line has another form.
+        DataError: a line has another form.
     """
     stages = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -51,7 +52,7 @@ def read_stages(path: Path) -> dict[str, float]:
         try:
             stages[name] = float(seconds)
         except ValueError:
-            raise EvaluationError(f"{path}: line {number} is not 'name<TAB>seconds': {line!r}") from None
+            raise DataError(f"{path}: line {number} is not 'name<TAB>seconds': {line!r}") from None
     return stages
 
 

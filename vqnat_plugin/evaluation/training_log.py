@@ -5,7 +5,8 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from .files import EvaluationError, read_lines
+from ..errors import DataError
+from ..files import read_lines
 
 UPDATES = "num_updates"
 Curve = list[tuple[int, float]]
@@ -23,13 +24,13 @@ class TrainingLog:
         """Read the log file.
 
         Raises:
-            EvaluationError: the file cannot be read, or holds no line of this kind.
+            DataError: the file cannot be read, or holds no line of this kind.
         """
         self._values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         for line in read_lines(path):
             self._add(line)
         if not self._values:
-            raise EvaluationError(f"{path}: no metrics; was it written with --log-format json --log-file?")
+            raise DataError(f"{path}: no metrics; was it written with --log-format json --log-file?")
 
     def _add(self, line: str) -> None:
         start = line.find("{")

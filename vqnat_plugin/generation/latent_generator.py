@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compat import UsageError
+from ..errors import UsageError
 from ..modules.compressor import latent_count
 from .latent_search import Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore

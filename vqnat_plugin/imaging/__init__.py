@@ -1,1 +1,6 @@
-"""Looking at trained image models: bits a dimension, pictures, and code grids as files."""
+"""All about images: reading them, models of them, bits a dimension, and codes as files."""
+
+# First of all: fairseq has to learn today's torch.
+from .. import compat
+
+__all__ = ["compat"]

@@ -19,10 +19,9 @@ from torch import Tensor
 from torchvision.io import write_png
 from tqdm import tqdm
 
-from ..compat import CheckpointError
-from ..data.images import read_pictures
-from ..evaluation.files import EvaluationError
+from ..errors import CheckpointError, DataError
 from ..files import write_atomically
+from ..imaging.reading import read_pictures
 from ..models.vq_vae import VQVAE
 from ..modules.likelihood import to_levels
 from ..tasks.image_vq import encode_pictures, load_autoencoder
@@ -47,13 +46,13 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
     """Names and codes of a file that `encode` wrote.
 
     Raises:
-        EvaluationError: the file is missing or broken, or its codes are those of another model.
+        DataError: the file is missing or broken, or its codes are those of another model.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             names, codes, digest = file["names"].tolist(), file["codes"], int(file["digest"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise EvaluationError(f"{path}: cannot be read as codes ({error})") from None
+        raise DataError(f"{path}: cannot be read as codes ({error})") from None
     good = (
         codes.ndim == 4
         and codes.shape == (len(names), *model.codes_shape)
@@ -62,11 +61,11 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
         and (codes < model.config.codebook_size).all()
     )
     if digest != model.digest() or not good:
-        raise EvaluationError(f"{path}: holds codes of another model")
+        raise DataError(f"{path}: holds codes of another model")
     for name in names:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-            raise EvaluationError(f"{path}: refused, because '{name}' lies outside the output folder")
+            raise DataError(f"{path}: refused, because '{name}' lies outside the output folder")
     return names, codes
 
 
@@ -79,7 +78,7 @@ def decode(model: VQVAE, path: Path, out: Path) -> int:
     """Write the expected picture of each code grid in a file as a PNG below `out`; returns their number.
 
     Raises:
-        EvaluationError: see `read_codes`.
+        DataError: see `read_codes`.
     """
     names, codes = read_codes(model, path)
     for start in tqdm(range(0, len(names), DECODING_BATCH), "decode", unit="batch", disable=None):
@@ -108,7 +107,7 @@ def main() -> None:
             count = encode(model, size, options.source, options.out)
         else:
             count = decode(model, options.source, options.out)
-    except (EvaluationError, CheckpointError) as error:
+    except (DataError, CheckpointError) as error:
         sys.exit(f"image_codes: {error}")
     print(f"image_codes: {count} pictures in {options.out}")
 

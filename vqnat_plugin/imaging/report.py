@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ablation.report import summary
 from ..evaluation.plots import CODEBOOK_PANELS, Panels
 from ..evaluation.report import made_with, markdown_table, provenance
+from ..recipes.grid_report import summary
 
 # A codebook of which less is in use than this share has collapsed.
 COLLAPSED = 0.1

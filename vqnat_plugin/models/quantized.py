@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
 from ..bottleneck.codebook import perplexity, usage
-from ..compat import UsageError
+from ..errors import UsageError
 
 # The E step of each kind of bottleneck; None: without EM.
 BOTTLENECKS = {

@@ -13,7 +13,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ..compat import UsageError
+from ..errors import UsageError
 from ..modules.attention import FeedForward, KeyValues, TransformerStack
 from .quantized import option
 from .vq_vae import ImageOutput

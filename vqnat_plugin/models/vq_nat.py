@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ..compat import UsageError
+from ..errors import UsageError
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
 from ..modules.embedding import TokenEmbedding

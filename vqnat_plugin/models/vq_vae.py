@@ -9,7 +9,7 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor
 
-from ..compat import UsageError
+from ..errors import UsageError
 from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
 from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
 from .quantized import BottleneckConfig, QuantizedModel, build_quantizer, complete, option

@@ -6,7 +6,7 @@ from typing import Any
 from fairseq import checkpoint_utils
 from torch import Tensor
 
-from ..compat import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError
 from ..modules.attention import TransformerStack
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,6 @@
+"""fairseq's tasks: translation and images."""
+
+# First of all: fairseq has to learn today's torch.
+from .. import compat
+
+__all__ = ["compat"]

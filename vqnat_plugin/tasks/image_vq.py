@@ -16,10 +16,10 @@ from omegaconf import II, MISSING
 from torch import nn
 from tqdm import tqdm
 
-from .. import compat
-from ..data.image_dataset import ArrayDataset, ImageDataset
-from ..data.images import DOWNLOADS, fingerprint, open_split
+from ..errors import UsageError
 from ..files import write_atomically
+from ..imaging.dataset import ArrayDataset, ImageDataset
+from ..imaging.reading import DOWNLOADS, fingerprint, open_split
 from ..models.quantized import option
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
@@ -77,28 +77,26 @@ class ImageVQTask(EMTask, FairseqTask):
             UsageError: an option is out of its range, or the checkpoint is of another kind.
         """
         if cfg.image_size < DOWNSAMPLING or cfg.image_size % DOWNSAMPLING:
-            raise compat.UsageError(f"--image-size {cfg.image_size}: needs a multiple of {DOWNSAMPLING}")
+            raise UsageError(f"--image-size {cfg.image_size}: needs a multiple of {DOWNSAMPLING}")
         for name in ("crop", "valid_size"):
             if getattr(cfg, name) < 0:
-                raise compat.UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: needs at least 0")
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: needs at least 0")
         autoencoder = None
         if cfg.codes_from:
             autoencoder, image_size = load_autoencoder(Path(cfg.codes_from), "--codes-from ")
             if image_size != cfg.image_size:
-                raise compat.UsageError(
-                    f"--codes-from {cfg.codes_from}: was trained with --image-size {image_size}"
-                )
+                raise UsageError(f"--codes-from {cfg.codes_from}: was trained with --image-size {image_size}")
         return cls(cfg, autoencoder)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
         """Build the model; `UsageError` for one that this task cannot drive, or not with these options."""
         kind = ARCH_MODEL_REGISTRY.get(cfg._name, object)
         if not issubclass(kind, (VQVAE, VQImagePrior)):
-            raise compat.UsageError(
+            raise UsageError(
                 f"--task image_vq cannot drive --arch {cfg._name}: add --arch vq_vae_em or vq_image_prior"
             )
         if issubclass(kind, VQVAE) and self.autoencoder is not None:
-            raise compat.UsageError(
+            raise UsageError(
                 f"--codes-from {self.cfg.codes_from}: is for --arch vq_image_prior; leave it out"
             )
         return super().build_model(cfg, from_checkpoint)
@@ -107,7 +105,7 @@ class ImageVQTask(EMTask, FairseqTask):
         """Build the criterion; `UsageError` for one that cannot drive the models."""
         name = getattr(cfg, "_name", None)
         if name != "vq_vae_loss":
-            raise compat.UsageError(
+            raise UsageError(
                 f"--task image_vq cannot be driven by --criterion {name}: add --criterion vq_vae_loss"
             )
         return super().build_criterion(cfg, from_checkpoint)
@@ -120,7 +118,7 @@ class ImageVQTask(EMTask, FairseqTask):
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Load "train", "valid" or "test": pictures, or with an autoencoder their codes."""
         if split not in ("train", "valid", "test"):
-            raise compat.UsageError(f"subset '{split}': needs one of train, valid, test")
+            raise UsageError(f"subset '{split}': needs one of train, valid, test")
         cfg, training = self.cfg, split == "train"
         images = open_split(
             Path(cfg.data), split, cfg.image_size, self.cache, cfg.valid_size, str(cfg.download_data)
@@ -156,14 +154,14 @@ def load_autoencoder(checkpoint: Path, flag: str = "") -> tuple[VQVAE, int]:
 
     Raises:
         UsageError: the file is missing, or of another kind.
-        vqnat_plugin.compat.CheckpointError: it is no checkpoint.
+        CheckpointError: it is no checkpoint.
     """
     try:
         (model,), config, _ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])
     except OSError as error:
-        raise compat.UsageError(f"{flag}{checkpoint}: {error}") from None
+        raise UsageError(f"{flag}{checkpoint}: {error}") from None
     if not isinstance(model, VQVAE):
-        raise compat.UsageError(f"{flag}{checkpoint}: is no image autoencoder (--arch vq_vae_em)")
+        raise UsageError(f"{flag}{checkpoint}: is no image autoencoder (--arch vq_vae_em)")
     return model.eval().requires_grad_(False), config.task.image_size
 
 

@@ -11,7 +11,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import nn
 
-from .. import compat
+from ..errors import CheckpointError, UsageError
 from ..generation.latent_generator import LatentGenerator, Reconstruction
 from ..models.vq_nat import VQNAT
 from ..models.warm_start import load_teacher
@@ -48,14 +48,14 @@ class TranslationVQTask(EMTask, TranslationTask):
             UsageError: an option that this task cannot serve.
         """
         if cfg.left_pad_target:
-            raise compat.UsageError("--left-pad-target: needs False, latents are counted from the first word")
+            raise UsageError("--left-pad-target: needs False, latents are counted from the first word")
         return super().setup_task(cfg, **kwargs)
 
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
         """Build the criterion; `UsageError` for one that cannot drive the model."""
         name = getattr(cfg, "_name", None)
         if name != "vq_nat_loss":
-            raise compat.UsageError(
+            raise UsageError(
                 f"--task translation_vq cannot be driven by --criterion {name}: add --criterion vq_nat_loss"
             )
         return super().build_criterion(cfg, from_checkpoint)
@@ -64,7 +64,7 @@ class TranslationVQTask(EMTask, TranslationTask):
         """Build the model; in training it may start from the teacher."""
         name = cfg._name
         if not issubclass(ARCH_MODEL_REGISTRY.get(name, object), VQNAT):
-            raise compat.UsageError(
+            raise UsageError(
                 f"--task translation_vq cannot drive --arch {name}: use --task translation, or add "
                 "--arch vq_nat_em"
             )
@@ -109,19 +109,17 @@ class TranslationVQTask(EMTask, TranslationTask):
             # The folder that a teacher was trained on may be gone.
             overrides = {"data": self.cfg.data}
             teachers, _ = checkpoint_utils.load_model_ensemble(self.cfg.rescore_with.split(":"), overrides)
-        except compat.CheckpointError:
+        except CheckpointError:
             raise
         except OSError as error:
-            raise compat.UsageError(f"{flag}: {error}") from None
+            raise UsageError(f"{flag}: {error}") from None
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise compat.UsageError(
-                f"{flag}: cannot be used with this data's dictionary ({reason})"
-            ) from None
+            raise UsageError(f"{flag}: cannot be used with this data's dictionary ({reason})") from None
         first = next(models[0].parameters())
         for teacher in teachers:
             if not isinstance(teacher, FairseqEncoderDecoderModel):
-                raise compat.UsageError(f"{flag}: {type(teacher).__name__} is not an autoregressive model")
+                raise UsageError(f"{flag}: {type(teacher).__name__} is not an autoregressive model")
             teacher.to(device=first.device, dtype=first.dtype).eval()
         return teachers
 
@@ -135,5 +133,5 @@ class TranslationVQTask(EMTask, TranslationTask):
     ) -> list[list[dict[str, torch.Tensor]]]:
         """Translate one batch."""
         if constraints is not None:
-            raise compat.UsageError("--constraints: not supported, all words are written at once")
+            raise UsageError("--constraints: not supported, all words are written at once")
         return generator.generate(models, sample, prefix_tokens=prefix_tokens)

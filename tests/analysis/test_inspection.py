@@ -1,0 +1,117 @@
+"""Codes and what they stand for: counts against the text, the map, the page, the command."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from vqnat_plugin.inspection import codes as inspection
+
+from vqnat_plugin.analysis.codes import inspect
+from vqnat_plugin.analysis.latents import evaluate_latents
+from vqnat_plugin.analysis.page import render
+from vqnat_plugin.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(tiny_student: Path) -> dict[str, Any]:
+    return inspect(tiny_student, subset="valid")
+
+
+def test_every_word_is_under_one_code(found: dict[str, Any], tiny_corpus: Path) -> None:
+    lines = (tiny_corpus.parent / "text" / "valid.de").read_text().splitlines()
+    words = Counter(word for line in lines for word in [*line.split(), "</s>"])
+    seen: Counter[str] = Counter()
+    for code in found["codes"]:
+        assert sum(n for _, n in code["positions"]) == code["count"]
+        assert code["distinct_segments"] == len(code["segments"]) or len(code["segments"]) == 12
+        for text, n in code["segments"]:
+            assert 1 <= len(text.split()) <= found["words_per_code"] == 2
+            seen.update({word: n for word in set(text.split())})
+        if code["distinct_segments"] <= 12:
+            total = sum(n * len(text.split()) for text, n in code["segments"])
+            assert total == sum(n for _, n in code["words"]) or len(code["words"]) == 12
+    assert set(seen) <= set(words)
+    latents = sum(-(-(len(line.split()) + 1) // 2) for line in lines)
+    assert sum(code["count"] for code in found["codes"]) == latents
+
+
+def test_figures_are_those_of_the_evaluation(
+    found: dict[str, Any], tiny_student: Path, tiny_corpus: Path
+) -> None:
+    figures = evaluate_latents(tiny_student, tiny_corpus, "valid", detokenizer="space")
+    assert found["usage"] == pytest.approx(figures["usage"])
+    assert found["perplexity"] == pytest.approx(figures["perplexity"])
+
+
+def test_examples_hold_their_code(found: dict[str, Any]) -> None:
+    for code in found["codes"]:
+        assert len(code["examples"]) == len(set(code["examples"])) <= 5
+        for number in code["examples"]:
+            assert code["code"] in [other for other, _ in found["sentences"][number]["segments"]]
+        assert bool(code["count"]) == bool(code["examples"])
+    assert not any("<pad>" in sentence["source"] for sentence in found["sentences"].values())
+
+
+def test_neighbours_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = torch.randn(23, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(inspection, "ROWS", 7)
+    for code, neighbours in enumerate(inspection._neighbours(codebook)):
+        distances = np.linalg.norm(codebook.numpy() - codebook[code].numpy(), axis=1)
+        expected = [int(other) for other in distances.argsort() if other != code][:8]
+        assert [other for other, _ in neighbours] == expected
+        assert [length for _, length in neighbours] == pytest.approx(distances[expected], abs=1e-3)
+    assert inspection._neighbours(torch.zeros(1, 3)) == [[]]
+
+
+def test_map_of_used_codes() -> None:
+    codebook = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    counts = np.arange(40) % 2
+    places = inspection._map(codebook, counts, seed=1)
+    assert sorted(places) == list(range(1, 40, 2)) and all(len(place) == 2 for place in places.values())
+    assert inspection._map(codebook, counts, seed=1) == places
+    assert inspection._map(codebook, np.eye(40)[0], seed=1) == {}
+
+
+def test_fewer_sentences_are_a_draw(tiny_student: Path) -> None:
+    some = inspect(tiny_student, subset="train", sentences=7, seed=3)
+    assert some["sentences_seen"] == 7 and set(some["sentences"]) <= set(range(1000))
+    assert inspect(tiny_student, subset="train", sentences=7, seed=3, batch_size=2)["codes"] != []
+    assert inspect(tiny_student, subset="train", sentences=7, seed=4)["sentences"] != some["sentences"]
+
+
+def test_page_holds_the_data_and_nothing_from_elsewhere(found: dict[str, Any]) -> None:
+    found = {**found, "checkpoint": "</script><b>"}
+    page = render(found)
+    assert "</script><b>" not in page and page.count("</script>") == 1
+    data = re.search(r"^const data = (.*);$", page, re.MULTILINE)
+    assert data is not None
+    assert json.loads(data.group(1)) == json.loads(json.dumps(found))
+    assert set(re.findall(r"https?://[^\"' ]+", page)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_errors(tiny_teacher: Path, tiny_student: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nonesuch\.pt"):
+        inspect(tmp_path / "nonesuch.pt")
+    with pytest.raises(DataError, match="not a latent translation model"):
+        inspect(tiny_teacher)
+    with pytest.raises(DataError, match="no subset 'test7'"):
+        inspect(tiny_student, subset="test7")
+
+
+def test_script(tiny_student: Path, tmp_path: Path) -> None:
+    command = ["scripts/inspect_codes.py", str(tiny_student), "--subset", "valid", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, check=True, timeout=300, text=True, stdout=subprocess.PIPE
+    )
+    assert "of 16 codes used" in done.stdout
+    assert json.loads((tmp_path / "codes.json").read_text())["codebook_size"] == 16
+    assert (tmp_path / "codes.html").read_text().startswith("<!DOCTYPE html>")

@@ -1,0 +1,56 @@
+"""The latents' figures on a small trained model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import train_student
+
+from vqnat_plugin.analysis.latents import evaluate_latents
+from vqnat_plugin.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def student(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_student(tiny_corpus, tmp_path_factory.mktemp("student"), "--max-update", "60")
+
+
+def test_figures(student: Path, tiny_corpus: Path) -> None:
+    figures = evaluate_latents(student, tiny_corpus, "train", batch_size=7)
+    text = (tiny_corpus.parent / "text" / "train.de").read_text()
+    lengths = [len(line.split()) for line in text.splitlines()]
+    # One halving of the words and EOS.
+    latents = sum(-(-(length + 1) // 2) for length in lengths)
+    assert figures["latents_per_sentence"] == pytest.approx(latents / len(lengths))
+    assert figures["codebook_size"] == 16
+    assert 1 <= figures["perplexity"] <= figures["usage"] * 16 + 1e-6 <= 16 + 1e-6
+    assert 0 <= figures["predictor_accuracy"] <= 1 <= figures["predictor_perplexity"]
+    assert 0 < figures["reconstruction_bleu"] <= 100
+
+
+def test_batch_size_changes_nothing(student: Path, tiny_corpus: Path) -> None:
+    one = evaluate_latents(student, tiny_corpus, "train", batch_size=1)
+    # The posterior entropy is a mean over batches.
+    one.pop("posterior_entropy")
+    many = evaluate_latents(student, tiny_corpus, "train", batch_size=60)
+    assert one == pytest.approx({name: many[name] for name in one}, rel=1e-3)
+
+
+def test_errors(tiny_teacher: Path, student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nonesuch\.pt"):
+        evaluate_latents(tmp_path / "nonesuch.pt", tiny_corpus)
+    with pytest.raises(DataError, match="not a latent translation model"):
+        evaluate_latents(tiny_teacher, tiny_corpus)
+    with pytest.raises(DataError, match="test7"):
+        evaluate_latents(student, tiny_corpus, "test7")
+
+
+def test_script(student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "latents.json"
+    command = ["scripts/evaluate_latents.py", str(tiny_corpus), "--path", str(student), "--out", str(out)]
+    subprocess.run([sys.executable, *command, "--detokenizer", "space"], cwd=ROOT, check=True, timeout=120)
+    assert json.loads(out.read_text())["codebook_size"] == 16

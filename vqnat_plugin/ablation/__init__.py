@@ -1,1 +1,0 @@
-"""A grid of small trainings that differ in a few flags, and a report that compares them."""

@@ -1,0 +1,169 @@
+"""What each code stands for: the words under it, where it occurs, its neighbours, and examples."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from torch import Tensor
+from tqdm import tqdm
+
+from ..analysis.latent_model import code_use, load_latent_model
+
+# How many of everything are kept for a code.
+SEGMENTS = 12
+NEIGHBOURS = 8
+EXAMPLES = 5
+# Rows of one (rows, K) product when neighbours are searched.
+ROWS = 1024
+
+
+@dataclass
+class Code:
+    """Where a code was seen.
+
+    Attributes:
+        count: how often.
+        segments: the target words under it, as one text.
+        words: the same words one by one.
+        positions: which latent of its sentence it was, from 0.
+        examples: numbers of sentences.
+    """
+
+    count: int = 0
+    segments: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    positions: Counter[int] = field(default_factory=Counter)
+    examples: list[int] = field(default_factory=list)
+
+
+def inspect(
+    checkpoint: Path,
+    data: Path | None = None,
+    subset: str = "train",
+    sentences: int = 5000,
+    batch_size: int = 50,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Look at the codes of the target side of a subset.
+
+    Args:
+        checkpoint: of a model trained with `--task translation_vq`.
+        data: binarised data; what the model was trained on by default.
+        subset: split of it.
+        sentences: at most so many, drawn at random.
+        batch_size: sentences.
+        seed: of the draw and of the map.
+
+    Returns:
+        `codes`, one entry a code (see `Code`; with `neighbours` by distance and its place `xy` on a map),
+        `sentences` used as examples with their segmentation, and figures of the whole.
+
+    Raises:
+        DataError: the checkpoint or the subset is missing, or the model is of another kind.
+    """
+    model, _, task = load_latent_model(checkpoint, subset, data, eval_bleu=False)
+    dataset = task.dataset(subset)
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:sentences].tolist()
+    size = model.quantizer.codebook_size
+    codes = [Code() for _ in range(size)]
+    shown: dict[int, dict[str, Any]] = {}
+    for number, source, segments in _segmented(model, task, chosen, batch_size, subset):
+        for position, (code, words) in enumerate(segments):
+            entry = codes[code]
+            entry.count += 1
+            entry.segments[" ".join(words)] += 1
+            entry.words.update(words)
+            entry.positions[position] += 1
+            if len(entry.examples) < EXAMPLES and number not in entry.examples:
+                entry.examples.append(number)
+                shown[number] = {
+                    "source": source,
+                    "segments": [[code, " ".join(words)] for code, words in segments],
+                }
+    codebook = model.quantizer.codebook.detach()
+    counts = np.array([code.count for code in codes])
+    return {
+        "checkpoint": str(checkpoint),
+        "subset": subset,
+        "seed": seed,
+        "sentences_seen": len(chosen),
+        "codebook_size": size,
+        "words_per_code": 1 << model.config.compress_steps,
+        **code_use(counts.tolist(), size),
+        "codes": _described(codes, _neighbours(codebook), _map(codebook, counts, seed)),
+        "sentences": shown,
+    }
+
+
+@torch.no_grad()
+def _segmented(
+    model: Any, task: Any, chosen: list[int], batch_size: int, subset: str
+) -> Iterator[tuple[int, str, list[tuple[int, list[str]]]]]:
+    """Number, source text, and (code, target words under it) of each chosen sentence."""
+    dataset = task.dataset(subset)
+    chosen = sorted(chosen, key=dataset.num_tokens)
+    width = 1 << model.config.compress_steps
+    for start in tqdm(range(0, len(chosen), batch_size), desc=f"codes of {subset}", unit="batch"):
+        sample = dataset.collater([dataset[number] for number in chosen[start : start + batch_size]])
+        source = sample["net_input"]["src_tokens"]
+        z, mask = model.compress(sample["target"], model.encode(source))
+        found = model.quantizer(z, mask).codes
+        for row, number in enumerate(sample["id"].tolist()):
+            tokens = sample["target"][row]
+            words = [task.target_dictionary[token] for token in tokens[tokens != model.pad].tolist()]
+            yield (
+                number,
+                task.source_dictionary.string(source[row][source[row] != model.pad], "@@ "),
+                [
+                    (code, words[i * width : (i + 1) * width])
+                    for i, code in enumerate(found[row, mask[row]].tolist())
+                ],
+            )
+
+
+def _neighbours(codebook: Tensor) -> list[list[tuple[int, float]]]:
+    """The nearest other codes and their distances."""
+    count = min(NEIGHBOURS, codebook.size(0) - 1)
+    found: list[list[tuple[int, float]]] = []
+    for start in range(0, codebook.size(0), ROWS):
+        rows = codebook[start : start + ROWS]
+        distances = torch.cdist(rows, codebook)
+        distances[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
+        nearest = distances.topk(count, largest=False)
+        for codes, lengths in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True):
+            found.append([(code, round(length, 3)) for code, length in zip(codes, lengths, strict=True)])
+    return found
+
+
+def _map(codebook: Tensor, counts: np.ndarray, seed: int) -> dict[int, list[float]]:
+    """A place in the plane for each used code (t-SNE); too few codes have none."""
+    used = np.flatnonzero(counts)
+    if len(used) < 5:
+        return {}
+    perplexity = min(30.0, (len(used) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(codebook[used].numpy())
+    return dict(zip(used.tolist(), places.round(2).tolist(), strict=True))
+
+
+def _described(
+    codes: list[Code], neighbours: list[list[tuple[int, float]]], places: dict[int, list[float]]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": number,
+            "count": code.count,
+            "segments": code.segments.most_common(SEGMENTS),
+            "distinct_segments": len(code.segments),
+            "words": code.words.most_common(SEGMENTS),
+            "positions": sorted(code.positions.items()),
+            "neighbours": neighbours[number],
+            "examples": code.examples,
+            "xy": places.get(number),
+        }
+        for number, code in enumerate(codes)
+    ]

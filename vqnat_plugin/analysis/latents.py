@@ -1,0 +1,75 @@
+"""How good the latents are: reconstruction, predictability and use of the codes on one subset."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.logging import metrics
+
+from .latent_model import batches, code_use, load_latent_model
+
+# Named as in the report; the task's names on the right.
+FIGURES = {
+    "reconstruction_bleu": "reconstruction_bleu",
+    "predictor_accuracy": "predictor_accuracy",
+    "predictor_perplexity": "predictor_ppl",
+    "word_perplexity": "words_ppl",
+    "posterior_entropy": "posterior_entropy",
+}
+
+
+def evaluate_latents(
+    checkpoint: Path, data: Path, subset: str = "test", batch_size: int = 50, detokenizer: str = "space"
+) -> dict[str, float]:
+    """Measure the latents of a translation model against the references in `data`.
+
+    Reconstruction BLEU (13a, cased) compares the references with what the decoder makes of their own codes:
+    how much codes carry, not a score of the system.
+
+    Args:
+        checkpoint: of a model trained with `--task translation_vq`.
+        data: binarised data with `subset`.
+        detokenizer: fairseq's name of one ('moses' or 'space').
+
+    Returns:
+        The figures of `FIGURES`, `usage` and `perplexity` of the codes over the subset, `codebook_size` and
+        `latents_per_sentence`.
+
+    Raises:
+        DataError: the checkpoint is missing or of another kind of model, or the subset is missing.
+    """
+    model, config, task = load_latent_model(
+        checkpoint,
+        subset,
+        data,
+        eval_bleu=True,
+        eval_bleu_detok=detokenizer,
+        eval_bleu_remove_bpe="@@ ",
+        eval_bleu_args='{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}',
+    )
+    criterion = task.build_criterion(config.criterion)
+    with metrics.aggregate(new_root=True) as collected:
+        used: Counter[int] = Counter()
+        sentences = 0
+        for sample in batches(task, subset, batch_size, "latents"):
+            _, _, log = task.valid_step(sample, model, criterion)
+            task.reduce_metrics([log], criterion)
+            used.update(_codes(model, sample))
+            sentences += len(sample["id"])
+    values = collected.get_smoothed_values()
+    figures = {name: float(values[key]) for name, key in FIGURES.items() if key in values}
+    size = model.quantizer.codebook_size
+    return {
+        **figures,
+        **code_use(list(used.values()), size),
+        "codebook_size": size,
+        "latents_per_sentence": used.total() / sentences,
+    }
+
+
+@torch.no_grad()
+def _codes(model: Any, sample: dict[str, Any]) -> list[int]:
+    memory = model.encode(sample["net_input"]["src_tokens"])
+    z, mask = model.compress(sample["target"], memory)
+    return model.quantizer(z, mask).codes[mask].tolist()

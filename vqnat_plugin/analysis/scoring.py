@@ -1,0 +1,150 @@
+"""Where quality is lost between teacher and student: scores of what was decoded, and their differences."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU
+
+from ..analysis.latent_model import code_use
+from ..errors import DataError
+from ..evaluation.bleu import score
+from ..evaluation.report import markdown_table
+from ..files import read_lines
+from .decoding import SYSTEMS, Written
+
+LENGTH_CLASSES = 4
+
+
+def evaluate(written: Written, references: Sequence[Path] = ()) -> dict[str, Any]:
+    """Score everything that was decoded.
+
+    Args:
+        written: see `decode`.
+        references: raw text, one sentence a line; the detokenised target side without any.
+
+    Returns:
+        `systems` (scores, also by source length), `losses` (BLEU lost in each part), `predictor` and `codes`.
+
+    Raises:
+        DataError: a reference cannot be read, or has another number of sentences.
+    """
+    order = sorted(written.references)
+    truth = [read_lines(path) for path in references] or [[written.references[n] for n in order]]
+    for path, lines in zip(references, truth, strict=False):
+        if len(lines) != len(order):
+            raise DataError(f"--references {path}: {len(lines)} lines for {len(order)} sentences")
+    written.add("oracle", order, _oracle([written.candidates[n] for n in order], truth))
+    edges = np.quantile([written.lengths[n] for n in order], np.arange(1, LENGTH_CLASSES) / LENGTH_CLASSES)
+    classes = np.searchsorted(edges, [written.lengths[n] for n in order], side="left")
+    systems = {}
+    for name in SYSTEMS:
+        if name not in written.systems:
+            continue
+        texts = [written.systems[name][n] for n in order]
+        systems[name] = {
+            **score(texts, truth).as_dict(),
+            "length_ratio": sum(len(t.split()) for t in texts) / sum(len(t.split()) for t in truth[0]),
+            "bleu_by_length": _by_class(texts, truth, classes),
+        }
+    return {
+        "systems": systems,
+        "length_classes": _class_names([written.lengths[n] for n in order], classes),
+        "losses": _losses({name: figures["bleu"] for name, figures in systems.items()}),
+        "predictor": written.predictor.summary(),
+        "codes": {
+            "codebook_size": written.codebook_size,
+            **code_use(list(written.codes.values()), written.codebook_size),
+        },
+    }
+
+
+def _oracle(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> list[str]:
+    """Of each sentence's candidates the one of highest sentence BLEU."""
+    metric = BLEU(tokenize="13a", effective_order=True)
+
+    def best(texts: Sequence[str], truth: list[str]) -> str:
+        return max(texts, key=lambda text: metric.sentence_score(text, truth).score)
+
+    truths = map(list, zip(*references, strict=True))
+    return [best(texts, truth) for texts, truth in zip(candidates, truths, strict=True)]
+
+
+def _by_class(
+    texts: Sequence[str], references: Sequence[Sequence[str]], classes: np.ndarray
+) -> list[float | None]:
+    """BLEU of the sentences of each class; None for a class without any."""
+    scores: list[float | None] = []
+    for number in range(LENGTH_CLASSES):
+        chosen = np.flatnonzero(classes == number).tolist()
+        scores.append(
+            score([texts[i] for i in chosen], [[lines[i] for i in chosen] for lines in references]).bleu
+            if chosen
+            else None
+        )
+    return scores
+
+
+def _class_names(lengths: Sequence[int], classes: np.ndarray) -> list[str]:
+    """The range of source words (without EOS) of each class."""
+    names = []
+    for number in range(LENGTH_CLASSES):
+        inside = np.array(lengths)[classes == number] - 1
+        names.append(f"{inside.min()}-{inside.max()}" if len(inside) else "none")
+    return names
+
+
+def _losses(bleu: dict[str, float]) -> dict[str, float]:
+    """BLEU lost from one system to the next; of the parts that were measured."""
+    parts = {
+        "autoencoder": ("teacher_greedy", "autoencoder"),
+        "predictor": ("autoencoder", "true_length"),
+        "length": ("true_length", "predicted"),
+        "gained by candidates": ("predicted", "candidates"),
+        "left to a better ranking": ("candidates", "oracle"),
+    }
+    gains = ("gained by candidates", "left to a better ranking")
+    return {
+        name: (bleu[after] - bleu[before]) * (1 if name in gains else -1)
+        for name, (before, after) in parts.items()
+        if {before, after} <= bleu.keys()
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown: systems, losses, and score by length."""
+    systems = result["systems"]
+    rows = [
+        [
+            name,
+            f"{figures['bleu']:.1f}",
+            f"{figures['brevity_penalty']:.3f}",
+            f"{figures['length_ratio']:.3f}",
+            f"{figures['repetition_rate']:.1%}",
+        ]
+        for name, figures in systems.items()
+    ]
+    main = markdown_table(["system", "BLEU", "brevity", "length", "repeats"], rows)
+    losses = markdown_table(
+        ["lost (or gained) in", "BLEU"], [[name, f"{value:+.1f}"] for name, value in result["losses"].items()]
+    )
+    lengths = markdown_table(
+        ["BLEU by source words", *result["length_classes"]],
+        [
+            [name, *("" if value is None else f"{value:.1f}" for value in figures["bleu_by_length"])]
+            for name, figures in systems.items()
+        ],
+    )
+    explained = "\n".join(f"- {name}: {SYSTEMS[name]}" for name in systems)
+    predictor, codes = result["predictor"], result["codes"]
+    signature = next(iter(systems.values()))["signature"]
+    return (
+        f"{main}\n\n{explained}\n\n{losses}\n\n{lengths}\n\n"
+        f"- predictor, teacher-forced: accuracy {predictor['accuracy']:.3f}, "
+        f"perplexity {predictor['perplexity']:.2f}\n"
+        f"- codes: {codes['usage']:.1%} of {codes['codebook_size']} used, "
+        f"perplexity {codes['perplexity']:.1f}\n"
+        f"- BLEU: sacreBLEU, `{signature}`; length: words over those of the reference; "
+        "repeats: sentences in which a token follows itself"
+    )

@@ -1,0 +1,91 @@
+"""The command `vqnat`: finds the subcommand, parses its options, runs it, and shows mistakes in one line."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import one_line
+from ..options import Parser, build_parser, parse
+
+# Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
+GROUPS = {
+    "data": ("download", "corpus", "prepare", "distill"),
+    "models": ("train", "generate", "average"),
+    "results": ("score", "compare", "benchmark"),
+    "analysis": ("diagnose", "inspect", "latents"),
+    "images": ("images evaluate", "images encode", "images decode"),
+    "experiments": ("stage", "ablate"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+
+
+def load(name: str) -> Any:
+    """The module of a subcommand: its docstring is the help, `Options` are its options, `run` does it."""
+    return importlib.import_module(f".{name.replace(' ', '_').replace('-', '_')}", __package__)
+
+
+def summary(module: Any) -> str:
+    """The first line of a subcommand's help."""
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def overview() -> str:
+    """The help of `vqnat` itself."""
+    lines = [
+        "usage: vqnat COMMAND ...",
+        "",
+        "Translation and images with discrete latents.",
+    ]
+    width = max(map(len, COMMANDS))
+    for title, names in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {summary(load(name))}" for name in names)]
+    lines += ["", "'vqnat COMMAND --help' shows the options of a command. --version shows the version."]
+    return "\n".join(lines)
+
+
+def parser_of(name: str) -> Parser:
+    """The parser of a subcommand."""
+    module = load(name)
+    return build_parser(
+        module.Options, f"vqnat {name}", module.__doc__.strip(), getattr(module, "EPILOG", "").strip()
+    )
+
+
+def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of the subcommand, of one word or two, and the arguments behind it.
+
+    Raises:
+        SystemExit: there is none of this name; with one line on stderr.
+    """
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if len(arguments) >= words and name in COMMANDS:
+            return name, list(arguments[words:])
+    first = arguments[0]
+    deeper = [name.split()[1] for name in COMMANDS if name.split()[0] == first]
+    if deeper:
+        message = f"vqnat {first}: needs one of {', '.join(deeper)}"
+    else:
+        near = difflib.get_close_matches(first, [name.split()[0] for name in COMMANDS], 1)
+        hint = f"did you mean '{near[0]}'?" if near else "see vqnat --help"
+        message = f"vqnat: error: no command '{first}'; {hint}"
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status is 2 after a mistake that one line on stderr explains."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"vqnat {__version__}")
+        return 0
+    name, rest = find(arguments)
+    with one_line(f"vqnat {name}"):
+        module = load(name)
+        return module.run(parse(module.Options, parser_of(name), rest)) or 0

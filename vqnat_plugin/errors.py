@@ -1,0 +1,85 @@
+"""What the user can put right: few kinds of errors, and the one place that turns them into one line."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What brings a package that is not installed.
+EXTRAS = {
+    "translation": (
+        "hydra",
+        "omegaconf",
+        "sacrebleu",
+        "sacremoses",
+        "subword_nmt",
+        "sklearn",
+        "tqdm",
+    ),
+    "images": ("torchvision", "PIL", "skimage"),
+    "plots": ("matplotlib",),
+}
+# fairseq's packages ask for torchaudio, which nothing here needs.
+FAIRSEQ = "pip install 'vqnat-plugin[translation]' && pip install --no-deps ve-fairseq==0.12.3"
+# Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
+MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+
+
+class UserError(Exception):
+    """Something that the user can put right; the message is one line that says how."""
+
+
+class UsageError(UserError):
+    """An option has a value that cannot be, or options do not go together."""
+
+
+class DataError(UserError):
+    """A file, a folder or a text is missing, damaged, or not what was expected."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint cannot be read, is of another kind of model, or holds something other than data."""
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What to install, in one line, for a package of ours that is not there."""
+    name = (error.name or "").partition(".")[0]
+    if name.startswith("fairseq"):
+        return f"needs fairseq, which is not installed: {FAIRSEQ} (scripts/setup.sh installs everything)"
+    extra = next((extra for extra, packages in EXTRAS.items() if name in packages), None)
+    way = f"pip install 'vqnat-plugin[{extra}]'" if extra else f"pip install {name}"
+    return f"needs {name}, which is not installed: {way} (scripts/setup.sh installs everything)"
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """The line to show for an error and the exit status; None for a fault of the program itself."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split()), MISTAKE
+    if isinstance(error, BrokenPipeError):
+        return "", CLOSED_PIPE
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from what is done", INTERRUPTED
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error), MISTAKE
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}", MISTAKE
+    return None
+
+
+@contextmanager
+def one_line(program: str) -> Iterator[None]:
+    """At the edge of a command: what `explain` knows becomes one line on stderr and an exit status.
+
+    Raises:
+        SystemExit: with that status. Any other error passes, with its traceback.
+    """
+    try:
+        yield
+    except BaseException as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        line, status = explained
+        if line:
+            print(f"{program}: error: {line}", file=sys.stderr)
+        raise SystemExit(status) from None

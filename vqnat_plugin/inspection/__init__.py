@@ -1,1 +1,0 @@
-"""What the codes of a trained model stand for."""

@@ -1,0 +1,259 @@
+"""An option is declared once, as a field of a dataclass: default, help, and what it may be.
+
+The commands' parsers, their checks, fairseq's flags for models and tasks, and the reference of all options
+are made from the same fields. Nothing heavy is imported here.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from .errors import UsageError
+
+Options = TypeVar("Options")
+# Values of `exists`.
+FILE, FOLDER, PATH = "file", "folder", "file or folder"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    exists: str = "",
+    metavar: str | None = None,
+    short: str | None = None,
+    repeat: bool = False,
+    positional: bool = False,
+    rest: bool = False,
+    group: str = "",
+) -> Any:
+    """A field of a dataclass of options; `...` as the default makes it required.
+
+    Args:
+        default: value when it is not given; its help shows it.
+        help: what it means, in one phrase.
+        least, most, above, below: the range of a number; infinite and undefined ones are never in it.
+        choices: the values that a text may have.
+        exists: `FILE`, `FOLDER` or `PATH`: what has to be there at that path.
+        metavar: stands for the value in the help.
+        short: a second name of one letter, such as "-s".
+        repeat: the option may be given several times; its type is a tuple of whatever it takes.
+        positional: given by its place, without a name.
+        rest: takes everything that is not known, as it is.
+        group: heading in the help.
+    """
+    checks = {"least": least, "most": most, "above": above, "below": below, "allowed": tuple(choices)}
+    marks = {"exists": exists, "short": short, "repeat": repeat, "positional": positional, "rest": rest}
+    metadata = {"help": help, "group": group, "placeholder": metavar, **checks, **marks}
+    if default is ...:
+        return dataclasses.field(metadata={**metadata, "required": True})
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag(name: str) -> str:
+    """How an option is typed: `code_dim` as `--code-dim`."""
+    return "--" + name.replace("_", "-")
+
+
+def check(options: Any) -> None:
+    """Raise `UsageError` for the first option of a dataclass that is out of its range."""
+    for field in dataclasses.fields(options):
+        for value in _values(getattr(options, field.name)):
+            needed = _needed(field.metadata, value)
+            if needed:
+                name = field.name if field.metadata.get("positional") else flag(field.name)
+                raise UsageError(f"{name} {value}: {needed}")
+
+
+def require(options: Any, name: str, holds: bool, needed: str) -> None:
+    """Raise `UsageError` unless an option is as others ask for."""
+    if not holds:
+        raise UsageError(f"{flag(name)} {getattr(options, name)}: needs {needed}")
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _needed(allowed: typing.Mapping[str, Any], value: Any) -> str:
+    """What a value would have to be; empty when it is that."""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int | float):
+        bounds = {name: allowed.get(name) for name in ("least", "most", "above", "below")}
+        least, most, above, below = bounds.values()
+        if any(bound is not None for bound in bounds.values()) and not (
+            math.isfinite(value)
+            and (least is None or value >= least)
+            and (most is None or value <= most)
+            and (above is None or value > above)
+            and (below is None or value < below)
+        ):
+            return f"needs {_range(least, most, above, below)}"
+    if allowed.get("allowed") and value not in allowed["allowed"]:
+        return f"needs one of {', '.join(allowed['allowed'])}"
+    if allowed.get("exists"):
+        return _missing(allowed["exists"], Path(value))
+    return ""
+
+
+def _range(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
+    low = f"at least {least}" if least is not None else f"a value above {above}" if above is not None else ""
+    high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
+    if least is not None and high:
+        return f"a value from {least} to {high.removeprefix('at most ')}"
+    return " and ".join(filter(None, (low, high)))
+
+
+def _missing(kind: str, path: Path) -> str:
+    there = {FILE: path.is_file, FOLDER: path.is_dir, PATH: path.exists}[kind]()
+    if there:
+        return ""
+    return f"no such {kind}" if not path.exists() else f"is no {kind}"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with mistakes in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they are written; each option with its default."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+
+def build_parser(kind: type, program: str, description: str, epilog: str = "") -> Parser:
+    """The parser of a command whose options are the fields of a dataclass."""
+    parser = Parser(
+        prog=program, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
+    )
+    groups: dict[str, Any] = {"": parser}
+    for field, annotation in option_fields(kind):
+        title = field.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        if not field.metadata["rest"]:
+            _add(groups[title], field, annotation)
+    return parser
+
+
+def option_fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """The fields of a dataclass that are options, with their types."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if "rest" in field.metadata:
+            yield field, hints[field.name]
+
+
+def _add(parser: Any, field: dataclasses.Field[Any], annotation: Any) -> None:
+    marks, default = field.metadata, field.default
+    kind, several, pairs = _kind(annotation, marks["repeat"])
+    required = bool(marks.get("required"))
+    text = marks["help"].replace("%", "%%")
+    shown = "" if required or default in (None, (), False, "") else _shown(default)
+    more: dict[str, Any] = {"help": text + (f" (default: {shown})" if shown else "")}
+    if kind is bool:
+        parser.add_argument(flag(field.name), action="store_true", **more)
+        return
+    more |= {"type": _converter(kind), "metavar": marks["placeholder"] or _placeholder(kind, field.name)}
+    if marks["allowed"]:
+        more["metavar"] = "{" + ",".join(marks["allowed"]) + "}"
+    if pairs or several:
+        more["nargs"] = "+" if required or not marks["positional"] else "*"
+    if marks["repeat"]:
+        more["action"] = "append"
+    if marks["positional"]:
+        if not required and not several:
+            more["nargs"] = "?"
+        parser.add_argument(field.name, default=None if required else default, **more)
+        return
+    names = [marks["short"]] if marks["short"] else []
+    parser.add_argument(*names, flag(field.name), dest=field.name, required=required, default=None, **more)
+
+
+def _kind(annotation: Any, repeat: bool) -> tuple[type, bool, bool]:
+    """The type of one value, whether the option takes several, and whether each of them is a tuple itself."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = next(each for each in typing.get_args(annotation) if each is not type(None))
+    if typing.get_origin(annotation) is not tuple:
+        return annotation, False, False
+    inner = typing.get_args(annotation)[0]
+    if typing.get_origin(inner) is tuple:
+        return typing.get_args(inner)[0], False, True
+    return inner, not repeat, False
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _placeholder(kind: type, name: str) -> str:
+    return {int: "N", float: "X", Path: "PATH"}.get(kind, name.upper())
+
+
+def _converter(kind: type) -> Any:
+    if kind not in (int, float):
+        return kind
+
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except (ValueError, OverflowError):
+            needed = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"'{text}': needs {needed}") from None
+
+    return convert
+
+
+def parse(kind: type[Options], parser: Parser, arguments: Sequence[str]) -> Options:
+    """The options of a command line, checked; a mistake ends the program with one line."""
+    rest = next((field.name for field, _ in option_fields(kind) if field.metadata["rest"]), None)
+    known = {name for action in parser._actions for name in action.option_strings}
+    if rest is None:
+        # Before argparse looks: it would name what is missing, not what was mistyped.
+        for word in arguments:
+            if word.startswith("--") and word.partition("=")[0] not in known | {"--"}:
+                parser.error(_unknown(known, word))
+    found, unknown = parser.parse_known_args(list(arguments))
+    if unknown and rest is None:
+        parser.error(_unknown(known, unknown[0]))
+    values = {name: _frozen(value) for name, value in vars(found).items() if value is not None}
+    if rest is not None:
+        values[rest] = tuple(unknown)
+    options = kind(**values)
+    try:
+        check(options)
+        if own := getattr(options, "check", None):
+            own()
+    except UsageError as error:
+        parser.error(str(error))
+    return options
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _unknown(known: set[str], word: str) -> str:
+    if not word.startswith("-"):
+        return f"'{word}': is one argument too many"
+    near = difflib.get_close_matches(word.partition("=")[0], sorted(known), 1)
+    return f"unknown option '{word}'" + (f"; did you mean {near[0]}?" if near else "")

@@ -1,0 +1,1 @@
+"""Stages that resume, grids of trainings, and their reports."""
