@@ -7,7 +7,6 @@ import pytest
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.report import (
     build_report,
-    markdown_table,
     read_scores,
     read_stages,
     render_markdown,
@@ -128,15 +127,6 @@ def test_different_signatures_are_all_shown() -> None:
     assert (
         f"BLEU of a: sacreBLEU, `{SIGNATURE}`" in text and "BLEU of b: sacreBLEU, `nrefs:4|tok:13a`" in text
     )
-
-
-def test_table_is_aligned() -> None:
-    assert markdown_table(("system", "x"), [("a", "1.5"), ("long name", "")]).splitlines() == [
-        "| system    |   x |",
-        "| --------- | --: |",
-        "| a         | 1.5 |",
-        "| long name |     |",
-    ]
 
 
 def test_scores_are_read_by_system(tmp_path: Path) -> None:

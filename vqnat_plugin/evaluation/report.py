@@ -1,13 +1,14 @@
 """One report out of scores, latencies and what else a recipe left behind: `report.json` and `report.md`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..files import read_json, read_lines
 from ..machine import describe_machine, describe_versions
+from .tables import markdown_table
 
 # What of a score file and of a latency file describes a system.
 SCORE_KEYS = (
@@ -110,22 +111,6 @@ def without_folder(report: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The report with `OUT` in the place of the folder's path: it may be read far from where it was made."""
     quoted = json.dumps(str(folder.resolve()))[1:-1]
     return json.loads(json.dumps(report).replace(quoted, "OUT"))
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it reads well in a terminal too. The first column is flush left."""
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        first, *others = (
-            text.rjust(width) if column else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "| " + " | ".join([first, *others]) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
 def results_table(report: Mapping[str, Any]) -> str:
