@@ -10,7 +10,7 @@ Makes .venv in the project folder and installs torch, fairseq and the plugin (ed
 with the versions of scripts/constraints.txt. Running it again changes nothing.
 
   --no-venv        install into the active Python environment instead of .venv
-  --python PYTHON  the interpreter to use (default: python3, or the first of python3.12, 3.11, 3.10
+  --python PYTHON  the interpreter to use (default: python3, or the first of python3.13, 3.12, 3.11, 3.10
                    that runs, when python3 is another version)
 HELP
 }
@@ -29,19 +29,19 @@ done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 if [ -z "$python" ] && [ "$venv" = 1 ] && [ -x .venv/bin/python ]; then
     python=.venv/bin/python
 elif [ -z "$python" ]; then
-    for python in python3 python3.12 python3.11 python3.10; do
+    for python in python3 python3.13 python3.12 python3.11 python3.10; do
         supported "$python" && break
     done
     supported "$python" || python=python3
 fi
 if ! supported "$python"; then
     version=$("$python" -V 2>&1) || version="'$python', which does not run"
-    echo "setup: needs Python 3.10, 3.11 or 3.12, but found $version; name one with --python" >&2
+    echo "setup: needs Python 3.10 to 3.13 (fairseq does not run on later ones), but found $version; name one with --python" >&2
     exit 1
 fi
 

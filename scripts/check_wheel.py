@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""What a wheel has to hold, and what has to work where it is installed without fairseq; see test_wheel.sh."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Seconds that the quantiser may cost on top of torch.
+IMPORT_LIMIT = 0.2
+
+
+def check_files(folder: Path) -> None:
+    """Every file of the package is in the wheel, and in the sdist."""
+    files = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "vqnat_plugin").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    in_sdist = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    for held, what in ((in_wheel, wheel), (in_sdist, sdist)):
+        if missing := files - held:
+            sys.exit(f"check_wheel: {what.name} lacks {min(missing)}")
+        if not any(Path(name).name == "LICENSE" for name in held):
+            sys.exit(f"check_wheel: {what.name} lacks LICENSE")
+
+
+def run(*command: str | Path, status: int = 0) -> str:
+    """What a command prints; its status has to be as expected, and nothing may be a traceback."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd="/", timeout=300, check=False
+    )
+    if done.returncode != status or "Traceback" in done.stderr:
+        sys.exit(
+            f"check_wheel: {command}: status {done.returncode}, needs {status}\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout if status == 0 else done.stderr
+
+
+def check_environment(programs: Path) -> None:
+    """The command, the README's example of the quantiser, and one line on what is missing."""
+    python, vqnat = programs / "python", programs / "vqnat"
+    assert run(vqnat, "--help") == run(python, "-m", "vqnat_plugin", "--help")
+    (example,) = re.findall(
+        r"^```python\n(.*?EMVectorQuantizer.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    run(python, "-c", example)
+    costs = (
+        "import torch, time, sys; start = time.process_time(); import vqnat_plugin.bottleneck;"
+        "print(time.process_time() - start);"
+        "assert not {'fairseq', 'torchvision', 'matplotlib', 'tqdm'} & sys.modules.keys()"
+    )
+    seconds = min(float(run(python, "-c", costs)) for _ in range(3))
+    if seconds > IMPORT_LIMIT:
+        sys.exit(f"check_wheel: importing the quantiser costs {seconds:.2f} s on top of torch")
+    for command in ("train", "generate"):
+        (line,) = run(vqnat, command, "data", status=2).splitlines()
+        if "pip install --no-deps ve-fairseq" not in line:
+            sys.exit(f"check_wheel: vqnat {command} says {line!r}")
+
+
+if __name__ == "__main__":
+    start = time.monotonic()
+    check_files(Path(sys.argv[1]))
+    check_environment(Path(sys.argv[2]))
+    print(f"wheel: files, command, quantiser and messages are right ({time.monotonic() - start:.0f} s)")

@@ -1,0 +1,119 @@
+"""The command `vqnat`: its table of subcommands, light start, and mistakes in one line."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vqnat_plugin
+from vqnat_plugin import errors
+from vqnat_plugin.commands import main as vqnat
+from vqnat_plugin.options import option_fields
+
+PACKAGE = Path(vqnat_plugin.__file__).parent
+HEAVY = ("torch", "fairseq", "numpy", "torchvision", "matplotlib", "sacrebleu", "omegaconf")
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        vqnat.main(arguments)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_every_file_is_a_subcommand_and_the_other_way_round() -> None:
+    files = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__", "main"}
+    assert {name.replace(" ", "_") for name in vqnat.COMMANDS} == files
+
+
+@pytest.mark.parametrize("name", vqnat.COMMANDS)
+def test_help_of(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        vqnat.main([*name.split(), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: vqnat {name}") and vqnat.summary(vqnat.load(name)) in shown
+    assert complaint(capsys, *name.split(), "--no-such-option=1").startswith(f"vqnat {name}: error: ") or (
+        name in ("train", "generate")
+    )
+
+
+def test_one_name_for_one_option() -> None:
+    """An option that several commands have is of one type in all of them."""
+    types: dict[str, dict[str, list[str]]] = {}
+    for name in vqnat.COMMANDS:
+        for field, kind in option_fields(vqnat.load(name).Options):
+            if not field.metadata["positional"]:
+                plain = str(kind).replace(" | None", "").replace("<class '", "").replace("'>", "")
+                types.setdefault(field.name, {}).setdefault(plain, []).append(name)
+    assert {option: kinds for option, kinds in types.items() if len(kinds) > 1} == {}
+
+
+def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vqnat.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in vqnat.COMMANDS)
+    assert vqnat.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vqnat {vqnat_plugin.__version__}\n"
+
+
+def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(capsys, "trian") == "vqnat: error: no command 'trian'; did you mean 'train'?"
+    assert "needs one of evaluate, encode, decode" in complaint(capsys, "images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["prepare", "--help"], 0),
+        (["distill", "--bema", "4"], 2),
+        (["diagnose", "none.pt"], 2),
+    ],
+)
+def test_light_answers(arguments: list[str], status: int) -> None:
+    """Help, a typing error and a missing file cost less than half a second of CPU time."""
+    code = (
+        "import json, sys\nfrom vqnat_plugin.commands.main import main\n"
+        "try:\n    status = main(sys.argv[1:])\nexcept SystemExit as ended:\n    status = ended.code\n"
+        "print(json.dumps(sorted(sys.modules)), file=open(3, 'w'))\nsys.exit(status)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" "${@:2}" 3>&2 >/dev/null 2>/dev/null', sys.executable, code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == status
+    loaded = json.loads(done.stderr)
+    assert not [name for name in loaded if name.partition(".")[0] in HEAVY]
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "status"),
+    [
+        (errors.DataError("file:\n  broken"), "file: broken", 2),
+        (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory", 2),
+        (OSError(28, "No space left on device"), "No space left on device", 2),
+        (ModuleNotFoundError("no", name="torchvision.io"), "pip install 'vqnat-plugin[images]'", 2),
+        (ModuleNotFoundError("no", name="fairseq"), "pip install --no-deps ve-fairseq", 2),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+def test_edge(error: BaseException, line: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, errors.one_line("vqnat x"):
+        raise error
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == status and shown.startswith("vqnat x: error: ") and line in shown
+
+
+def test_faults_of_the_program_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), errors.one_line("vqnat x"):
+        _ = 1 / 0

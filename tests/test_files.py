@@ -1,0 +1,72 @@
+"""Reading with clear errors, and writing in one step."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vqnat_plugin.errors import DataError
+from vqnat_plugin.files import (
+    read_json,
+    read_json_if_there,
+    read_lines,
+    write_atomically,
+    write_json,
+    write_lines,
+    write_text,
+)
+
+
+def test_a_failed_writer_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "file.txt"
+    write_text(file, "old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(file, fail)
+    assert file.read_text() == "old" and os.listdir(file.parent) == ["file.txt"]
+
+
+def test_temporary_names_cannot_be_foreseen_and_keep_the_suffix(tmp_path: Path) -> None:
+    seen: list[Path] = []
+    for _ in range(2):
+        write_atomically(tmp_path / "plot.png", lambda part: (seen.append(part), part.write_bytes(b"x")))
+    assert seen[0] != seen[1] and all(part.suffix == ".png" and ".part" in part.name for part in seen)
+    assert str(os.getpid()) not in {part.name.split(".")[2] for part in seen}
+
+
+def test_files_are_as_open_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write_text(tmp_path / "ours", "x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_lines(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes("\ufeffa\r\nb\u2028c\rd\n\n".encode())
+    assert read_lines(file) == ["a", "b\u2028c\rd", ""]
+    write_lines(file, ["x", "", "y\r"])
+    assert file.read_bytes() == b"x\n\ny\r\n"
+    file.write_bytes(b"")
+    assert read_lines(file) == []
+    file.write_bytes(b"\xff")
+    with pytest.raises(DataError, match=r"text: not UTF-8 .* at byte 0"):
+        read_lines(file)
+    with pytest.raises(DataError, match=r"none: cannot be read \(No such file"):
+        read_lines(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "nul", "[" * 100_000])
+def test_broken_json(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(DataError, match=r"x\.json: "):
+        read_json(tmp_path / "x.json")
+
+
+def test_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"ä": [1, None]})
+    assert read_json(tmp_path / "x.json") == read_json_if_there(tmp_path / "x.json") == {"ä": [1, None]}
+    assert read_json_if_there(tmp_path / "none.json") is None

@@ -1,0 +1,145 @@
+"""Options as fields of a dataclass: the parser, the checks and the help that are made from them."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqnat_plugin.errors import UsageError
+from vqnat_plugin.options import FILE, FOLDER, build_parser, check, option, parse
+
+
+@dataclass(kw_only=True)
+class Example:
+    """One option of each kind."""
+
+    source: Path = option(..., "what to read", positional=True, exists=FILE)
+    out: Path | None = option(None, "where to write", metavar="DIR")
+    count: int = option(3, "how many", least=1)
+    share: float = option(0.5, "of 100%", least=0, below=1)
+    scale: float = option(1.0, "a factor", above=0)
+    kind: str = option("soft", "which", choices=("soft", "hard"))
+    fast: bool = option(False, "hurry")
+    sizes: tuple[int, ...] = option((1, 32), "batch sizes", least=1)
+    note: tuple[str, ...] = option((), "a remark", repeat=True)
+    system: tuple[tuple[str, ...], ...] = option((), "a system", repeat=True)
+    seed: int | None = option(None, "of the draw", short="-x", group="draw")
+
+
+def parsed(*arguments: str) -> Example:
+    return parse(Example, build_parser(Example, "tool", "Does it."), arguments)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a mistake."""
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_values(tmp_path: Path) -> None:
+    file = tmp_path / "a file"
+    file.touch()
+    found = parsed(str(file))
+    assert found == Example(source=file)
+    assert (found.count, found.sizes, found.out, found.seed, found.fast) == (3, (1, 32), None, None, False)
+    words = "--count 7 --share 0 --kind hard --fast --sizes 4 8 --out o -x 5 --note a --note b"
+    words += " --system one c.pt beam=4 --system two d.pt"
+    found = parsed(str(file), *words.split())
+    assert (found.count, found.share, found.kind, found.fast, found.sizes) == (7, 0.0, "hard", True, (4, 8))
+    assert (found.out, found.seed, found.note) == (Path("o"), 5, ("a", "b"))
+    assert found.system == (("one", "c.pt", "beam=4"), ("two", "d.pt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--count", "0"], "--count 0: needs at least 1"),
+        (["--count", "many"], "--count: 'many': needs a whole number"),
+        (["--count", "1" * 5000], "needs a whole number"),
+        (["--share", "1"], "--share 1.0: needs a value from 0 to below 1"),
+        (["--share", "nan"], "--share nan: needs a value from 0 to below 1"),
+        (["--scale", "inf"], "--scale inf: needs a value above 0"),
+        (["--scale", "0"], "--scale 0.0: needs a value above 0"),
+        (["--kind", "warm"], "--kind warm: needs one of soft, hard"),
+        (["--sizes", "4", "0"], "--sizes 0: needs at least 1"),
+        (["--cuont", "3"], "unknown option '--cuont'; did you mean --count?"),
+        (["--count=3", "more"], "'more': is one argument too many"),
+        (["--coun", "3"], "unknown option '--coun'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    (tmp_path / "file").touch()
+    line = complaint(capsys, str(tmp_path / "file"), *arguments)
+    assert line.startswith("tool: error: ") and expected in line and line.endswith("(see tool --help)")
+
+
+def test_missing_files_and_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"source {tmp_path / 'none'}: no such file" in complaint(capsys, str(tmp_path / "none"))
+    assert f"source {tmp_path}: is no file" in complaint(capsys, str(tmp_path))
+    assert "required: PATH" in complaint(capsys)
+    # What was mistyped comes before what is missing because of it.
+    assert "unknown option '--soruce'" in complaint(capsys, "--soruce", "x")
+
+
+def test_folder_has_to_be_one(tmp_path: Path) -> None:
+    @dataclass
+    class WithFolder:
+        data: Path = option(tmp_path, "data", exists=FOLDER)
+
+    check(WithFolder())
+    with pytest.raises(UsageError, match=r"--data .*nowhere: no such folder"):
+        check(WithFolder(tmp_path / "nowhere"))
+
+
+def test_combinations_are_checked_by_the_dataclass(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(kw_only=True)
+    class Pair:
+        low: int = option(0, "low")
+        high: int = option(1, "high")
+
+        def check(self) -> None:
+            if self.low > self.high:
+                raise UsageError(f"--low {self.low}: is above --high {self.high}")
+
+    with pytest.raises(SystemExit):
+        parse(Pair, build_parser(Pair, "pair", "A pair."), ["--low", "3"])
+    assert capsys.readouterr().err == "pair: error: --low 3: is above --high 1 (see pair --help)\n"
+
+
+def test_rest_takes_what_is_not_known() -> None:
+    @dataclass(kw_only=True)
+    class Passing:
+        workers: int | None = option(None, "processes", least=1)
+        arguments: tuple[str, ...] = option((), "passed on", rest=True)
+
+    words = ["data", "--workers", "2", "--arch", "vq_nat_em", "--lr", "[0.1]"]
+    found = parse(Passing, build_parser(Passing, "pass", "Passes."), words)
+    assert found.workers == 2 and found.arguments == ("data", "--arch", "vq_nat_em", "--lr", "[0.1]")
+
+
+def test_help_names_defaults() -> None:
+    text = " ".join(build_parser(Example, "tool", "Does it.").format_help().split())
+    assert "how many (default: 3)" in text and "batch sizes (default: 1 32)" in text
+    assert "of 100% (default: 0.5)" in text and "{soft,hard}" in text
+    assert "draw: -x N, --seed N of the draw" in text and "default: None" not in text
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_a_number_passes_if_and_only_if_it_is_in_range(value: float) -> None:
+    @dataclass
+    class Number:
+        share: float = option(0.5, "a share", least=0, below=1)
+
+    if math.isfinite(value) and 0 <= value < 1:
+        check(Number(value))
+    else:
+        with pytest.raises(UsageError, match="--share"):
+            check(Number(value))
