@@ -22,8 +22,9 @@ def check_files(folder: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    in_wheel = set(zipfile.ZipFile(wheel).namelist())
-    in_sdist = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with zipfile.ZipFile(wheel) as archive, tarfile.open(sdist) as tar:
+        in_wheel = set(archive.namelist())
+        in_sdist = {name.partition("/")[2] for name in tar.getnames()}
     for held, what in ((in_wheel, wheel), (in_sdist, sdist)):
         if missing := files - held:
             sys.exit(f"check_wheel: {what.name} lacks {min(missing)}")

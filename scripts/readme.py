@@ -1,33 +1,146 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md (results, all options), or check that they are up to date."""
+"""Write what is generated (results in README.md, examples/OPTIONS.md), or check that it is up to date."""
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from vqnat_plugin.reference import fill
+from options_reference import reference
 
-from vqnat_plugin.files import write_text
+from vqnat_plugin.evaluation.tables import escape
+from vqnat_plugin.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+# The first is the one whose numbers stand at the top.
+TRANSLATION = ("multi30k", "own_corpus", "quickstart")
+
+
+def _report(examples: Path, *parts: str) -> tuple[dict[str, Any], str]:
+    """A committed report, and a link to it from the README."""
+    folder = examples.joinpath(*parts)
+    return read_json(folder / "report.json"), f"[report](examples/{'/'.join(parts)}/report.md)"
+
+
+def _machine(report: Mapping[str, Any]) -> str:
+    known = report["machine"]
+    return f"{known['cpu']}, {known['cores']} cores"
+
+
+def gains(examples: Path) -> str:
+    """What decoding with latents gains and costs, in the words of the first recipe's report."""
+    report, link = _report(examples, TRANSLATION[0], "results")
+    systems, latency = report["systems"], report["latency"]
+    student, teacher = systems["student_greedy"], systems["teacher_greedy"]
+    beam, rescored = systems["teacher_beam4"], systems["student_4_rescored"]
+    once, many = student["speedup"]["batch_1"], student["speedup"]["batch_32"]
+    faster = "times faster than the teacher with fairseq's decoder"
+    return (
+        f"On Multi30k (small models, two CPU cores, {latency['threads']} thread, fp32) the student translates "
+        f"**{once['vs_greedy']:.1f} {faster}**, greedy, and {once['vs_beam']:.1f} times faster than with beam 4, "
+        f"one sentence at a time; in batches of 32, {many['vs_greedy']:.2f} and {many['vs_beam']:.1f} times. That "
+        f"costs {teacher['bleu'] - student['bleu']:.1f} BLEU against greedy ({student['bleu']:.1f}, teacher "
+        f"{teacher['bleu']:.1f}) and {beam['bleu'] - student['bleu']:.1f} against beam 4. With four candidates, "
+        f"ranked by the teacher, it scores {rescored['bleu']:.1f} at "
+        f"{rescored['speedup']['batch_1']['vs_greedy']:.2f} of greedy's speed ({link}). Other engines for the "
+        "teacher, such as CTranslate2, are faster than fairseq's decoder and are not compared here."
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 2), "---"], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _translation_rows(examples: Path) -> list[list[str]]:
+    rows = []
+    for recipe in TRANSLATION:
+        report, link = _report(examples, recipe, "results")
+        systems = report["systems"]
+
+        def bleu(name: str, systems: Mapping[str, Any] = systems) -> str:
+            return f"{systems[name]['bleu']:.1f}" if name in systems else "-"
+
+        speed = systems["student_greedy"]["speedup"]
+        times = [f"{speed[size][against]:.2f}" for size in speed for against in ("vs_greedy", "vs_beam")]
+        minutes = sum(report["stages"].values()) / 60
+        names = (
+            "teacher_beam4",
+            "teacher_greedy",
+            "student_greedy",
+            "student_4_candidates",
+            "student_4_rescored",
+        )
+        notes = "".join(f"; {note}" for note in report.get("notes", ()))
+        rows.append([escape(report["title"] + notes), *map(bleu, names), *times, f"{minutes:.0f}", link])
+    return rows
+
+
+def summary(examples: Path) -> str:
+    """The tables of all committed reports, with links to them."""
+    header = ["", "teacher, beam 4", "greedy", "student", "4 candidates", "rescored"]
+    header += ["x greedy, batch 1", "x beam", "x greedy, batch 32", "x beam", "minutes", ""]
+    first, _ = _report(examples, TRANSLATION[0], "results")
+    signature = first["systems"]["student_greedy"]["signature"]
+    text = [
+        _table(header, _translation_rows(examples)),
+        f"BLEU: sacreBLEU, `{signature}` (quickstart: twelve references). x: how many times faster the student's "
+        "greedy latents are than the teacher with fairseq's decoder, greedy and beam 4: ratios of medians, "
+        "measured side by side, one thread, fp32. Candidates are ranked by the model's own score, or rescored "
+        f"by the teacher. {_machine(first)}; seed {first['seed']}. Each report stands beside its recipe.",
+    ]
+    images, link = _report(examples, "cifar10", "results")
+    (figures,) = images["results"]["vq_vae_em"]
+    bits = figures["bits_per_dim"]
+    compared, comparison = _report(examples, "cifar10", "results", "compare")
+    collapsed = sum(each["usage"] < 0.1 for row in compared["results"].values() for each in row)
+    trainings = sum(map(len, compared["results"].values()))
+    text.append(
+        f"{images['title']}: {bits['total']:.2f} bits/dim with the learned prior "
+        f"({bits['reconstruction']:.2f} for images given codes, {bits['prior']:.2f} for codes), "
+        f"{figures['usage']:.0%} of the codes used, PSNR {figures['psnr']:.1f} dB: {link}. Soft EM, hard EM and "
+        f"gradients, three seeds each: {collapsed} of {trainings} trainings collapsed: {comparison}. The paper's "
+        "comparisons with small translation models: [report](examples/ablations/results/report.md)."
+    )
+    return "\n\n".join(text)
+
+
+def fill(text: str, examples: Path) -> str:
+    """`text` with fresh content between the markers of each generated part.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    generators: dict[str, Callable[[Path], str]] = {"gains": gains, "results": summary}
+    for name, generate in generators.items():
+        start, end = f"<!-- {name}: written by scripts/readme.py -->", f"<!-- end of {name} -->"
+        if start not in text or end not in text:
+            raise ValueError(f"needs the lines {start} and {end}")
+        before, rest = text.split(start, 1)
+        text = f"{before}{start}\n{generate(examples)}\n{end}{rest.split(end, 1)[1]}"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; fail when README.md is out of date"
+        "--check", action="store_true", help="change nothing; fail when a file is out of date"
     )
     options = parser.parse_args()
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    readme, all_options = ROOT / "README.md", ROOT / "examples" / "OPTIONS.md"
     try:
-        fresh = fill(text, ROOT / "examples")
+        fresh = {
+            readme: fill(readme.read_text(encoding="utf-8"), ROOT / "examples"),
+            all_options: reference(),
+        }
     except ValueError as error:
         sys.exit(f"readme: README.md {error}")
-    if options.check and fresh != text:
-        sys.exit("readme: README.md is out of date; run scripts/readme.py")
-    if not options.check:
-        write_text(readme, fresh)
+    for path, text in fresh.items():
+        if options.check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+            sys.exit(f"readme: {path.relative_to(ROOT)} is out of date; run scripts/readme.py")
+        if not options.check:
+            write_text(path, text)
 
 
 if __name__ == "__main__":
