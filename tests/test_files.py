@@ -1,5 +1,6 @@
 """Reading with clear errors, and writing in one step."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from vqnat_plugin.files import (
     read_json,
     read_json_if_there,
     read_lines,
+    sha256,
     write_atomically,
     write_json,
     write_lines,
@@ -70,3 +72,10 @@ def test_json(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"ä": [1, None]})
     assert read_json(tmp_path / "x.json") == read_json_if_there(tmp_path / "x.json") == {"ä": [1, None]}
     assert read_json_if_there(tmp_path / "none.json") is None
+
+
+def test_digest_is_that_of_the_contents_in_order(tmp_path: Path) -> None:
+    for name, content in (("a", b"x" * (3 << 19)), ("b", b"y")):
+        (tmp_path / name).write_bytes(content)
+    whole = hashlib.sha256(b"x" * (3 << 19) + b"y").hexdigest()
+    assert sha256(tmp_path / "a", tmp_path / "b") == whole != sha256(tmp_path / "b", tmp_path / "a")

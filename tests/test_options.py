@@ -21,12 +21,13 @@ class Example:
     count: int = option(3, "how many", least=1)
     share: float = option(0.5, "of 100%", least=0, below=1)
     scale: float = option(1.0, "a factor", above=0)
+    shift: float = option(0.0, "any number")
     kind: str = option("soft", "which", choices=("soft", "hard"))
     fast: bool = option(False, "hurry")
     sizes: tuple[int, ...] = option((1, 32), "batch sizes", least=1)
     note: tuple[str, ...] = option((), "a remark", repeat=True)
     system: tuple[tuple[str, ...], ...] = option((), "a system", repeat=True)
-    seed: int | None = option(None, "of the draw", short="-x", group="draw")
+    seed: int | None = option(None, "of the draw", short="-x", group="draw: how it is drawn")
 
 
 def parsed(*arguments: str) -> Example:
@@ -62,10 +63,13 @@ def test_values(tmp_path: Path) -> None:
         (["--count", "0"], "--count 0: needs at least 1"),
         (["--count", "many"], "--count: 'many': needs a whole number"),
         (["--count", "1" * 5000], "needs a whole number"),
+        (["--count", "-" + "1" * 400], "needs at least 1"),
         (["--share", "1"], "--share 1.0: needs a value from 0 to below 1"),
         (["--share", "nan"], "--share nan: needs a value from 0 to below 1"),
         (["--scale", "inf"], "--scale inf: needs a value above 0"),
         (["--scale", "0"], "--scale 0.0: needs a value above 0"),
+        (["--shift", "nan"], "--shift nan: needs a number"),
+        (["--shift=-inf"], "--shift -inf: needs a number"),
         (["--kind", "warm"], "--kind warm: needs one of soft, hard"),
         (["--sizes", "4", "0"], "--sizes 0: needs at least 1"),
         (["--cuont", "3"], "unknown option '--cuont'; did you mean --count?"),
@@ -129,7 +133,7 @@ def test_help_names_defaults() -> None:
     text = " ".join(build_parser(Example, "tool", "Does it.").format_help().split())
     assert "how many (default: 3)" in text and "batch sizes (default: 1 32)" in text
     assert "of 100% (default: 0.5)" in text and "{soft,hard}" in text
-    assert "draw: -x N, --seed N of the draw" in text and "default: None" not in text
+    assert "draw: how it is drawn -x N, --seed N of the draw" in text and "default: None" not in text
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))

@@ -1,6 +1,7 @@
 """Reading with clear errors, and writing so that no half-written file is ever taken for a whole one."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -103,3 +104,13 @@ def read_json_if_there(path: Path) -> dict[str, Any] | None:
         path.stat()
         return read_json(path)
     return None
+
+
+def sha256(*paths: Path) -> str:
+    """Digest of the contents of files, in this order, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

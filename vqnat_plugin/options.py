@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ def option(
         repeat: the option may be given several times; its type is a tuple of whatever it takes.
         positional: given by its place, without a name.
         rest: takes everything that is not known, as it is.
-        group: heading in the help.
+        group: heading in the help; what follows ": " in it explains the group.
     """
     checks = {"least": least, "most": most, "above": above, "below": below, "allowed": tuple(choices)}
     marks = {"exists": exists, "short": short, "repeat": repeat, "positional": positional, "rest": rest}
@@ -93,16 +94,20 @@ def _needed(allowed: typing.Mapping[str, Any], value: Any) -> str:
     if isinstance(value, bool):
         return ""
     if isinstance(value, int | float):
+        # A whole number may be too large to be a float.
+        finite = isinstance(value, int) or math.isfinite(value)
         bounds = {name: allowed.get(name) for name in ("least", "most", "above", "below")}
         least, most, above, below = bounds.values()
         if any(bound is not None for bound in bounds.values()) and not (
-            math.isfinite(value)
+            finite
             and (least is None or value >= least)
             and (most is None or value <= most)
             and (above is None or value > above)
             and (below is None or value < below)
         ):
             return f"needs {_range(least, most, above, below)}"
+        if not finite:
+            return "needs a number"
     if allowed.get("allowed") and value not in allowed["allowed"]:
         return f"needs one of {', '.join(allowed['allowed'])}"
     if allowed.get("exists"):
@@ -149,7 +154,8 @@ def build_parser(kind: type, program: str, description: str, epilog: str = "") -
     for field, annotation in option_fields(kind):
         title = field.metadata["group"]
         if title not in groups:
-            groups[title] = parser.add_argument_group(title)
+            heading, _, text = title.partition(": ")
+            groups[title] = parser.add_argument_group(heading, textwrap.fill(text, 96) or None)
         if not field.metadata["rest"]:
             _add(groups[title], field, annotation)
     return parser
