@@ -1,0 +1,270 @@
+"""Stages: commands that are run once, in order, and go on from where they were when they are killed.
+
+A stage is a command, its done-mark, its seconds, its log and its record. Recipes use `vqnat stage`, grids of
+trainings `Stages` itself. Commands are lists of words: no shell ever sees them.
+"""
+
+import difflib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, UsageError
+from ..files import read_json, read_json_if_there, write_json
+
+# fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
+NOISE = re.compile(rb"fairseq_cli.* \{.*_name|is deprecated")
+# Of all commands, unless the environment says otherwise.
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+
+
+@dataclass
+class Record:
+    """What is kept of a stage, in `OUT/stages/NAME.json`.
+
+    Attributes:
+        order: of its first run among all stages of the folder, from 1.
+        command: the words of the last run, with OUT and DATA put for the two folders.
+        seconds: of all attempts; that of one that was killed is added by the next one.
+        started: when the current or killed attempt began, in seconds since 1970; None if there is none.
+        done: whether the command ended well.
+    """
+
+    order: int
+    command: list[str]
+    seconds: float = 0.0
+    started: float | None = None
+    done: bool = False
+
+
+class Stages:
+    """The stages of one folder. Several of these may be at work side by side, each in its own folder."""
+
+    def __init__(self, out: Path, data: Path | None = None) -> None:
+        """
+        Args:
+            out: folder of the records, in `stages/`, and of the logs, in `logs/`.
+            data: folder of what the commands read; like `out`, it may move without a command having changed.
+        """
+        self.out = Path(os.path.abspath(out))
+        # A data folder inside `out` is seen as a part of it.
+        self._folders = {"OUT": str(self.out)}
+        if data is not None:
+            self._folders["DATA"] = os.path.abspath(data)
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        quiet: bool = False,
+        started: Callable[["subprocess.Popen[bytes]"], None] | None = None,
+    ) -> bool:
+        """Run a stage, unless it is done.
+
+        Args:
+            name: of the stage, its record and its log.
+            command: its words, see `executable`.
+            environment: variables on top of this process's.
+            quiet: whether its output goes to the log alone.
+            started: is given the process, so that it can be ended.
+
+        Returns:
+            False if it was done before.
+
+        Raises:
+            DataError: the command failed, or is done and was another one; the message is one line.
+            UsageError: no stage can have this name, or there is no command.
+        """
+        if not command:
+            raise UsageError(f"stage {name}: needs a command")
+        record = self._begin(name, [self._masked(word) for word in command])
+        if record.done:
+            _say(f"== {name}: done before", quiet)
+            return False
+        _say(f"== {name}", quiet)
+        start = time.monotonic()
+        status = self._call(name, executable(command), environment or {}, quiet, started)
+        if status:
+            ended = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+            raise DataError(
+                f"stage {name} failed ({ended}); its log is {self.log(name)}; the same command goes on from here"
+            )
+        record.seconds = round(record.seconds + time.monotonic() - start, 1)
+        record.started, record.done = None, True
+        self._write(name, record)
+        return True
+
+    def log(self, name: str) -> Path:
+        """Where the output of a stage goes, that of all attempts."""
+        return self.out / "logs" / f"{name}.log"
+
+    def is_done(self, name: str) -> bool:
+        """Whether a stage has ended well."""
+        record = self._read(name)
+        return record is not None and record.done
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage that is done took, in order of first run."""
+        return {name: record.seconds for name, record in self._done()}
+
+    def commands(self) -> list[str]:
+        """The commands of the stages that are done, quoted for a shell, in order of first run."""
+        return [shlex.join(record.command) for _, record in self._done()]
+
+    def redo(self, name: str) -> None:
+        """Let a stage be run again; what it made stays where it is.
+
+        Raises:
+            DataError: there is no such stage.
+        """
+        record = self._read(name)
+        if record is None:
+            there = ", ".join(path.stem for path in self._records()) or "none"
+            raise DataError(f"{self.out}: has no stage '{name}' (there: {there})")
+        self._write(name, Record(record.order, record.command))
+
+    def _begin(self, name: str, command: list[str]) -> Record:
+        """The record of a stage that is done, or of one that begins now."""
+        with self._lock:
+            record = self._read(name)
+            if record is None:
+                orders = [_record(path, read_json(path)).order for path in self._records()]
+                record = Record(max(orders, default=0) + 1, command)
+            if record.done:
+                if record.command != command:
+                    raise DataError(self._changed(name, record.command, command))
+                return record
+            # An attempt that was killed lasted until its last line in the log.
+            log = self.log(name)
+            if record.started is not None and log.exists():
+                record.seconds += max(0.0, round(log.stat().st_mtime - record.started, 1))
+            record.command, record.started = command, time.time()
+            self._write(name, record)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
+        return record
+
+    def _call(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        quiet: bool,
+        started: Callable[["subprocess.Popen[bytes]"], None] | None,
+    ) -> int:
+        """Run a command to its end; its output is appended to the log."""
+        with self.log(name).open("ab", buffering=0) as log:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log if quiet else subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={**ENVIRONMENT, **os.environ, **environment},
+                )
+            except OSError as error:
+                raise DataError(f"stage {name}: cannot run '{command[0]}' ({error.strerror})") from None
+            try:
+                if started:
+                    started(process)
+                for line in process.stdout or ():
+                    log.write(line)
+                    if not NOISE.search(line):
+                        sys.stdout.buffer.write(line)
+                        sys.stdout.buffer.flush()
+                return process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+
+    def _masked(self, word: str) -> str:
+        """A word of a command with the names of folders in place of their paths."""
+        for name, folder in self._folders.items():
+            # The whole path only: not the /a of /a2 or of /x/a.
+            word = re.sub(rf"""(?<![^=:;,"']){re.escape(folder)}(?![^/:;,"'])""", name, word)
+        # File names need not be UTF-8; records are.
+        return os.fsencode(word).decode("utf-8", "backslashreplace")
+
+    def _changed(self, name: str, before: list[str], now: list[str]) -> str:
+        redo = shlex.join(["vqnat", "stage", "--redo", name, "--out", str(self.out)])
+        return (
+            f"stage {name} was done with another command: {differences(before, now)}; take the old one, or "
+            f"remove what it made and run: {redo}"
+        )
+
+    def _path(self, name: str) -> Path:
+        if not name or name.startswith((".", "-")) or re.search(r"[/\x00-\x1f]", name):
+            raise UsageError(f"stage '{name}': needs a name without '/' that does not begin with '.' or '-'")
+        return self.out / "stages" / f"{name}.json"
+
+    def _records(self) -> list[Path]:
+        return sorted(self.out.glob("stages/[!.]*.json"))
+
+    def _read(self, name: str) -> Record | None:
+        path = self._path(name)
+        content = read_json_if_there(path)
+        return None if content is None else _record(path, content)
+
+    def _write(self, name: str, record: Record) -> None:
+        write_json(self._path(name), asdict(record))
+
+    def _done(self) -> list[tuple[str, Record]]:
+        found = [(path.stem, _record(path, read_json(path))) for path in self._records()]
+        return sorted((pair for pair in found if pair[1].done), key=lambda pair: pair[1].order)
+
+
+def executable(command: Sequence[str]) -> list[str]:
+    """A command with this Python's programs in place of `vqnat`, `python` and `fairseq-...`."""
+    first, *others = command
+    if first == "vqnat":
+        return [sys.executable, "-m", "vqnat_plugin", *others]
+    if first == "python":
+        return [sys.executable, *others]
+    if first.startswith("fairseq-"):
+        beside = Path(sys.executable).parent / first
+        return [str(beside) if beside.exists() else shutil.which(first) or first, *others]
+    return list(command)
+
+
+def differences(before: Sequence[str], now: Sequence[str]) -> str:
+    """What changed from one command to another, as a phrase: words, with the options they belong to."""
+    found = []
+    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        option = before[start - 1] if start and before[start - 1].startswith("--") else ""
+        old, new = shlex.join(before[start:end]), shlex.join(now[new_start:new_end])
+        change = f"{new} is new" if not old else f"{old} is gone" if not new else f"{old} is now {new}"
+        found.append(f"{option} {change}" if option and old and new else change)
+    return ", ".join(found)
+
+
+def _record(path: Path, content: dict[str, Any]) -> Record:
+    try:
+        record = Record(**content)
+        sound = isinstance(record.order, int) and all(isinstance(word, str) for word in record.command)
+    except TypeError:
+        sound = False
+    if not sound or not isinstance(record.seconds, int | float):
+        raise DataError(f"{path}: is no record of a stage; delete it to run the stage again")
+    return record
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, flush=True)
