@@ -8,23 +8,16 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .assignment import nearest_codes
-from .codebook import perplexity, require, require_integer, usage
+from .codebook import perplexity, require, usage
+from .parameter_codebook import ParameterCodebook
 from .quantizer import QuantizerOutput, zero_padding
 
 
-class GradientQuantizer(nn.Module):
+class GradientQuantizer(ParameterCodebook):
     """Takes the nearest code; codes are a parameter that the codebook loss pulls towards the vectors.
-
-    It has the methods of `EMVectorQuantizer` that models call, but no EM state.
-
-    Attributes:
-        codebook: (codebook_size, dim) parameter, standard normal at the start.
-        histogram: (codebook_size,) fp64, how often each code was chosen in training since `reset_histogram`.
-        revived: 0, always.
 
     Args:
         codebook_size: number of codes K.
@@ -35,23 +28,11 @@ class GradientQuantizer(nn.Module):
         ValueError: an argument is out of its range.
     """
 
-    histogram: Tensor
-    revived: Tensor
-    initialized = True
-
     def __init__(self, codebook_size: int, dim: int, commitment_weight: float = 0.25) -> None:
-        super().__init__()
-        require_integer("codebook_size", codebook_size)
-        require_integer("dim", dim)
+        super().__init__(codebook_size, dim)
         require(0.0 <= commitment_weight < math.inf, "commitment_weight", commitment_weight, ">= 0")
-        self.codebook_size, self.dim, self.commitment_weight = codebook_size, dim, commitment_weight
-        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
-        self.register_buffer("histogram", torch.zeros(codebook_size, dtype=torch.float64), persistent=False)
-        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
-
-    def lookup(self, codes: Tensor) -> Tensor:
-        """Code vectors: codes `(...)` to `(..., dim)`."""
-        return F.embedding(codes, self.codebook)
+        self.commitment_weight = commitment_weight
+        self.make_codebook()
 
     def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
         """Quantises z. `commitment_loss` is the codebook loss and beta times the commitment.
@@ -70,9 +51,7 @@ class GradientQuantizer(nn.Module):
             total = valid.sum().clamp(min=1) * self.dim
             commitment = zero_padding(vectors - chosen.detach(), mask).square().sum() / total
             codebook_loss = zero_padding(vectors.detach() - chosen, mask).square().sum() / total
-            counts = torch.bincount(codes[valid], minlength=self.codebook_size)
-        if self.training and accumulate:
-            self.histogram += counts
+            counts = self.count(codes[valid], accumulate)
         straight_through = chosen.detach().to(z.dtype) + (z - z.detach())
         codes = zero_padding(codes, mask)
         zero = torch.zeros((), device=z.device)
@@ -92,10 +71,3 @@ class GradientQuantizer(nn.Module):
             _mask=mask,
             _posteriors=[],
         )
-
-    def discard(self) -> None:
-        """Nothing is accumulated between steps."""
-
-    def reset_histogram(self) -> None:
-        """Starts a new epoch of `histogram`."""
-        self.histogram.zero_()

@@ -12,20 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codebook import perplexity, require, require_integer, usage
+from .codebook import perplexity, require, usage
+from .parameter_codebook import ParameterCodebook
 from .quantizer import QuantizerOutput, zero_padding
 
 
-class GumbelQuantizer(nn.Module):
+class GumbelQuantizer(ParameterCodebook):
     """Draws one code for each vector from a softmax, with the straight-through Gumbel-softmax estimator.
 
-    It has the methods of `EMVectorQuantizer` that models call, but no EM state: codes are a parameter. Its
-    posterior is dense by nature, so that memory grows with vectors times codes.
-
-    Attributes:
-        codebook: (codebook_size, dim) parameter.
-        histogram: (codebook_size,) fp64, how often each code was drawn in training since `reset_histogram`.
-        revived: 0, always.
+    Its posterior is dense by nature, so that memory grows with vectors times codes.
 
     Args:
         codebook_size: number of codes K.
@@ -38,28 +33,15 @@ class GumbelQuantizer(nn.Module):
         ValueError: an argument is out of its range.
     """
 
-    histogram: Tensor
-    revived: Tensor
-    initialized = True
-
     def __init__(
         self, codebook_size: int, dim: int, temperature: float = 1.0, kl_weight: float = 1.0
     ) -> None:
-        super().__init__()
-        require_integer("codebook_size", codebook_size)
-        require_integer("dim", dim)
+        super().__init__(codebook_size, dim)
         require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
         require(0.0 <= kl_weight < math.inf, "kl_weight", kl_weight, ">= 0")
-        self.codebook_size, self.dim = codebook_size, dim
         self.temperature, self.kl_weight = temperature, kl_weight
         self.logits = nn.Linear(dim, codebook_size)
-        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
-        self.register_buffer("histogram", torch.zeros(codebook_size, dtype=torch.float64), persistent=False)
-        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
-
-    def lookup(self, codes: Tensor) -> Tensor:
-        """Code vectors: codes `(...)` to `(..., dim)`."""
-        return F.embedding(codes, self.codebook)
+        self.make_codebook()
 
     def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
         """Draws a code for each vector in training, takes the most probable one in evaluation.
@@ -85,9 +67,7 @@ class GumbelQuantizer(nn.Module):
             valid = torch.ones_like(nearest, dtype=torch.bool) if mask is None else mask
             total = valid.sum().clamp(min=1)
             divergence = ((math.log(self.codebook_size) - entropy) * valid).sum() / total
-            counts = torch.bincount(drawn[valid], minlength=self.codebook_size)
-        if self.training and accumulate:
-            self.histogram += counts
+            counts = self.count(drawn[valid], accumulate)
         return QuantizerOutput(
             quantized=zero_padding(quantized.to(z.dtype), mask),
             codes=zero_padding(nearest, mask),
@@ -104,10 +84,3 @@ class GumbelQuantizer(nn.Module):
             _mask=mask,
             _posteriors=[],
         )
-
-    def discard(self) -> None:
-        """Nothing is accumulated between steps."""
-
-    def reset_histogram(self) -> None:
-        """Starts a new epoch of `histogram`."""
-        self.histogram.zero_()
