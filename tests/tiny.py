@@ -13,6 +13,7 @@ from fairseq_cli import train
 from torch import Tensor, nn
 
 import vqnat_plugin
+from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.models.vq_nat_config import VQNATConfig
 
@@ -54,8 +55,7 @@ def tiny_config(**changes: Any) -> VQNATConfig:
     for name, value in changes.items():
         assert hasattr(config, name), name
         setattr(config, name, value)
-    config.check()
-    return config
+    return complete(VQNATConfig, config)
 
 
 def tiny_model(seed: int = 1, start: bool = True, **changes: Any) -> VQNAT:

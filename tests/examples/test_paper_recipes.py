@@ -12,7 +12,8 @@ from archives import iwslt14, wmt14
 from fairseq import options
 
 import vqnat_plugin
-from vqnat_plugin.models.vq_nat_config import complete
+from vqnat_plugin.models.options import complete
+from vqnat_plugin.models.vq_nat_config import VQNATConfig
 
 assert vqnat_plugin  # importing it registers the model with fairseq
 
@@ -59,7 +60,7 @@ def test_the_setting_is_the_papers(tmp_path: Path, name: str, gpus: int) -> None
         assert model.required_batch_size_multiple == 1
         assert [model.source_lang, model.target_lang] == list(RECIPES[name][:2])
     assert student.lr == [1.4e-3]
-    student = complete(student)
+    student = complete(VQNATConfig, student)
     assert (student.embed_dim, student.ffn_dim, student.attention_heads) == (512, 4096, 4)
     assert student.encoder_layers == student.predictor_layers == student.decoder_layers == 6
     assert (student.codebook_size, student.compress_steps, student.em_samples) == (4096, 3, 10)

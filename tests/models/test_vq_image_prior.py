@@ -7,6 +7,7 @@ import torch
 from tiny_images import tiny_prior
 
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_image_prior import VQImagePrior, VQImagePriorConfig
 
 
@@ -73,7 +74,7 @@ def test_samples_follow_the_probabilities() -> None:
 )
 def test_options_out_of_range(changes: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        VQImagePriorConfig(**changes).check()
+        complete(VQImagePriorConfig, VQImagePriorConfig(**changes))
 
 
 def test_a_task_without_codes() -> None:

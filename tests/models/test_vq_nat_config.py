@@ -11,8 +11,9 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
 from tiny import TRAINING, parse, tiny_config
 
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_nat import VQNAT
-from vqnat_plugin.models.vq_nat_config import SIZES, VQNATConfig, complete
+from vqnat_plugin.models.vq_nat_config import SIZES, VQNATConfig
 
 ARCHITECTURES = ("vq_nat_em", "vq_nat_em_tiny", "vq_nat_em_small", "vq_nat_em_big")
 
@@ -66,7 +67,8 @@ def test_base_is_the_model_of_the_paper() -> None:
 
 def test_flags_win_over_the_architecture() -> None:
     config = complete(
-        model_options("vq_nat_em_big", "--embed-dim", "64", "--dropout", "0.5", "--bottleneck", "hard")
+        VQNATConfig,
+        model_options("vq_nat_em_big", "--embed-dim", "64", "--dropout", "0.5", "--bottleneck", "hard"),
     )
     assert (config.embed_dim, config.dropout, config.attention_heads) == (64, 0.5, 16)
     assert config.bottleneck == "hard"

@@ -9,6 +9,7 @@ from tiny_images import SIZE, pictures, tiny_autoencoder
 
 from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_vae import VQVAE, VQVAEConfig
 from vqnat_plugin.modules.likelihood import to_unit
 
@@ -111,7 +112,7 @@ def test_digest_belongs_to_the_codebook() -> None:
 )
 def test_options_out_of_range(changes: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        VQVAEConfig(**changes).check()
+        complete(VQVAEConfig, VQVAEConfig(**changes))
 
 
 def test_every_option_has_help() -> None:

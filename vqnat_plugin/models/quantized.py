@@ -1,9 +1,6 @@
 """What every model with a discrete bottleneck shares: its options, its quantiser, and the codebook's life."""
 
-import dataclasses
-import math
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -12,7 +9,7 @@ from torch import Tensor
 
 from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
 from ..bottleneck.codebook import perplexity, usage
-from ..errors import UsageError
+from ..options import option
 
 # The E step of each kind of bottleneck; None: without EM.
 BOTTLENECKS = {
@@ -24,42 +21,45 @@ BOTTLENECKS = {
 }
 
 
-def option(default: Any, text: str) -> Any:
-    """A field of a configuration, with its help."""
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class BottleneckConfig(FairseqDataclass):
     """Options of the bottleneck, the same for text and images."""
 
-    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = option(  # type: ignore[valid-type]
         "em",
         "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes "
         "the nearest code (K-means). Baselines without EM, which want --unquantized-updates 0: 'gumbel' is "
         "Gumbel-softmax, 'gradient' the codebook of VQ-VAE, both trained by gradients",
     )
-    codebook_size: int = option(4096, "number of codes (K)")
-    code_dim: int = option(0, "width of a code vector; 0: the width of the model")
-    em_samples: int = option(10, "codes drawn from the posterior of each latent (m), with --bottleneck em")
+    codebook_size: int = option(4096, "number of codes (K)", least=1)
+    code_dim: int = option(0, "width of a code vector; 0: the width of the model", least=0)
+    em_samples: int = option(
+        10, "codes drawn from the posterior of each latent (m), with --bottleneck em", least=1
+    )
     em_temperature: float = option(
-        1.0, "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'"
+        1.0,
+        "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'",
+        above=0,
     )
     em_hard_from: int = option(
         0,
         "update from which training takes nearest codes only, as decoding does, after a soft start; 0: never",
+        least=0,
     )
     gumbel_temperature: float = option(
-        1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel"
+        1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel", above=0
     )
-    em_decay: float = option(0.999, "decay of the codes' moving averages, one M step an update (lambda)")
-    em_epsilon: float = option(1e-5, "Laplace smoothing of the codes' counts")
+    em_decay: float = option(
+        0.999, "decay of the codes' moving averages, one M step an update (lambda)", least=0, below=1
+    )
+    em_epsilon: float = option(1e-5, "Laplace smoothing of the codes' counts", above=0)
     commitment_weight: float = option(
         0.25,
         "weight of the commitment loss (beta), or with --bottleneck gumbel of the divergence from a uniform "
         "prior",
+        least=0,
     )
-    codebook_init: ChoiceEnum(["data", "random"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    codebook_init: ChoiceEnum(["data", "random"]) = option(  # type: ignore[valid-type]
         "data",
         "start of the codebook: K-means of encoder outputs ('data'), or random vectors with zero counts as "
         "in the paper's reference code ('random')",
@@ -68,51 +68,16 @@ class BottleneckConfig(FairseqDataclass):
         0.1,
         "replace a code by an encoder output when its average count falls under this share of the mean "
         "count; 0: never",
+        least=0,
+        below=1,
     )
-    code_revival_until: int = option(0, "last update at which codes are replaced; 0: no end")
+    code_revival_until: int = option(0, "last update at which codes are replaced; 0: no end", least=0)
     unquantized_updates: int = option(
         200,
         "updates that train the autoencoder without the bottleneck, at the start; with --codebook-init data "
         "at least one, since the codes start from the last of them",
+        least=0,
     )
-
-    def check(self) -> None:
-        """Raise `UsageError` for the first option that is out of its range."""
-        self.at_least(
-            codebook_size=1, code_dim=0, em_samples=1, commitment_weight=0, code_revival_until=0,
-            unquantized_updates=0, em_hard_from=0,
-        )  # fmt: skip
-        self.below_one("em_decay", "code_revival")
-        for name in ("em_temperature", "em_epsilon", "gumbel_temperature"):
-            self.require(name, 0 < getattr(self, name) < math.inf, "a value above 0")
-
-    def at_least(self, **least: float) -> None:
-        """Raise `UsageError` for the first of these options that is below its least value."""
-        for name, value in least.items():
-            self.require(name, value <= getattr(self, name) < math.inf, f"at least {value}")
-
-    def below_one(self, *names: str) -> None:
-        """Raise `UsageError` for the first of these options that is no share."""
-        for name in names:
-            self.require(name, 0 <= getattr(self, name) < 1, "a value from 0 to below 1")
-
-    def require(self, name: str, holds: bool, needed: str) -> None:
-        """Raise `UsageError` unless an option is as it has to be."""
-        if not holds:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: needs {needed}")
-
-
-Config = TypeVar("Config", bound=BottleneckConfig)
-
-
-def complete(kind: type[Config], args: Any) -> Config:
-    """A whole, checked configuration from what fairseq passes: a namespace, or one of its own kind."""
-    config = kind()
-    for entry in dataclasses.fields(kind):
-        if entry.name != "_name" and getattr(args, entry.name, None) is not None:
-            setattr(config, entry.name, getattr(args, entry.name))
-    config.check()
-    return config
 
 
 def _assignment(config: BottleneckConfig, num_updates: int = 0) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from fairseq.dataclass import FairseqDataclass
-from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..modules.attention import FeedForward, KeyValues, TransformerStack
-from .quantized import option
+from ..options import option, require
+from .options import complete, register_sizes
 from .vq_vae import ImageOutput
 
 
@@ -23,24 +24,19 @@ from .vq_vae import ImageOutput
 class VQImagePriorConfig(FairseqDataclass):
     """Options of `--arch vq_image_prior`; the defaults are for CIFAR-10."""
 
-    embed_dim: int = option(256, "width of the model")
-    ffn_dim: int = option(1024, "hidden width of the feed-forward layers")
-    attention_heads: int = option(4, "attention heads; they have to divide the width")
-    layers: int = option(6, "Transformer layers, over the places of the grid")
-    head_layers: int = option(2, "feed-forward layers over the codes of a place")
-    dropout: float = option(0.1, "dropout in embeddings, attention and feed-forward outputs")
+    embed_dim: int = option(256, "width of the model", least=1)
+    ffn_dim: int = option(1024, "hidden width of the feed-forward layers", least=1)
+    attention_heads: int = option(4, "attention heads; they have to divide the width", least=1)
+    layers: int = option(6, "Transformer layers, over the places of the grid", least=1)
+    head_layers: int = option(2, "feed-forward layers over the codes of a place", least=0)
+    dropout: float = option(
+        0.1, "dropout in embeddings, attention and feed-forward outputs", least=0, below=1
+    )
 
     def check(self) -> None:
-        """Raise `UsageError` for the first option that is out of its range."""
-        for name, least in dict(embed_dim=1, ffn_dim=1, attention_heads=1, layers=1, head_layers=0).items():
-            self._require(name, getattr(self, name) >= least, f"at least {least}")
-        self._require("dropout", 0 <= self.dropout < 1, "a value from 0 to below 1")
+        """Raise `UsageError` for options that do not go together."""
         divides = self.embed_dim % self.attention_heads == 0
-        self._require("attention_heads", divides, "a divisor of --embed-dim")
-
-    def _require(self, name: str, holds: bool, needed: str) -> None:
-        if not holds:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: needs {needed}")
+        require(self, "attention_heads", divides, "a divisor of --embed-dim")
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -124,11 +120,7 @@ class VQImagePrior(BaseFairseqModel):
         """
         if getattr(task, "autoencoder", None) is None:
             raise UsageError("--arch vq_image_prior: add --task image_vq --codes-from CHECKPOINT")
-        config = VQImagePriorConfig()
-        for name in vars(config):
-            if name != "_name" and getattr(cfg, name, None) is not None:
-                setattr(config, name, getattr(cfg, name))
-        config.check()
+        config = complete(VQImagePriorConfig, cfg)
         codes = task.autoencoder
         return cls(config, codes.config.codebook_size, codes.codes_shape, codes.digest())
 
@@ -181,12 +173,4 @@ class VQImagePrior(BaseFairseqModel):
         return torch.stack(drawn, 1).view(count, *self.codes_shape)
 
 
-def _register(name: str, sizes: dict[str, Any]) -> None:
-    @register_model_architecture("vq_image_prior", name)
-    def architecture(args: Any) -> None:
-        for entry, value in sizes.items():
-            setattr(args, entry, getattr(args, entry, value))
-
-
-for _name, _sizes in SIZES.items():
-    _register(_name, _sizes)
+register_sizes("vq_image_prior", SIZES)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.models import register_model, register_model_architecture
+from fairseq.models import register_model
 from torch import Tensor, nn
 
 from ..errors import UsageError
@@ -16,8 +16,9 @@ from ..modules.embedding import TokenEmbedding
 from ..modules.latent_predictor import LatentPredictor
 from ..modules.upsampler import Upsampler
 from .latent_loss import latent_loss
+from .options import complete, register_sizes
 from .quantized import QuantizedModel, build_quantizer
-from .vq_nat_config import SIZES, VQNATConfig, complete
+from .vq_nat_config import SIZES, VQNATConfig
 
 
 @dataclass
@@ -110,7 +111,7 @@ class VQNAT(QuantizedModel):
         if not getattr(task, "drives_vq_nat", False):
             name = getattr(task.cfg, "_name", type(task).__name__)
             raise UsageError(f"--arch vq_nat_em cannot be driven by --task {name}: add --task translation_vq")
-        config = complete(cfg)
+        config = complete(VQNATConfig, cfg)
         source, target = task.source_dictionary, task.target_dictionary
         target_tokens = _embedding(len(target), config.embed_dim, target.pad())
         source_tokens = (
@@ -238,12 +239,4 @@ def _embedding(size: int, dim: int, pad: int) -> nn.Embedding:
     return embedding
 
 
-def _register(name: str, sizes: dict[str, Any]) -> None:
-    @register_model_architecture("vq_nat_em", name)
-    def architecture(args: Any) -> None:
-        for option, value in sizes.items():
-            setattr(args, option, getattr(args, option, value))
-
-
-for _name, _sizes in SIZES.items():
-    _register(_name, _sizes)
+register_sizes("vq_nat_em", SIZES)

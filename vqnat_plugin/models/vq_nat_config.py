@@ -5,29 +5,37 @@ from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum
 
-from . import quantized
-from .quantized import BottleneckConfig, option
+from ..options import option, require
+from .quantized import BottleneckConfig
 
 
 @dataclass
 class VQNATConfig(BottleneckConfig):
     """Options of `--arch vq_nat_em`; the defaults are the paper's base model."""
 
-    embed_dim: int = option(512, "width of the model")
-    ffn_dim: int = option(4096, "hidden width of the feed-forward layers")
-    attention_heads: int = option(4, "attention heads; they have to divide the width")
-    encoder_layers: int = option(6, "Transformer layers of the source encoder")
-    predictor_layers: int = option(6, "Transformer layers of the latent predictor")
-    decoder_layers: int = option(6, "Transformer layers of the parallel decoder")
+    embed_dim: int = option(512, "width of the model", least=1)
+    ffn_dim: int = option(4096, "hidden width of the feed-forward layers", least=1)
+    attention_heads: int = option(4, "attention heads; they have to divide the width", least=1)
+    encoder_layers: int = option(6, "Transformer layers of the source encoder", least=1)
+    predictor_layers: int = option(6, "Transformer layers of the latent predictor", least=1)
+    decoder_layers: int = option(6, "Transformer layers of the parallel decoder", least=1)
     compressor_layers: int = option(
-        0, "Transformer layers with attention to the source in front of the compressor's convolutions"
+        0,
+        "Transformer layers with attention to the source in front of the compressor's convolutions",
+        least=0,
     )
-    dropout: float = option(0.1, "dropout in embeddings, attention and feed-forward outputs")
-    attention_dropout: float = option(0.0, "dropout on attention weights")
-    conv_dropout: float = option(0.2, "dropout in the convolutions of compressor and upsampler")
+    dropout: float = option(
+        0.1, "dropout in embeddings, attention and feed-forward outputs", least=0, below=1
+    )
+    attention_dropout: float = option(0.0, "dropout on attention weights", least=0, below=1)
+    conv_dropout: float = option(
+        0.2, "dropout in the convolutions of compressor and upsampler", least=0, below=1
+    )
 
-    compress_steps: int = option(3, "halvings of the target (n_c): one latent stands for 2^n_c words")
-    decoder_attention: ChoiceEnum(["bidirectional", "causal"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    compress_steps: int = option(
+        3, "halvings of the target (n_c): one latent stands for 2^n_c words", least=0, most=6
+    )
+    decoder_attention: ChoiceEnum(["bidirectional", "causal"]) = option(  # type: ignore[valid-type]
         "bidirectional",
         "self-attention of the parallel decoder: 'bidirectional' sees all latents at once; 'causal' with "
         "--gold-mixing-updates is the paper's reference code",
@@ -36,14 +44,15 @@ class VQNATConfig(BottleneckConfig):
         0,
         "with --decoder-attention causal: updates over which true target words in the decoder's input give "
         "way to latents (the reference code: 50000); 0: latents only",
+        least=0,
     )
-    latent_weight: float = option(1.0, "weight of the latent predictor's loss")
-    latent_start: int = option(0, "update from which on the latent predictor is trained")
-    predictor_gradient: ChoiceEnum(["detached", "joint"]) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    latent_weight: float = option(1.0, "weight of the latent predictor's loss", least=0)
+    latent_start: int = option(0, "update from which on the latent predictor is trained", least=0)
+    predictor_gradient: ChoiceEnum(["detached", "joint"]) = option(  # type: ignore[valid-type]
         "detached",
         "whether the latent predictor's loss also trains the compressor, through its input ('joint')",
     )
-    label_smoothing: float = option(0.0, "label smoothing of the word loss")
+    label_smoothing: float = option(0.0, "label smoothing of the word loss", least=0, below=1)
     init_from_teacher: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
         None,
         "start from this autoregressive Transformer (pre-norm, same width and dictionary): its encoder, "
@@ -51,23 +60,12 @@ class VQNATConfig(BottleneckConfig):
     )
 
     def check(self) -> None:
-        """Raise `UsageError` for the first option that is out of its range."""
-        super().check()
-        self.at_least(
-            embed_dim=1, ffn_dim=1, attention_heads=1, encoder_layers=1, predictor_layers=1,
-            decoder_layers=1, compressor_layers=0, compress_steps=0, gold_mixing_updates=0, latent_weight=0,
-            latent_start=0,
-        )  # fmt: skip
-        self.below_one("dropout", "attention_dropout", "conv_dropout", "label_smoothing")
-        self.require("compress_steps", self.compress_steps <= 6, "at most 6")
-        self.require(
-            "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
+        """Raise `UsageError` for options that do not go together."""
+        require(
+            self, "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
         )
-        self.require(
-            "gold_mixing_updates",
-            self.gold_mixing_updates == 0 or self.decoder_attention == "causal",
-            "--decoder-attention causal",
-        )
+        mixes = self.gold_mixing_updates == 0 or self.decoder_attention == "causal"
+        require(self, "gold_mixing_updates", mixes, "--decoder-attention causal")
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -81,8 +79,3 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "vq_nat_em_big": dict(embed_dim=1024, ffn_dim=4096, attention_heads=16, dropout=0.3),
 }  # fmt: skip
-
-
-def complete(args: Any) -> VQNATConfig:
-    """A whole, checked configuration from what fairseq passes."""
-    return quantized.complete(VQNATConfig, args)

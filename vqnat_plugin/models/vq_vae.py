@@ -6,48 +6,54 @@ from typing import Any
 
 import torch
 from fairseq.dataclass import ChoiceEnum
-from fairseq.models import register_model, register_model_architecture
+from fairseq.models import register_model
 from torch import Tensor
 
 from ..errors import UsageError
 from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
 from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
-from .quantized import BottleneckConfig, QuantizedModel, build_quantizer, complete, option
+from ..options import option, require
+from .options import complete, register_sizes
+from .quantized import BottleneckConfig, QuantizedModel, build_quantizer
 
 
 @dataclass
 class VQVAEConfig(BottleneckConfig):
     """Options of `--arch vq_vae_em`; the defaults are for CIFAR-10."""
 
-    channels: int = option(128, "width of the convolutions at the grid of codes; half of it above")
-    residual_blocks: int = option(2, "residual blocks at each of two resolutions, in encoder and decoder")
-    latents_per_position: int = option(
-        8, "codes at each position of the grid, which is a quarter as high and wide as the picture"
+    channels: int = option(128, "width of the convolutions at the grid of codes; half of it above", least=2)
+    residual_blocks: int = option(
+        2, "residual blocks at each of two resolutions, in encoder and decoder", least=0
     )
-    likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    latents_per_position: int = option(
+        8, "codes at each position of the grid, which is a quarter as high and wide as the picture", least=1
+    )
+    likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]
         "logistic", "components of the mixture that gives every pixel value its probability"
     )
-    mixture_components: int = option(5, "components of that mixture")
-    codebook_size: int = option(256, "number of codes (K)")
+    mixture_components: int = option(5, "components of that mixture", least=1)
+    codebook_size: int = option(256, "number of codes (K)", least=1)
     code_dim: int = option(
         4,
         "width of a code vector; 0: the width of the model. The vectors of a position are normalised "
         "together: a single code needs more",
+        least=0,
     )
     em_temperature: float = option(
         0.03,
         "temperature of the posterior; larger is softer, and wider code vectors need more. Watch "
         "'distinct_codes': far above 1, pictures are worse in validation than in training",
+        above=0,
     )
-    em_decay: float = option(0.99, "decay of the codes' moving averages, one M step an update (lambda)")
+    em_decay: float = option(
+        0.99, "decay of the codes' moving averages, one M step an update (lambda)", least=0, below=1
+    )
 
     def check(self) -> None:
-        """Raise `UsageError` for the first option that is out of its range."""
-        super().check()
-        self.at_least(channels=2, residual_blocks=0, latents_per_position=1, mixture_components=1)
-        self.require("channels", self.channels % 2 == 0, "an even number")
+        """Raise `UsageError` for options that do not go together."""
+        require(self, "channels", self.channels % 2 == 0, "an even number")
         values = (self.code_dim or self.channels) * self.latents_per_position
-        self.require("code_dim", values > 2, "3 values a position, over --latents-per-position codes")
+        require(self, "code_dim", values > 2, "3 values a position, over --latents-per-position codes")
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -150,12 +156,4 @@ class VQVAE(QuantizedModel):
         return self.decode(self.quantizer.lookup(codes.flatten(1)))
 
 
-def _register(name: str, sizes: dict[str, Any]) -> None:
-    @register_model_architecture("vq_vae_em", name)
-    def architecture(args: Any) -> None:
-        for entry, value in sizes.items():
-            setattr(args, entry, getattr(args, entry, value))
-
-
-for _name, _sizes in SIZES.items():
-    _register(_name, _sizes)
+register_sizes("vq_vae_em", SIZES)

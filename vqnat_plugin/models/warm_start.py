@@ -68,7 +68,7 @@ def _check_options(teacher: Any, heads: int) -> None:
             raise ValueError(f"its --{name.replace('_', '-')} is {found}, needed is {value}")
 
 
-def load_teacher(model: Any, path: str) -> None:
+def start_from_teacher(model: Any, path: str) -> None:
     """Copy the teacher's encoder, embeddings and decoder layers into the model.
 
     Decoder and latent predictor both start from its decoder; compressor, codebook and upsampler do not.

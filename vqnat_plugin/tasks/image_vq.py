@@ -20,10 +20,10 @@ from ..errors import UsageError
 from ..files import write_atomically
 from ..imaging.dataset import ArrayDataset, ImageDataset
 from ..imaging.reading import DOWNLOADS, fingerprint, open_split
-from ..models.quantized import option
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.image_autoencoder import DOWNSAMPLING
+from ..options import option
 from .em_task import EMTask
 
 ENCODING_BATCH = 256
@@ -38,7 +38,7 @@ class ImageVQConfig(FairseqDataclass):
         "folder of pictures: torchvision's CIFAR-10 or SVHN, or 'train' and 'test' with class folders",
     )
     image_size: int = option(32, "height and width of the pictures")
-    download_data: ChoiceEnum(list(DOWNLOADS)) = option(  # type: ignore[valid-type]  # noqa: RUF009
+    download_data: ChoiceEnum(list(DOWNLOADS)) = option(  # type: ignore[valid-type]
         "none", "let torchvision fetch this data set into the folder"
     )
     valid_size: int = option(2000, "pictures of the training folder that are held out as subset 'valid'")

@@ -1,7 +1,7 @@
 """The translation task of the latent model: M steps in training, latent decoding, two BLEU scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
@@ -14,7 +14,8 @@ from torch import nn
 from ..errors import CheckpointError, UsageError
 from ..generation.latent_generator import LatentGenerator, Reconstruction
 from ..models.vq_nat import VQNAT
-from ..models.warm_start import load_teacher
+from ..models.warm_start import start_from_teacher
+from ..options import option
 from .bleu_metrics import bleu_statistics, log_bleu
 from .em_task import EMTask
 
@@ -23,13 +24,10 @@ from .em_task import EMTask
 class TranslationVQConfig(TranslationConfig):
     """fairseq's translation options and those of latent decoding."""
 
-    rescore_with: Optional[str] = field(  # noqa: UP045 (fairseq reads this annotation)
-        default=None,
-        metadata={
-            "help": "decoding: rank the candidates by this autoregressive Transformer (for example the "
-            "distillation teacher) instead of the model's own score; checkpoints joined by ':' are an "
-            "ensemble"
-        },
+    rescore_with: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
+        None,
+        "decoding: rank the candidates by this autoregressive Transformer (for example the distillation "
+        "teacher) instead of the model's own score; checkpoints joined by ':' are an ensemble",
     )
 
 
@@ -70,7 +68,7 @@ class TranslationVQTask(EMTask, TranslationTask):
             )
         model = super().build_model(cfg, from_checkpoint)
         if model.config.init_from_teacher and not from_checkpoint:
-            load_teacher(model, model.config.init_from_teacher)
+            start_from_teacher(model, model.config.init_from_teacher)
         return model
 
     def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: nn.Module) -> Any:

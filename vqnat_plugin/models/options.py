@@ -1,0 +1,43 @@
+"""From what fairseq passes to the options of a model or task, each declared once by `options.option`."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from fairseq.models import register_model_architecture
+
+from .. import options
+
+Config = TypeVar("Config")
+
+
+def complete(kind: type[Config], args: Any) -> Config:
+    """A whole, checked configuration from what fairseq passes: a namespace, or one of its own kind.
+
+    Args:
+        kind: a dataclass of options; its method `check`, if it has one, raises for combinations.
+        args: holds the options by name; what it lacks, or has as None, keeps its default.
+
+    Raises:
+        UsageError: an option is out of its range, or options do not go together.
+    """
+    config = kind()
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name != "_name" and getattr(args, field.name, None) is not None:
+            setattr(config, field.name, getattr(args, field.name))
+    options.check(config)
+    if own := getattr(config, "check", None):
+        own()
+    return config
+
+
+def register_sizes(model: str, sizes: dict[str, dict[str, Any]]) -> None:
+    """Register named architectures of a model: for each, the options that differ from the defaults."""
+
+    def register(name: str, changed: dict[str, Any]) -> None:
+        @register_model_architecture(model, name)
+        def architecture(args: Any) -> None:
+            for option, value in changed.items():
+                setattr(args, option, getattr(args, option, value))
+
+    for name, changed in sizes.items():
+        register(name, changed)
