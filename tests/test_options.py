@@ -147,3 +147,22 @@ def test_a_number_passes_if_and_only_if_it_is_in_range(value: float) -> None:
     else:
         with pytest.raises(UsageError, match="--share"):
             check(Number(value))
+
+
+def test_rest_behind_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(kw_only=True)
+    class Wrapper:
+        """Something that runs a command."""
+
+        name: str | None = option(None, "of it", positional=True)
+        out: Path = option(Path(), "folder")
+        command: tuple[str, ...] = option((), "what is run", rest="--")
+
+    parser = build_parser(Wrapper, "tool", "Does it.")
+    assert parse(Wrapper, parser, ["x", "--out", "o"]) == Wrapper(name="x", out=Path("o"))
+    words = ("run", "--out", "y", "--bogus", "--", "-x")
+    assert parse(Wrapper, parser, ["x", "--", *words]) == Wrapper(name="x", command=words)
+    for arguments in (["x", "--bogus", "--", "run"], ["x", "run", "--", "--out"]):
+        with pytest.raises(SystemExit):
+            parse(Wrapper, parser, arguments)
+        assert arguments[1] in capsys.readouterr().err

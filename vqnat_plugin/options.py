@@ -36,7 +36,7 @@ def option(
     short: str | None = None,
     repeat: bool = False,
     positional: bool = False,
-    rest: bool = False,
+    rest: bool | str = False,
     group: str = "",
 ) -> Any:
     """A field of a dataclass of options; `...` as the default makes it required.
@@ -51,7 +51,7 @@ def option(
         short: a second name of one letter, such as "-s".
         repeat: the option may be given several times; its type is a tuple of whatever it takes.
         positional: given by its place, without a name.
-        rest: takes everything that is not known, as it is.
+        rest: takes everything that is not known, as it is; "--": what stands behind that, and nothing else.
         group: heading in the help; what follows ": " in it explains the group.
     """
     checks = {"least": least, "most": most, "above": above, "below": below, "allowed": tuple(choices)}
@@ -231,19 +231,27 @@ def _converter(kind: type) -> Any:
 
 def parse(kind: type[Options], parser: Parser, arguments: Sequence[str]) -> Options:
     """The options of a command line, checked; a mistake ends the program with one line."""
-    rest = next((field.name for field, _ in option_fields(kind) if field.metadata["rest"]), None)
+    rest, behind = next(
+        ((field.name, field.metadata["rest"]) for field, _ in option_fields(kind) if field.metadata["rest"]),
+        (None, False),
+    )
+    words, others = list(arguments), []
+    if behind == "--" and "--" in words:
+        end = words.index("--")
+        words, others = words[:end], words[end + 1 :]
+    strict = behind is not True
     known = {name for action in parser._actions for name in action.option_strings}
-    if rest is None:
+    if strict:
         # Before argparse looks: it would name what is missing, not what was mistyped.
-        for word in arguments:
+        for word in words:
             if word.startswith("--") and word.partition("=")[0] not in known | {"--"}:
                 parser.error(_unknown(known, word))
-    found, unknown = parser.parse_known_args(list(arguments))
-    if unknown and rest is None:
+    found, unknown = parser.parse_known_args(words)
+    if unknown and strict:
         parser.error(_unknown(known, unknown[0]))
     values = {name: _frozen(value) for name, value in vars(found).items() if value is not None}
     if rest is not None:
-        values[rest] = tuple(unknown)
+        values[rest] = (*unknown, *others)
     options = kind(**values)
     try:
         check(options)
