@@ -132,6 +132,7 @@ def test_rest_takes_what_is_not_known() -> None:
 def test_help_names_defaults() -> None:
     text = " ".join(build_parser(Example, "tool", "Does it.").format_help().split())
     assert "how many (default: 3)" in text and "batch sizes (default: 1 32)" in text
+    assert "any number (default: 0.0)" in text and "hurry (" not in text
     assert "of 100% (default: 0.5)" in text and "{soft,hard}" in text
     assert "draw: how it is drawn -x N, --seed N of the draw" in text and "default: None" not in text
 

@@ -174,7 +174,8 @@ def _add(parser: Any, field: dataclasses.Field[Any], annotation: Any) -> None:
     kind, several, pairs = _kind(annotation, marks["repeat"])
     required = bool(marks.get("required"))
     text = marks["help"].replace("%", "%%")
-    shown = "" if required or default in (None, (), False, "") else _shown(default)
+    unset = required or default is None or default is False or default in ((), "")
+    shown = "" if unset else _shown(default)
     more: dict[str, Any] = {"help": text + (f" (default: {shown})" if shown else "")}
     if kind is bool:
         parser.add_argument(flag(field.name), action="store_true", **more)
