@@ -50,17 +50,19 @@ class Record:
 class Stages:
     """The stages of one folder. Several of these may be at work side by side, each in its own folder."""
 
-    def __init__(self, out: Path, data: Path | None = None) -> None:
+    def __init__(self, out: Path, data: Path | None = None, **others: Path) -> None:
         """
         Args:
             out: folder of the records, in `stages/`, and of the logs, in `logs/`.
             data: folder of what the commands read; like `out`, it may move without a command having changed.
+            others: further paths that may move, by the names that stand for them in records.
         """
         self.out = Path(os.path.abspath(out))
         # A data folder inside `out` is seen as a part of it.
         self._folders = {"OUT": str(self.out)}
         if data is not None:
             self._folders["DATA"] = os.path.abspath(data)
+        self._folders |= {name: os.path.abspath(path) for name, path in others.items()}
         self._lock = threading.Lock()
 
     def run(
