@@ -1,6 +1,4 @@
-import runpy
 import shutil
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +8,11 @@ from archives import iwslt14, lines, sentence_pairs, sgml, wmt14, write_archive
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.data.corpora import (
-    CORPORA,
-    clean,
-    make_corpus,
-    plain_lines,
-    segments,
-    tagged_lines,
-    unescape,
-)
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.data.archives import make_corpus
+from vqnat_plugin.data.corpora import CORPORA, clean, plain_lines, segments, tagged_lines, unescape
 from vqnat_plugin.data.prepare import find_splits, read_pairs
 from vqnat_plugin.errors import DataError
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_corpus.py"
 
 
 def read(path: Path) -> list[str]:
@@ -144,6 +134,12 @@ def spoil_encoding(folder: Path) -> str:
     return r"dev\.tgz: dev/newstest2013\.de: not UTF-8"
 
 
+def spoil_encoding_of_segments(folder: Path) -> str:
+    (folder / "test-full").mkdir()
+    (folder / "test-full" / "newstest2014-deen-src.en.sgm").write_bytes("<seg>grün</seg>".encode("latin-1"))
+    return r"test-full\.tgz: test-full/newstest2014-deen-src\.en\.sgm: not UTF-8"
+
+
 def empty_test(folder: Path) -> str:
     members = [f"test-full/newstest2014-deen-{name}.sgm" for name in ("src.en", "ref.de")]
     write_archive(folder / "test-full.tgz", {name: sgml([], 0) for name in members})
@@ -160,6 +156,7 @@ def empty_test(folder: Path) -> str:
         no_archive,
         spoil_segments,
         spoil_encoding,
+        spoil_encoding_of_segments,
         empty_test,
     ],
 )
@@ -185,7 +182,7 @@ def test_members_cannot_be_written_elsewhere(tmp_path: Path) -> None:
 
 def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    path.write_bytes("a\rb\u2028c\x0bd\x85e\r\n\nf\xa0g".encode())
+    path.write_bytes("\ufeffa\rb\u2028c\x0bd\x85e\r\n\nf\xa0g".encode())
     assert list(plain_lines(path)) == ["a b c d e", "", "f g"]
 
 
@@ -225,14 +222,17 @@ def test_unescape_undoes_what_xml_does(text: str) -> None:
     assert unescape(escape(text)) == text
 
 
-def test_the_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wmt14(tmp_path / "archives")
-    arguments = ["wmt14_en_de", "--archives", str(tmp_path / "archives"), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    arguments = ["corpus", "wmt14_en_de", "--archives", str(tmp_path / "archives")]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert "train: 90 sentence pairs" in capsys.readouterr().out
+    (tmp_path / "archives" / "dev.tgz").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--out", str(tmp_path / "out")])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("vqnat corpus: error: --archives ") and "needs dev.tgz" in line
     shutil.rmtree(tmp_path / "archives")
-    with pytest.raises(SystemExit, match=r"make_corpus: --archives .*: no such folder"):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--out", str(tmp_path / "out")])
+    assert "archives: no such folder" in capsys.readouterr().err

@@ -1,9 +1,8 @@
 import gzip
 import hashlib
 import http.server
+import os
 import random
-import runpy
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.data.download import download, file_name
 from vqnat_plugin.errors import DataError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "download.py"
 CONTENT = random.Random(1).randbytes(200_000)
 
 
@@ -243,25 +242,65 @@ def test_names_come_from_the_path_of_the_url() -> None:
         file_name("https://example.org/a/")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-
-
-def test_the_script_downloads_several_files(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_link_in_the_place_of_the_part_is_not_followed(
+    site: Site, tmp_path: Path, waits: list[float], resumable: bool
 ) -> None:
-    run(monkeypatch, site.url, site.url.replace("file", "other"), "--out-dir", tmp_path)
+    """Neither the bytes, nor the mark of the version, nor what gzip held goes where a link points."""
+    site.resumable, site.content = resumable, gzip.compress(CONTENT)
+    for name in ("text.part", "text.part.version", "text.part.plain"):
+        (tmp_path / f"theirs of {name}").write_text('"v1"')
+        (tmp_path / name).symlink_to(tmp_path / f"theirs of {name}")
+    download(site.url, tmp_path / "text", decompress=True, sleep=waits.append)
+    assert (tmp_path / "text").read_bytes() == CONTENT and not (tmp_path / "text").is_symlink()
+    assert all(path.read_text() == '"v1"' for path in tmp_path.glob("theirs*"))
+    assert not (tmp_path / "text.part").is_symlink()
+
+
+def test_a_link_laid_in_the_meantime_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("mine")
+
+    def unlink_and_link(path: Path, missing_ok: bool = False) -> None:
+        os.unlink(path)
+        os.symlink(theirs, path)
+
+    (tmp_path / "file.bin.part").write_text("old")
+    monkeypatch.setattr(Path, "unlink", unlink_and_link)
+    with pytest.raises(OSError, match=r"file\.bin\.part"):
+        download(site.url, tmp_path / "file.bin")
+    assert theirs.read_text() == "mine"
+
+
+def test_the_command_downloads_several_files(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = [site.url, site.url.replace("file", "other")]
+    assert main(["download", *urls, "--out-dir", str(tmp_path)]) == 0
     assert names(tmp_path) == ["file.bin", "other.bin"]
     assert "other.bin: 200,000 bytes" in capsys.readouterr().out
+    assert main(["download", site.url, "--out", str(tmp_path / "file.bin")]) == 0
+    assert "200,000 bytes, was there" in capsys.readouterr().out
 
 
-def test_the_script_ends_with_one_line(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_undoes_gzip(site: Site, tmp_path: Path) -> None:
+    site.content = gzip.compress(CONTENT)
+    checksum = hashlib.sha256(site.content).hexdigest()
+    arguments = ["--out-dir", str(tmp_path), "--gunzip", "--sha256", checksum]
+    assert main(["download", site.url.replace(".bin", ".gz"), *arguments]) == 0
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_the_command_ends_with_one_line(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.troubles = [404]
-    with pytest.raises(SystemExit) as error:
-        run(monkeypatch, site.url, "--out", tmp_path / "file.bin")
-    assert str(error.value).startswith(f"download: {site.url}: HTTP 404")
-    assert "\n" not in str(error.value)
+    with pytest.raises(SystemExit, match="2"):
+        main(["download", site.url, "--out", str(tmp_path / "file.bin")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vqnat download: error: {site.url}: HTTP 404")
 
 
 @pytest.mark.parametrize(
@@ -270,14 +309,13 @@ def test_the_script_ends_with_one_line(site: Site, tmp_path: Path, monkeypatch: 
         (["--out", "x"], "--out x: is for one URL, but there are 2"),
         (["--out-dir", "x", "--sha256", "00"], "--sha256: 1 checksums for 2 URLs"),
         (["--out-dir", "x", "--attempts", "0"], "--attempts 0: needs at least 1"),
+        ([], "needs either --out FILE or --out-dir DIR"),
+        (["--out", "x", "--out-dir", "x"], "needs either --out FILE or --out-dir DIR"),
     ],
 )
 def test_mistakes_on_the_command_line(
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        run(monkeypatch, "http://127.0.0.1:1/a", "http://127.0.0.1:1/b", *arguments)
+    with pytest.raises(SystemExit, match="2"):
+        main(["download", "http://127.0.0.1:1/a", "http://127.0.0.1:1/b", *arguments])
     assert message in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
 
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.data.prepare import find_splits, learn_codes, prepare, read_pairs, tokenize, usable
 from vqnat_plugin.errors import DataError
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare.py"
 ENGLISH = ["A small house.", "The dog sees the cat!", "Don't worry, it is half-price.", "Hello, world"]
 GERMAN = [
     "Ein kleines Haus.",
@@ -140,6 +138,29 @@ def test_every_test_set_is_found_and_keeps_its_name(data: Path, tmp_path: Path) 
     assert binarised(tmp_path / "out" / "bin", "test", "de") == [tokenize(GERMAN[2], "de")]
 
 
+def test_further_references_of_a_test_set_are_kept(data: Path, tmp_path: Path) -> None:
+    (data / "test.de.1").write_bytes("\ufeffEin anderes.\r\n".encode())
+    (data / "test.de.10").write_text("Ein zehntes.\n")
+    for name in ("test.de.x", "test.de.01", "test.de.", "test.en.1", "test2.de.1", "train.de.1"):
+        (data / name).write_text("no\nreference\n")
+    out = tmp_path / "out"
+    plain = {"valid.en", "valid.de", "test.en", "test.de"}
+    assert prepare(data, out, "en", "de", merges=10)["test"] == 1
+    assert {path.name for path in (out / "reference").iterdir()} == plain | {"test.de.1", "test.de.10"}
+    assert (out / "reference" / "test.de.1").read_text() == "Ein anderes.\n"
+    assert (out / "reference" / "test.de.10").read_text() == "Ein zehntes.\n"
+    # None is left over from a former run.
+    (data / "test.de.1").unlink()
+    prepare(data, out, "en", "de", merges=10)
+    assert {path.name for path in (out / "reference").iterdir()} == plain | {"test.de.10"}
+
+
+def test_a_further_reference_of_another_length_is_refused(data: Path, tmp_path: Path) -> None:
+    (data / "test.de.2").write_text("Eins.\nZwei.\n")
+    message = refusal(data, tmp_path / "out")
+    assert message == f"{data}/test.de has 1 lines but {data}/test.de.2 has 2"
+
+
 def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(data, out, "en", "de", merges=10)
@@ -225,20 +246,26 @@ def test_training_text_without_a_usable_pair_is_refused(data: Path, tmp_path: Pa
     assert "no usable training pair" in message and "--max-length 175" in message
 
 
-def test_the_script(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--merges", "10"]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+def test_a_link_in_the_place_of_the_unfinished_folder_is_not_followed(data: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bin.part").symlink_to(theirs)
+    prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert not list(theirs.iterdir()) and not (tmp_path / "out" / "bin").is_symlink()
+
+
+def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["prepare", "--data", str(data), "--out", str(tmp_path / "out"), "--merges", "10"]
+    assert main(arguments) == 0
     assert (
         "train: 20 sentence pairs\nvalid: 2 sentence pairs\ntest: 1 sentence pairs" in capsys.readouterr().out
     )
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--workers", "0"])
     with pytest.raises(SystemExit, match="2"):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        main([*arguments, "--workers", "0"])
     assert "--workers 0: needs at least 1" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     (data / "train.de").unlink()
-    with pytest.raises(SystemExit, match=r"^prepare: --data .*: needs train.en and train.de$"):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"vqnat prepare: error: --data {data}: needs train.en and train.de"

@@ -1,0 +1,1 @@
+"""Getting parallel text, and turning it into data for fairseq-train."""

@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..files import read_text, write_atomically, write_text
 
 CHUNK = 1 << 16
 TIMEOUT = 60.0
@@ -38,9 +39,9 @@ def download(
 ) -> bool:
     """Download `url` to `out`. A file that is there already is left alone.
 
-    The bytes go to `out` + ".part" first. An attempt that breaks off is repeated after 1, 2, 4, ... seconds
-    and, where the server allows it, goes on where the last one ended; so does a new call after a kill.
-    Attempts that brought new bytes do not count.
+    The bytes go to `out` + ".part" first, which stays until the file is whole. An attempt that breaks off is
+    repeated after 1, 2, 4, ... seconds and, where the server allows it, goes on where the last one ended; so
+    does a new call after a kill. Attempts that brought new bytes do not count.
 
     Args:
         url: http or https address.
@@ -124,7 +125,7 @@ def _attempt(url: str, part: Path) -> None:
     headers = {"User-Agent": "vqnat-plugin"}
     if offset and validator.is_file():
         # If-Range: the rest if the file is still the same, else all of it.
-        headers |= {"Range": f"bytes={offset}-", "If-Range": validator.read_text(encoding="utf-8")}
+        headers |= {"Range": f"bytes={offset}-", "If-Range": read_text(validator)}
     response = _try(
         lambda: urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     )
@@ -139,7 +140,7 @@ def _attempt(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdigit() else None
         with (
-            part.open("ab") as file,
+            open(part, "ab", opener=_open_no_link) as file,
             tqdm(
                 desc=file_name(url), initial=offset, total=total, unit="B", unit_scale=True, mininterval=1
             ) as bar,
@@ -169,7 +170,7 @@ def _remember(validator: Path, headers: Any) -> None:
     # Weak tags do not promise the same bytes.
     mark = headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
     if mark:
-        validator.write_text(mark, encoding="utf-8")
+        write_text(validator, mark)
     else:
         validator.unlink(missing_ok=True)
 
@@ -178,8 +179,14 @@ def _validator_file(part: Path) -> Path:
     return part.with_name(part.name + ".version")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _size(part: Path) -> int:
+    # A link is not ours: it counts as nothing, and is replaced.
+    return 0 if part.is_symlink() or not part.exists() else part.stat().st_size
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """For `open`: refuses a link that somebody has laid in the meantime."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _check(url: str, part: Path, sha256: str) -> None:
@@ -196,13 +203,12 @@ def _check(url: str, part: Path, sha256: str) -> None:
 
 
 def _decompress(url: str, part: Path, out: Path) -> None:
-    plain = out.with_name(out.name + ".part.plain")
-    try:
+    def write(plain: Path) -> None:
         with gzip.open(part) as source, plain.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        os.replace(plain, out)
+
+    try:
+        write_atomically(out, write)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         part.unlink()
         raise DataError(f"{url}: not whole gzip data ({error}); {_way_out(url)}") from None
-    finally:
-        plain.unlink(missing_ok=True)

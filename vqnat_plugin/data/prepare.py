@@ -5,7 +5,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import write_lines, write_text
+from ..files import read_lines, write_lines, write_text
 
 VALID_NAMES = ("valid", "val", "dev")
 
@@ -65,21 +65,36 @@ def read_pairs(split: Split) -> list[tuple[str, str]]:
     Raises:
         DataError: the files differ in length, or are not UTF-8.
     """
-    texts = []
-    for file in (split.source, split.target):
-        try:
-            # With Python's own text files carriage returns inside sentences would end lines.
-            text = file.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
-        # Only \n, or \r\n, ends a line: other characters that Python calls line ends occur inside sentences.
-        lines = text.removesuffix("\n").split("\n") if text else []
-        texts.append([line.removesuffix("\r") for line in lines])
-    if len(texts[0]) != len(texts[1]):
-        raise DataError(f"{split.source} has {len(texts[0])} lines but {split.target} has {len(texts[1])}")
-    if not texts[0]:
+    source, target = read_lines(split.source), read_lines(split.target)
+    if len(source) != len(target):
+        raise DataError(f"{split.source} has {len(source)} lines but {split.target} has {len(target)}")
+    if not source:
         raise DataError(f"{split.source}: empty")
-    return list(zip(*texts, strict=True))
+    return list(zip(source, target, strict=True))
+
+
+def numbered_references(target: Path) -> dict[int, Path]:
+    """Further references beside `test.de`, by their number: `test.de.1`, `test.de.2`, ..."""
+    found = {}
+    for file in target.parent.iterdir():
+        number = file.name.removeprefix(f"{target.name}.")
+        if file.name != number and re.fullmatch(r"[1-9][0-9]*", number) and file.is_file():
+            found[int(number)] = file
+    return dict(sorted(found.items()))
+
+
+def _write_references(split: Split, pairs: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Raw text of both sides, and further references, as `SUBSET.LANG` and `SUBSET.LANG.1`, ..."""
+    for file, side in zip((split.source, split.target), zip(*pairs, strict=True), strict=True):
+        write_lines(folder / f"{split.subset}{file.suffix}", side)
+    out = folder / f"{split.subset}{split.target.suffix}"
+    for left_over in numbered_references(out).values():
+        left_over.unlink()
+    for number, file in numbered_references(split.target).items():
+        lines = read_lines(file)
+        if len(lines) != len(pairs):
+            raise DataError(f"{split.target} has {len(pairs)} lines but {file} has {len(lines)}")
+        write_lines(folder / f"{out.name}.{number}", lines)
 
 
 @functools.cache
@@ -149,25 +164,27 @@ def prepare(
     """Tokenise, segment and binarise the parallel text in `data`, in `workers` processes.
 
     Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of
-    valid and test, for scoring) and `out/bin` (for `fairseq-train`). Training pairs that are empty, longer
-    than `max_length` tokens or more lopsided than `max_ratio` are left out; valid and test stay whole.
+    valid and test, for scoring; `SUBSET.LANG.1`, ... if there are further references) and `out/bin` (for
+    `fairseq-train`). Training pairs that are empty, longer than `max_length` tokens or more lopsided than
+    `max_ratio` are left out; valid and test stay whole.
 
     Returns:
         Sentence pairs of each subset.
 
     Raises:
-        DataError: see `find_splits` and `read_pairs`.
+        DataError: see `find_splits` and `read_pairs`; or another reference is of another length.
     """
     languages = (source, target)
     texts: dict[str, list[tuple[str, str]]] = {}
     with mapping(workers) as each:
         for split in find_splits(data, source, target):
+            pairs = read_pairs(split)
+            if split.subset != "train":
+                _write_references(split, pairs, out / "reference")
             sides: list[list[str]] = []
-            for language, side in zip(languages, zip(*read_pairs(split), strict=True), strict=True):
+            for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
                 tokenizer = functools.partial(tokenize, language=language)
                 sides.append(each(tokenizer, list(side), f"tokenise {split.subset}.{language}"))
-                if split.subset != "train":
-                    write_lines(out / "reference" / f"{split.subset}.{language}", side)
             texts[split.subset] = list(zip(*sides, strict=True))
         texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
         if not texts["train"]:
@@ -194,6 +211,8 @@ def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str]
     from fairseq_cli import preprocess
 
     part = out.with_name(out.name + ".part")
+    if part.is_symlink():
+        part.unlink()
     shutil.rmtree(part, ignore_errors=True)
     tests = [str(text / subset) for subset in subsets if subset.startswith("test")]
     parser_arguments = [
