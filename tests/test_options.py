@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqnat_plugin.errors import UsageError
-from vqnat_plugin.options import FILE, FOLDER, build_parser, check, option, parse
+from vqnat_plugin.options import FILE, FOLDER, build_parser, check, option, parse, words
 
 
 @dataclass(kw_only=True)
@@ -167,3 +167,15 @@ def test_rest_behind_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             parse(Wrapper, parser, arguments)
         assert arguments[1] in capsys.readouterr().err
+
+
+def test_words_are_the_command_line_again(tmp_path: Path) -> None:
+    file = tmp_path / "a b"
+    file.touch()
+    line = ["--shift=-2.5", "--fast", "--sizes", "1", "4", "--note", "x", "--note", "y"]
+    line += ["--system", "a", "beam=4", "--system", "b", "--seed", "3"]
+    given = parsed(str(file), "--out", "here", *line)
+    found = words(given)
+    assert found == [str(file), "--out", "here", *line]
+    assert parsed(*found) == given
+    assert words(parsed(str(file))) == [str(file)]

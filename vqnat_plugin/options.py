@@ -263,6 +263,33 @@ def parse(kind: type[Options], parser: Parser, arguments: Sequence[str]) -> Opti
     return options
 
 
+def words(options: Any) -> list[str]:
+    """The words of a command line that give these options; those that have their default are left out."""
+    found: list[str] = []
+    behind: list[str] = []
+    for field, _ in option_fields(type(options)):
+        value, marks = getattr(options, field.name), field.metadata
+        if marks["rest"]:
+            behind += ["--", *value] if marks["rest"] == "--" and value else value
+        elif marks["positional"]:
+            # In front, or the options before would take them.
+            found[:0] = map(str, value if isinstance(value, tuple) else () if value is None else (value,))
+        elif value != field.default:
+            found += _given(flag(field.name), value, marks["repeat"])
+    return found + behind
+
+
+def _given(name: str, value: Any, repeat: bool) -> list[str]:
+    if value is True:
+        return [name]
+    if repeat:
+        return [word for each in value for word in _given(name, each, False)]
+    if isinstance(value, tuple):
+        return [name, *map(str, value)]
+    # What begins with a dash would be taken for an option.
+    return [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
+
+
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
