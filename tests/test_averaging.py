@@ -1,8 +1,6 @@
 import os
-import runpy
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,9 +13,8 @@ from torch import Tensor
 
 from vqnat_plugin.averaging import average_checkpoints, last_checkpoints, save_checkpoint
 from vqnat_plugin.bottleneck import EMVectorQuantizer
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import CheckpointError, DataError
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "average_checkpoints.py"
 
 
 def write(path: Path, model: dict[str, Tensor], updates: int = 1, **others: Any) -> Path:
@@ -168,49 +165,72 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "count", "expected"),
+    "damage",
+    [
+        {"cfg": "a text"},
+        {"cfg": None},
+        {"model": None},
+        {"model": {"weight": [1.0]}},
+        {"optimizer_history": []},
+        {"optimizer_history": [{"optimizer_name": "FairseqAdam"}]},
+    ],
+    ids=str,
+)
+def test_checkpoints_that_lack_something_are_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = write(tmp_path / "odd.pt", **{"model": {"weight": torch.zeros(2)}, **damage})
+    with pytest.raises(CheckpointError, match=r"odd\.pt: .*not a checkpoint"):
+        average_checkpoints([path])
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "kind", "expected"),
     [
         (
             ["checkpoint_1_900", "checkpoint_2_1000", "checkpoint_1_50"],
             2,
+            "updates",
             ["checkpoint_2_1000", "checkpoint_1_900"],
         ),
-        (["checkpoint9", "checkpoint10", "checkpoint_10_500"], 2, ["checkpoint10", "checkpoint9"]),
-        (["checkpoint_1_5", "checkpoint_1_6", "checkpoint1", "checkpoint2"], 1, ["checkpoint_1_6"]),
+        (["checkpoint9", "checkpoint10", "checkpoint_10_500"], 2, "epochs", ["checkpoint10", "checkpoint9"]),
+        (
+            ["checkpoint_1_5", "checkpoint_1_6", "checkpoint1", "checkpoint2"],
+            1,
+            "updates",
+            ["checkpoint_1_6"],
+        ),
+        (["checkpoint_1_5", "checkpoint_1_6", "checkpoint1", "checkpoint2"], 1, "epochs", ["checkpoint2"]),
     ],
 )
-def test_the_last_ones_are_found(tmp_path: Path, names: list[str], count: int, expected: list[str]) -> None:
+def test_the_last_ones_are_found(
+    tmp_path: Path, names: list[str], count: int, kind: Literal["updates", "epochs"], expected: list[str]
+) -> None:
     for name in [*names, "checkpoint_last", "checkpoint_best", "checkpoint.best_bleu_30.1"]:
         (tmp_path / f"{name}.pt").touch()
-    assert [path.stem for path in last_checkpoints(tmp_path, count)] == expected
+    assert [path.stem for path in last_checkpoints(tmp_path, count, kind)] == expected
 
 
 def test_too_few_to_average(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_1_5.pt").touch()
-    with pytest.raises(DataError, match=r"--last 2: .* holds 1 checkpoints of updates and 0 of epochs"):
-        last_checkpoints(tmp_path, 2)
-    with pytest.raises(DataError, match=r"--save-dir .*: no such folder"):
-        last_checkpoints(tmp_path / "none", 2)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    for kind, flag, count in (("updates", "update", 1), ("epochs", "epoch", 0)):
+        message = rf"--num-{flag}-checkpoints 2: .* holds {count} checkpoints of {kind}; train with --"
+        with pytest.raises(DataError, match=message):
+            last_checkpoints(tmp_path, 2, kind)
+    with pytest.raises(DataError, match=r"--inputs .*: no such folder"):
+        last_checkpoints(tmp_path / "none", 2, "epochs")
 
 
 def test_fairseq_generate_loads_the_average(
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "student"
     flags = "--max-update 12 --save-interval-updates 4 --code-revival-until 3"
     train_student(tiny_corpus, folder, *flags.split(" "))
     out = tmp_path / "average.pt"
-    run(monkeypatch, "--last", 2, "--save-dir", folder, "--output", out)
+    words = ["average", "--inputs", str(folder), "--num-update-checkpoints", "2", "--output", str(out)]
+    assert main(words) == 0
+    assert f"{out}: the average of {folder / 'checkpoint_'}" in capsys.readouterr().out
     model = torch.load(out, weights_only=True)["model"]
-    last = [torch.load(path, weights_only=True)["model"] for path in last_checkpoints(folder, 2)]
+    last = [torch.load(path, weights_only=True)["model"] for path in last_checkpoints(folder, 2, "updates")]
     name = "encoder.layers.0.feed_norm.weight"
     torch.testing.assert_close(model[name], (last[0][name] + last[1][name]) / 2)
     assert out.stat().st_size < 0.6 * (folder / "checkpoint_last.pt").stat().st_size
@@ -225,17 +245,24 @@ def test_fairseq_generate_loads_the_average(
     assert sum(line.startswith("H-") for line in lines) == 5
 
 
-def test_mistakes_on_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "a.pt", {"weight": torch.zeros(2)})
+    (tmp_path / "broken.pt").write_bytes(file.read_bytes()[:-300])
+    other = write(tmp_path / "other.pt", {"weight": torch.zeros(3)})
     for arguments, message in (
-        (["--last", "2"], "--last and --save-dir belong together"),
-        (["--inputs", "a", "--save-dir", "b"], "--last and --save-dir belong together"),
-        (["--last", "0", "--save-dir", "b"], "--last 0: needs at least 1"),
+        ([tmp_path], "a folder stands alone, with --num-epoch-checkpoints or --num-update-checkpoints"),
+        ([tmp_path, file, "--num-epoch-checkpoints", 1], "a folder stands alone"),
+        ([file, "--num-epoch-checkpoints", 1], "needs a folder for the last 1"),
+        ([tmp_path, "--num-update-checkpoints", 0], "--num-update-checkpoints 0: needs at least 1"),
+        ([tmp_path, "--num-epoch-checkpoints", 1, "--num-update-checkpoints", 1], "a folder stands alone"),
+        ([tmp_path, "--num-epoch-checkpoints", 1], "--num-epoch-checkpoints 1: "),
+        ([tmp_path / "none.pt"], "none.pt: no such file or folder"),
+        ([file, tmp_path / "broken.pt"], "broken.pt: truncated, or not a checkpoint"),
+        ([file, other], "other.pt: not of the same model as"),
     ):
-        with pytest.raises(SystemExit):
-            run(monkeypatch, *arguments, "--output", tmp_path / "x.pt")
-        assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"average_checkpoints: .*a\.pt: No such file") as error:
-        run(monkeypatch, "--inputs", tmp_path / "a.pt", "--output", tmp_path / "x.pt")
-    assert "\n" not in str(error.value)
+        out = tmp_path / "x.pt"
+        with pytest.raises(SystemExit, match="2"):
+            main(["average", "--inputs", *map(str, arguments), "--output", str(out)])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("vqnat average: error: ") and message in line
+        assert not out.exists()

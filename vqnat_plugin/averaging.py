@@ -2,42 +2,48 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from .errors import DataError
+from .errors import CheckpointError, DataError
 from .files import write_atomically
 
-# Names that fairseq-train gives to checkpoints; the number that orders them in parentheses.
-BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
-BY_EPOCH = r"checkpoint(\d+)\.pt"
+# For each kind of checkpoint: its name, with the number that orders them in parentheses; the option of
+# `vqnat average`; and what makes fairseq-train write and keep several.
+KINDS = {
+    "updates": (
+        r"checkpoint_\d+_(\d+)\.pt",
+        "--num-update-checkpoints",
+        "--save-interval-updates N --keep-interval-updates M",
+    ),
+    "epochs": (r"checkpoint(\d+)\.pt", "--num-epoch-checkpoints", "--keep-last-epochs N"),
+}
 
 
-def last_checkpoints(folder: Path, count: int) -> list[Path]:
+def last_checkpoints(folder: Path, count: int, kind: Literal["updates", "epochs"]) -> list[Path]:
     """The last `count` checkpoints in a folder of fairseq-train, newest first.
 
-    Those saved after so many updates (`--save-interval-updates`) if there are enough of them, else those
-    saved after epochs.
+    Args:
+        folder: that of `--save-dir`.
+        count: how many.
+        kind: those saved after so many updates (`--save-interval-updates`), or those saved after epochs.
 
     Raises:
         DataError: there are too few.
     """
+    pattern, flag, advice = KINDS[kind]
     if not folder.is_dir():
-        raise DataError(f"--save-dir {folder}: no such folder")
-    found = {}
-    for kind, pattern in (("updates", BY_UPDATE), ("epochs", BY_EPOCH)):
-        paths = checkpoint_utils.checkpoint_paths(str(folder), pattern)
-        if len(paths) >= count:
-            return [Path(path) for path in paths[:count]]
-        found[kind] = len(paths)
-    raise DataError(
-        f"--last {count}: {folder} holds {found['updates']} checkpoints of updates and {found['epochs']} of "
-        "epochs; train with --save-interval-updates N --keep-interval-updates M"
-    )
+        raise DataError(f"--inputs {folder}: no such folder")
+    paths = checkpoint_utils.checkpoint_paths(str(folder), pattern)
+    if len(paths) < count:
+        raise DataError(
+            f"{flag} {count}: {folder} holds {len(paths)} checkpoints of {kind}; train with {advice}"
+        )
+    return [Path(path) for path in paths[:count]]
 
 
 def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
@@ -88,13 +94,19 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 def _load(path: Path) -> dict[str, Any]:
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    try:
         # As fairseq stores it: plain data, which weights-only loading accepts.
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
         state["model"] = dict(state["model"])
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except KeyError:
-        raise DataError(f"{path}: not a checkpoint of fairseq-train") from None
+        tensors = state["model"].values()
+        whole = "model" in state["cfg"] and all(isinstance(value, Tensor) for value in tensors)
+        _updates(state)
+    except (KeyError, IndexError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train")
     state["last_optimizer_state"] = None
     return state
 

@@ -13,6 +13,11 @@ PACKAGES = ("numpy", "sacrebleu", "vqnat-plugin")
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
 
 
+def available_device(cpu: bool = False) -> torch.device:
+    """The GPU where there is one, unless `cpu` asks for the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+
+
 def describe_machine() -> dict[str, Any]:
     """System, processor, cores this process may use, memory in GiB, and GPU (or None)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
