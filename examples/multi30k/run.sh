@@ -1,66 +1,80 @@
 #!/usr/bin/env bash
-# English-German image captions (Multi30k, task 1): teacher, distillation, student, report.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-source "$(dirname "${BASH_SOURCE[0]}")/../small.sh"
+# usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR] [--dry-run]
+#
+# English-German image captions (Multi30k, task 1). Trains an autoregressive teacher, lets it translate the training
+# set and back-translations of it, trains vq_nat_em on these translations, and writes report.json, report.md and
+# plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
+#
+#   --data DIR  folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
+#   --download  fetch those files first, to the folder of --data if given
+#   --out DIR   where everything goes (default: runs/multi30k)
+#   --dry-run   print the commands and run nothing
 
-HELP='usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR]
+OUT=runs/multi30k
+source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
+DATA=${DATA:-${DOWNLOAD:+$OUT/raw}}
+need_data "--data: name a folder of Multi30k, or say --download"
 
-Trains an autoregressive teacher on Multi30k, lets it translate the training set and back-translations of it,
-trains vq_nat_em on these translations, and writes report.json, report.md and plots, and in diagnosis/ where BLEU
-is lost on valid. Run it again to go on after a kill.
+TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
+URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
+TRAINING=(--batch-tokens 4096 --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
+    --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1
+    --eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe
+    --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+    --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
+    --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
+TEACHER_MODEL=(--task translation --arch transformer --share-all-embeddings
+    --encoder-normalize-before --decoder-normalize-before --encoder-embed-dim 256 --decoder-embed-dim 256
+    --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 --encoder-attention-heads 4
+    --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 --dropout 0.3
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 2e-3 --warmup-updates 400)
+FORWARD=(--source-lang en --target-lang de --teacher "$TEACHER"
+    --beam 4 --lenpen 1.5 --filter-repeats 2 --workers 2)
+BACKWARD=(--source-lang de --target-lang en --teacher "$OUT/reverse_teacher/checkpoint_best.pt"
+    --sampling --sampling-topk 10 --filter-repeats 2 --workers 2)
 
-  --data DIR   folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
-  --download   fetch those files first
-  --out DIR    where everything goes (default: runs/multi30k)'
+given DOWNLOAD stage download vqnat download "$URL"/{train,val,test_2016_flickr}.{en,de}.gz --gunzip --out-dir "$DATA"
+stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" --source-lang en --target-lang de --merges 8000
 
-BASE_URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
+stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang en --target-lang de \
+    --eval-bleu-detok-args '{"target_lang": "de"}' "${TEACHER_MODEL[@]}" \
+    --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
+stage distil vqnat distill --data "$OUT/data/bin" --out "$OUT/distilled" "${FORWARD[@]}"
 
-download() {
-    mkdir -p "$DATA"
-    local name language
-    for name in train val test_2016_flickr; do
-        for language in en de; do
-            run scripts/download.py "$BASE_URL/$name.$language.gz" --out "$DATA/$name.$language"
-        done
-    done
-}
+# More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are samples
+# of a model of the other direction, so that no other text is needed.
+stage reverse_teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang de --target-lang en \
+    --eval-bleu-detok-args '{"target_lang": "en"}' "${TEACHER_MODEL[@]}" \
+    --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
+stage back_translate_1 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_1" "${BACKWARD[@]}" --seed 1
+stage distil_1 vqnat distill --data "$OUT/back_translated_1" --out "$OUT/distilled_1" "${FORWARD[@]}"
+stage back_translate_2 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_2" "${BACKWARD[@]}" --seed 2
+stage distil_2 vqnat distill --data "$OUT/back_translated_2" --out "$OUT/distilled_2" "${FORWARD[@]}"
+stage back_translate_3 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_3" "${BACKWARD[@]}" --seed 3
+stage distil_3 vqnat distill --data "$OUT/back_translated_3" --out "$OUT/distilled_3" "${FORWARD[@]}"
+stage back_translate_4 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_4" "${BACKWARD[@]}" --seed 4
+stage distil_4 vqnat distill --data "$OUT/back_translated_4" --out "$OUT/distilled_4" "${FORWARD[@]}"
 
-main() {
-    DATA="" OUT=runs/multi30k DOWNLOAD="" SOURCE=en TARGET=de SEED=1
-    parse_options "$@"
-    start_recipe
-    if [ -n "$DOWNLOAD" ]; then
-        DATA=${DATA:-$OUT/raw}
-        stage download download
-    fi
-    small_options
+# fairseq takes one of these data sets an epoch, in turn.
+stage student vqnat train \
+    "$OUT/distilled:$OUT/distilled_1:$OUT/distilled_2:$OUT/distilled_3:$OUT/distilled_4" \
+    "${TRAINING[@]}" --source-lang en --target-lang de --eval-bleu-detok-args '{"target_lang": "de"}' \
+    --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
+    --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
+    --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
+    --total-num-update 3000 --max-update 3000 --save-dir "$OUT/student"
+stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosis"
 
-    stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --merges 8000
-    train teacher "$OUT/data/bin" en de 2400 "${TEACHER_OPTIONS[@]}"
-    distil distil "$OUT/data/bin" "$OUT/distilled" --lenpen 1.5
-
-    # More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are
-    # samples of a model of the other direction, so that no other text is needed.
-    train reverse_teacher "$OUT/data/bin" de en 1600 "${TEACHER_OPTIONS[@]}"
-    STUDENT_DATA=$OUT/distilled
-    local sample
-    for sample in 1 2 3 4; do
-        stage "back_translate_$sample" scripts/distill.py --data "$OUT/data/bin" --source-lang de --target-lang en \
-            --teacher "$OUT/reverse_teacher/checkpoint_best.pt" --out "$OUT/back_translated_$sample" \
-            --sampling --sampling-topk 10 --seed "$sample" --filter-repeats 2 --workers 2
-        distil "distil_$sample" "$OUT/back_translated_$sample" "$OUT/distilled_$sample" --lenpen 1.5
-        STUDENT_DATA+=:$OUT/distilled_$sample
-    done
-
-    # fairseq takes one of these data sets an epoch, in turn.
-    student "$STUDENT_DATA" 3000 2200
-
-    BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.de")
-    # Chosen on valid: the student's own score favours short outputs.
-    CANDIDATES="4 10" LENPEN=2
-    DETOKENIZER=moses DECODE_OPTIONS=(--tokenizer moses) TITLE="Multi30k, English to German, test_2016_flickr"
-    evaluate
-}
-
-main "$@"
+# lenpen was chosen on valid: the student's own score favours short outputs.
+always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT/data/reference/test.de" \
+    --out "$OUT" --title "Multi30k, English to German, test_2016_flickr" --seed 1 \
+    --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
+    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --system teacher_beam4 "$TEACHER" beam=4 \
+    --system teacher_greedy "$TEACHER" \
+    --system student_greedy "$STUDENT" \
+    --system student_4_candidates "$STUDENT" beam=4 lenpen=2 \
+    --system student_4_rescored "$STUDENT" beam=4 rescore_with="$TEACHER" \
+    --system student_10_candidates "$STUDENT" beam=10 lenpen=2 \
+    --system student_10_rescored "$STUDENT" beam=10 rescore_with="$TEACHER"

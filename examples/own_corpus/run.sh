@@ -1,55 +1,60 @@
 #!/usr/bin/env bash
-# Parallel text of your own: teacher, distillation, student, report, with small models.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-source "$(dirname "${BASH_SOURCE[0]}")/../small.sh"
+# usage: examples/own_corpus/run.sh --data DIR [--source-lang LANG] [--target-lang LANG] [--title TEXT]
+#                                   [--updates N] [--out DIR] [--dry-run]
+#
+# Parallel text of your own. Trains a small autoregressive teacher on it, lets it translate the training set, trains
+# vq_nat_em on these translations, and writes report.json, report.md and plots, and in diagnosis/ where BLEU is lost
+# on valid. For 100,000 sentence pairs or more; run it again to go on after a kill.
+#
+#   --data DIR          folder with train.LANG, valid.LANG (or val, dev) and test.LANG of both languages, one
+#                       sentence a line
+#   --source-lang LANG  language that is translated (default: en)
+#   --target-lang LANG  language of the translations (default: de)
+#   --title TEXT        of the report (default: the name of the folder)
+#   --updates N         updates of the teacher and of the student (default: 3000)
+#   --out DIR           where everything goes (default: runs/own_corpus)
+#   --dry-run           print the commands and run nothing
 
-HELP='usage: examples/own_corpus/run.sh --data DIR [--source LANG] [--target LANG] [--name TEXT] [--updates N]
-                                  [--out DIR]
+OUT=runs/own_corpus SOURCE_LANG=en TARGET_LANG=de TITLE="" UPDATES=3000
+source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
+need_data "--data: name a folder of parallel text"
+at_least 500 --updates "$UPDATES"
 
-Trains a small autoregressive teacher on a folder of parallel text, lets it translate the training set, trains
-vq_nat_em on these translations, and writes report.json, report.md and plots, and in diagnosis/ where BLEU is
-lost on valid. For 100,000 sentence pairs or more; run it again to go on after a kill.
+TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
+LANGUAGES=(--source-lang "$SOURCE_LANG" --target-lang "$TARGET_LANG")
+TRAINING=("${LANGUAGES[@]}" --batch-tokens 4096 --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
+    --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1
+    --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args "{\"target_lang\": \"$TARGET_LANG\"}"
+    --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+    --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
+    --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50
+    --total-num-update "$UPDATES" --max-update "$UPDATES")
 
-  --data DIR     folder with train.LANG, valid.LANG (or val, dev) and test.LANG of both languages, one sentence
-                 a line
-  --source LANG  language that is translated (default: en)
-  --target LANG  language of the translations (default: de)
-  --name TEXT    title of the report (default: the name of the folder)
-  --updates N    updates of the teacher and of the student (default: 3000)
-  --out DIR      where everything goes (default: runs/own_corpus)'
+stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" "${LANGUAGES[@]}" --merges 8000 --workers 2
 
-recipe_option() {
-    case $1 in
-        --source) SOURCE=$2 ;;
-        --target) TARGET=$2 ;;
-        --name) NAME=$2 ;;
-        --updates) UPDATES=$2 ;;
-        *) return 1 ;;
-    esac
-}
+stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --task translation --arch transformer \
+    --share-all-embeddings --encoder-normalize-before --decoder-normalize-before \
+    --encoder-embed-dim 256 --decoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --decoder-ffn-embed-dim 1024 \
+    --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-layers 3 --decoder-layers 3 --dropout 0.3 \
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 2e-3 --warmup-updates 400 \
+    --save-dir "$OUT/teacher"
 
-main() {
-    DATA="" OUT=runs/own_corpus SOURCE=en TARGET=de NAME="" UPDATES=3000 SEED=1
-    parse_options "$@"
-    require_data "parallel text"
-    if ! [[ $UPDATES =~ ^[0-9]+$ ]] || [ "$UPDATES" -lt 500 ]; then
-        echo "$0: --updates $UPDATES: needs a number of at least 500" >&2
-        exit 2
-    fi
-    start_recipe
-    small_options
+stage distil vqnat distill --data "$OUT/data/bin" --out "$OUT/distilled" "${LANGUAGES[@]}" --teacher "$TEACHER" \
+    --beam 4 --filter-repeats 2 --workers 2
 
-    stage prepare scripts/prepare.py --data "$DATA" --out "$OUT/data" --source "$SOURCE" --target "$TARGET" \
-        --merges 8000 --workers 2
-    train teacher "$OUT/data/bin" "$SOURCE" "$TARGET" "$UPDATES" "${TEACHER_OPTIONS[@]}"
-    distil distil "$OUT/data/bin" "$OUT/distilled"
-    student "$OUT/distilled" "$UPDATES" $((UPDATES * 3 / 4))
+stage student vqnat train "$OUT/distilled" "${TRAINING[@]}" --task translation_vq --arch vq_nat_em_small \
+    --criterion vq_nat_loss --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
+    --unquantized-updates 100 --code-revival-until $((UPDATES * 3 / 4)) --lr 1.5e-3 --warmup-updates 200 \
+    --save-dir "$OUT/student"
+stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosis"
 
-    BIN=$OUT/data/bin REFERENCES=("$OUT/data/reference/test.$TARGET") DETOKENIZER=moses
-    DECODE_OPTIONS=(--tokenizer moses)
-    TITLE="${NAME:-$(basename "$DATA")}, $SOURCE to $TARGET, test"
-    evaluate
-}
-
-main "$@"
+always vqnat compare "$OUT/data/bin" "${LANGUAGES[@]}" --ref "$OUT/data/reference/test.$TARGET_LANG" \
+    --out "$OUT" --title "${TITLE:-${DATA##*/}}, $SOURCE_LANG to $TARGET_LANG, test" --seed 1 \
+    --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
+    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --system teacher_beam4 "$TEACHER" beam=4 \
+    --system teacher_greedy "$TEACHER" \
+    --system student_greedy "$STUDENT" \
+    --system student_4_candidates "$STUDENT" beam=4 \
+    --system student_4_rescored "$STUDENT" beam=4 rescore_with="$TEACHER"

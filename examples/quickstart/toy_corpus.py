@@ -1,20 +1,24 @@
-"""A small English-German corpus out of thin air: seeded, grammatical, and with several right translations.
+#!/usr/bin/env python3
+"""Make a small English-German corpus: seeded, grammatical, with several right translations of each sentence.
+
+Writes train, valid and test as SPLIT.en and SPLIT.de, and the other right translations of the test set as
+test.de.1, test.de.2, ...
 
 Each source sentence has up to twelve valid translations. Which one the corpus shows is drawn at random, but
 all at once: register, tense and word order hold for the whole sentence. A model that predicts each word by
 itself mixes them; a teacher's distilled text, or a latent variable, decides first. A score against one
-reference is therefore bounded far below 100; the fair one uses all of them (`test.ref0`, `test.ref1`, ...).
+reference is therefore bounded far below 100; the fair one uses all of them.
 """
 
+import argparse
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..files import write_lines
-from .toy_grammar import STYLES, Clause, NounPhrase, Sentence, Style, english, german, translations
-from .toy_lexicon import (
+from toy_grammar import STYLES, Clause, NounPhrase, Sentence, Style, english, german, translations
+from toy_lexicon import (
     ADJECTIVES,
     CONJUNCTIONS,
     MANNERS,
@@ -28,6 +32,8 @@ from .toy_lexicon import (
     Phrase,
     Verb,
 )
+
+from vqnat_plugin.files import write_lines
 
 MIN_WORDS, MAX_WORDS = 4, 18
 THAT = Phrase("that", ("dass",) * 3)
@@ -171,8 +177,8 @@ def generate(seed: int, sizes: dict[str, int]) -> dict[str, list[Example]]:
 def write_corpus(out: Path, corpus: dict[str, list[Example]], references: int = len(STYLES)) -> list[Path]:
     """Write `SPLIT.en` and `SPLIT.de` as ordinary text, one sentence a line, and the references of `test`.
 
-    `test.ref0` equals `test.de`; `test.ref1` and so on hold the other valid translations. Where a sentence
-    has fewer, they are repeated, which leaves a multi-reference score as it is.
+    `test.de` is the first of `references`; `test.de.1` and so on hold the other valid translations. Where a
+    sentence has fewer, they are repeated, which leaves a multi-reference score as it is.
 
     Returns:
         The files written, each atomically.
@@ -182,10 +188,52 @@ def write_corpus(out: Path, corpus: dict[str, list[Example]], references: int = 
         files[f"{split}.en"] = [example.source for example in examples]
         files[f"{split}.de"] = [example.target for example in examples]
     valid = [example.references() for example in corpus.get("test", [])]
-    for number in range(references):
-        files[f"test.ref{number}"] = [texts[number % len(texts)] for texts in valid]
+    for number in range(1, references):
+        files[f"test.de.{number}"] = [texts[number % len(texts)] for texts in valid]
     paths = []
     for name, lines in files.items():
         write_lines(out / name, lines)
         paths.append(out / name)
     return paths
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
+    for split, size in (("train", 20000), ("valid", 500), ("test", 500)):
+        parser.add_argument(
+            f"--{split}", type=int, default=size, metavar="N", help="sentence pairs (default: %(default)s)"
+        )
+    parser.add_argument(
+        "--references",
+        type=int,
+        default=len(STYLES),
+        metavar="N",
+        help="right translations of test, with test.de (default: %(default)s, all that differ)",
+    )
+    options = parser.parse_args()
+    for name in ("train", "valid", "test", "references"):
+        value = getattr(options, name)
+        if value < 1:
+            parser.error(f"--{name} {value}: needs at least 1")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out}: is not a folder")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    # Small splits first: they stay the same whatever the size of train.
+    sizes = {split: getattr(options, split) for split in ("test", "valid", "train")}
+    write_corpus(options.out, generate(options.seed, sizes), options.references)
+    print(
+        f"{options.out}: {options.train} sentence pairs for train, {options.valid} for valid, "
+        f"{options.test} for test with {options.references} references"
+    )
+
+
+if __name__ == "__main__":
+    main()

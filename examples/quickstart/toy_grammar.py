@@ -8,7 +8,7 @@ separable prefixes and participles close the clause, and some verbs govern the d
 from dataclasses import dataclass
 from itertools import product
 
-from .toy_lexicon import MODAL_INFINITIVES, MODALS, REGISTERS, Noun, NounForms, Phrase, Verb, VerbForms
+from toy_lexicon import MODAL_INFINITIVES, MODALS, REGISTERS, Noun, NounForms, Phrase, Verb, VerbForms
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,86 @@
 #!/usr/bin/env bash
-# WMT14, English to German, in the paper's setting: teacher, distillation, student, report. For GPUs.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-source "$(dirname "${BASH_SOURCE[0]}")/../paper.sh"
+# usage: examples/wmt14_en_de/run.sh (--data DIR | --download) [--out DIR] [--check] [--dry-run]
+#
+# WMT14, English to German, in the paper's setting. Trains a Transformer base on Europarl v7, Common Crawl and News
+# Commentary v9, distils it with beam 4, trains vq_nat_em (the base model) on its translations, decodes newstest2014
+# and writes report.json, report.md and plots. Uses all GPUs. Run it again to go on after a kill.
+#
+#   --data DIR  folder of the archives: training-parallel-europarl-v7.tgz, training-parallel-commoncrawl.tgz,
+#               training-parallel-nc-v9.tgz, dev.tgz, test-full.tgz; or of text: train.en, train.de, valid.en,
+#               valid.de, test.en, test.de
+#   --download  fetch the archives first (1.6 GB), to the folder of --data if given
+#   --out DIR   where everything goes (default: runs/wmt14_en_de)
+#   --check     try every stage with tiny models, a few updates and a slice of the data, in minutes and without a
+#               GPU; writes to check/ in the folder of --out
+#   --dry-run   print the commands and run nothing
+#
+# UPDATE_FREQ=N in the environment makes each batch out of N smaller ones, for GPUs with less memory.
+#
+# Scores are sacreBLEU of detokenised text. They are lower than the tokenised BLEU with split compounds that most
+# papers give for this test set, and not comparable with it.
 
-HELP='usage: examples/wmt14_en_de/run.sh (--data DIR | --download) [--out DIR] [--check]
+OUT=runs/wmt14_en_de
+source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
+DATA=${DATA:-${DOWNLOAD:+$OUT/archives}}
+need_data "needs --data DIR or --download"
+OUT=$OUT${CHECK:+/check}
 
-Trains a Transformer base on Europarl v7, Common Crawl and News Commentary v9, distils it with beam 4, trains
-vq_nat_em (the base model) on its translations, decodes newstest2014 and writes report.json, report.md and
-plots. Uses all GPUs. Run it again to go on after a kill.
+TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
+LANGUAGES=(--source-lang en --target-lang de)
+PREPARATION=(--merges 32000 --workers 8)
+# The paper: Adam, inverse square root after 4,000 updates, no clipping, 2,048 tokens a GPU (here: on eight).
+TRAINING=("${LANGUAGES[@]}" --batch-tokens $((16384 / ${UPDATE_FREQ:-1})) --update-freq "${UPDATE_FREQ:-1}"
+    --mixed-precision --num-workers 2 --ddp-backend legacy_ddp
+    --optimizer adam --adam-betas '(0.9,0.997)' --adam-eps 1e-9 --clip-norm 0.0 --lr-scheduler inverse_sqrt
+    --warmup-updates 4000 --warmup-init-lr 1e-7
+    --required-batch-size-multiple 1 --max-tokens-valid 4096 --seed 1
+    --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}'
+    --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+    --validate-interval 100000 --validate-interval-updates 5000 --save-interval-updates 5000
+    --keep-interval-updates 5 --no-epoch-checkpoints --log-format json --log-interval 100)
+# Transformer base, with pre-norm, and the only model with label smoothing.
+TEACHER_MODEL=(--task translation --arch transformer --share-all-embeddings
+    --encoder-normalize-before --decoder-normalize-before --dropout 0.1
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --lr 7e-4 --max-update 200000)
+# Loops that the teacher falls into are not worth learning.
+DISTILLATION=(--beam 4 --filter-repeats 2 --mixed-precision --workers 0)
+# The base model: width 512, 4096 in feed-forward layers, six layers each; trained from scratch. Stale codes are
+# replaced in the first two thirds only, so that the averaged checkpoints agree about what each code means.
+STUDENT_MODEL=(--task translation_vq --arch vq_nat_em --criterion vq_nat_loss --dropout 0.1
+    --codebook-size 4096 --compress-steps 3 --em-samples 10 --em-decay 0.999
+    --unquantized-updates 2000 --code-revival-until 200000 --lr 1.4e-3 --max-update 300000)
+AVERAGE=(--num-update-checkpoints 5)
+SLICE=""
+given CHECK source examples/check.sh
 
-  --data DIR   folder of the archives: training-parallel-europarl-v7.tgz, training-parallel-commoncrawl.tgz,
-               training-parallel-nc-v9.tgz, dev.tgz, test-full.tgz; or of text: train.en, train.de, valid.en,
-               valid.de, test.en, test.de
-  --download   fetch the archives first (1.6 GB), to the folder of --data if given
-  --out DIR    where everything goes (default: runs/wmt14_en_de)
-  --check      try every stage with tiny models, a few updates and a slice of the data, in minutes and without
-               a GPU; writes to check/ in the folder of --out
+given DOWNLOAD stage download vqnat download --out-dir "$DATA" \
+    https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz \
+    https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz \
+    https://www.statmt.org/wmt14/training-parallel-nc-v9.tgz \
+    https://www.statmt.org/wmt14/dev.tgz \
+    https://www.statmt.org/wmt14/test-full.tgz
+TEXT=$DATA ARCHIVES=""
+[ -e "$DATA/train.en" ] || TEXT=$OUT/corpus ARCHIVES=1
+given ARCHIVES stage corpus vqnat corpus wmt14_en_de --archives "$DATA" --out "$TEXT"
+given SLICE stage slice python examples/first_lines.py "$TEXT" "$SLICE"
+stage prepare vqnat prepare --data "${SLICE:-$TEXT}" --out "$OUT/data" "${LANGUAGES[@]}" "${PREPARATION[@]}"
 
-UPDATE_FREQ=N in the environment makes each batch out of N smaller ones, for GPUs with less memory.
+stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" "${TEACHER_MODEL[@]}" --save-dir "$OUT/training/teacher"
+stage average_teacher vqnat average --inputs "$OUT/training/teacher" "${AVERAGE[@]}" --output "$TEACHER"
 
-Scores are sacreBLEU of detokenised text. They are lower than the tokenised BLEU with split compounds that
-most papers give for this test set, and not comparable with it.'
+stage distil vqnat distill --data "$OUT/data/bin" --teacher "$TEACHER" --out "$OUT/distilled" "${LANGUAGES[@]}" \
+    "${DISTILLATION[@]}"
 
-CORPUS=wmt14_en_de SOURCE=en TARGET=de OUT=runs/wmt14_en_de TITLE="WMT14, English to German, newstest2014"
-URLS=(https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz
-    https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz
-    https://www.statmt.org/wmt14/training-parallel-nc-v9.tgz
-    https://www.statmt.org/wmt14/dev.tgz
-    https://www.statmt.org/wmt14/test-full.tgz)
-MERGES=32000 BATCH_TOKENS=16384 DROPOUT=0.1 TEACHER_DROPOUT=0.1
-TEACHER_UPDATES=200000 STUDENT_UPDATES=300000 SAVE_INTERVAL=5000
+stage student vqnat train "$OUT/distilled" "${TRAINING[@]}" "${STUDENT_MODEL[@]}" --save-dir "$OUT/training/student"
+stage average_student vqnat average --inputs "$OUT/training/student" "${AVERAGE[@]}" --output "$STUDENT"
 
-paper_recipe "$@"
+always vqnat compare "$OUT/data/bin" "${LANGUAGES[@]}" --ref "$OUT/data/reference/test.de" \
+    --out "$OUT" --title "${CHECK:+Check: }WMT14, English to German, newstest2014" --seed 1 \
+    --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
+    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --system teacher_beam4 "$TEACHER" beam=4 \
+    --system teacher_greedy "$TEACHER" \
+    --system student_greedy "$STUDENT" \
+    --system student_4_candidates "$STUDENT" beam=4 \
+    --system student_4_rescored "$STUDENT" beam=4 rescore_with="$TEACHER"

@@ -4,8 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from vqnat_plugin.data.toy_corpus import MAX_WORDS, MIN_WORDS, THAT, Example, generate, write_corpus
-from vqnat_plugin.data.toy_grammar import (
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+sys.path.insert(0, str(QUICKSTART))
+
+from toy_corpus import MAX_WORDS, MIN_WORDS, THAT, Example, generate, write_corpus  # noqa: E402
+from toy_grammar import (  # noqa: E402
     STYLES,
     Clause,
     NounPhrase,
@@ -15,7 +19,7 @@ from vqnat_plugin.data.toy_grammar import (
     german,
     translations,
 )
-from vqnat_plugin.data.toy_lexicon import (
+from toy_lexicon import (  # noqa: E402
     ADJECTIVES,
     CONJUNCTIONS,
     MODALS,
@@ -29,7 +33,8 @@ from vqnat_plugin.data.toy_lexicon import (
     Verb,
 )
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_toy_corpus.py"
+SCRIPT = QUICKSTART / "toy_corpus.py"
+FURTHER = [f"test.de.{number}" for number in range(1, 12)]
 SIZES = {"test": 60, "valid": 40, "train": 400}
 PLAIN, FORMAL, COLLOQUIAL = range(3)
 
@@ -344,8 +349,7 @@ def test_files_hold_the_corpus_and_all_references(corpus: dict[str, list[Example
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
     assert lines(tmp_path / "out" / "train.en") == [example.source for example in corpus["train"]]
     assert lines(tmp_path / "out" / "valid.de") == [example.target for example in corpus["valid"]]
-    references = [lines(tmp_path / "out" / f"test.ref{number}") for number in range(12)]
-    assert references[0] == lines(tmp_path / "out" / "test.de")
+    references = [lines(tmp_path / "out" / name) for name in ("test.de", *FURTHER)]
     for example, texts in zip(corpus["test"], zip(*references, strict=True), strict=True):
         assert set(texts) == set(example.references())
 
@@ -367,7 +371,7 @@ def test_script_writes_what_it_is_asked_for(
         for split, n in (("train", 30), ("valid", 4), ("test", 5))
         for side in ("en", "de")
     }
-    assert counts == {**languages, "test.ref0": 5, "test.ref1": 5}
+    assert counts == {**languages, "test.de.1": 5}
 
 
 @pytest.mark.parametrize(
@@ -375,7 +379,7 @@ def test_script_writes_what_it_is_asked_for(
     [
         (("--train", "0"), "--train 0: needs at least 1"),
         (("--test", "-3"), "--test -3: needs at least 1"),
-        (("--references", "-1"), "--references -1: needs at least 0"),
+        (("--references", "-1"), "--references -1: needs at least 1"),
         (("--valid", "many"), "--valid"),
         (("--out", __file__), "is not a folder"),
     ],
