@@ -1,4 +1,4 @@
-"""Looking at binarised data from outside: nothing here uses the package under test."""
+"""Running the command, and looking at binarised data from outside, without the package under test."""
 
 import json
 import shutil
@@ -6,6 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from fairseq.data import Dictionary, indexed_dataset
+
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.distillation.settings import DistillOptions
+
+
+def vqnat_distill(*arguments: str) -> int:
+    """The exit status of the command, run in this process."""
+    try:
+        return main(["distill", *arguments])
+    except SystemExit as ended:
+        assert isinstance(ended.code, int)
+        return ended.code
+
+
+def options(**some: Any) -> DistillOptions:
+    """Options of which the required ones name nothing unless told otherwise."""
+    return DistillOptions(**{"data": Path("d"), "teacher": "t", "out": Path("o"), **some})
 
 
 def ids(folder: Path, language: str, split: str = "train") -> list[list[int]]:
@@ -34,7 +51,7 @@ def manifest(out: Path) -> dict[str, Any]:
 
 def chunk_times(out: Path) -> dict[str, int]:
     """When each finished chunk was written."""
-    return {file.name: file.stat().st_mtime_ns for file in out.glob(".distill/chunks-*/*.npz")}
+    return {file.name: file.stat().st_mtime_ns for file in out.glob(".distill/chunks-*/[0-9]*.npz")}
 
 
 def copy_of(data: Path, to: Path) -> Path:

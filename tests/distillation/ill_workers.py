@@ -5,22 +5,22 @@ import signal
 from typing import Any
 
 
-def die(settings: Any, data: Any, workspace: Any, worker: int, connection: Any) -> None:
+def die(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
     """Worker 1 is killed after its first batch; worker 0 would work on for ever."""
     connection.send(5)
-    if worker == 1:
+    if share.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     while True:
         signal.pause()
 
 
-def complain(settings: Any, data: Any, workspace: Any, worker: int, connection: Any) -> None:
+def complain(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
     """Worker 1 finds a mistake of the user's."""
-    if worker == 1:
+    if share.rank == 1:
         connection.send("the teacher is ill")
     signal.pause()
 
 
-def crash(settings: Any, data: Any, workspace: Any, worker: int, connection: Any) -> None:
+def crash(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
     """Every worker meets a mistake of ours."""
     raise SystemExit(1)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.distillation import DataError
 from vqnat_plugin.distillation.chunks import (
     Chunk,
     ChunkStore,
@@ -14,6 +13,7 @@ from vqnat_plugin.distillation.chunks import (
     in_mixed_order,
     plan_chunks,
 )
+from vqnat_plugin.errors import DataError
 
 some_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=80).map(np.array)
 
@@ -81,17 +81,25 @@ def test_chunk_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_half_written_chunk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ChunkStore(tmp_path)
 
-    def cut_off(stream, **arrays) -> None:  # type: ignore[no-untyped-def]
-        stream.write(b"PK")
+    def cut_off(part: Path, **arrays: np.ndarray) -> None:
+        part.write_bytes(b"PK")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(np, "savez", cut_off)
         store.write(0, Chunk(np.array([0]), [np.array([4])], 0.0))
     assert 0 not in store
-    assert len(list(tmp_path.iterdir())) == 1
-    store.remove_unfinished()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_writers_left_is_no_chunk_and_removed(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path)
+    store.write(1, Chunk(np.array([0]), [np.array([4])], 0.0))
+    for name in (".000000.k3x_9.part.npz", "000000.host.77.part"):
+        (tmp_path / name).write_bytes(b"PK")
+    assert 0 not in store
+    store.remove_unfinished()
+    assert [path.name for path in tmp_path.iterdir()] == ["000001.npz"]
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200])

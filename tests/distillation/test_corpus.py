@@ -4,12 +4,12 @@ import pytest
 import torch
 from distilling import copy_of, ids
 
-from vqnat_plugin.distillation import DataError
 from vqnat_plugin.distillation.corpus import open_data, write_sentences
+from vqnat_plugin.errors import DataError
 
 
 def test_reads_the_direction_off_the_files(tiny_corpus: Path) -> None:
-    data = open_data(tiny_corpus, None, None)
+    data = open_data(tiny_corpus)
     assert (data.source_lang, data.target_lang) == ("en", "de")
     sentences = data.read()
     assert [sentences.source[i].tolist() for i in range(60)] == ids(tiny_corpus, "en")
@@ -27,7 +27,7 @@ def test_reads_numbered_parts_as_one(tiny_corpus: Path, tmp_path: Path) -> None:
     folder = copy_of(tiny_corpus, tmp_path / "data")
     for file in tiny_corpus.glob("valid.*"):
         (folder / file.name.replace("valid", "train1")).write_bytes(file.read_bytes())
-    data = open_data(folder, None, None)
+    data = open_data(folder)
     sentences = data.read()
     assert len(sentences) == len(sentences.source_lengths()) == 68
     assert sentences.target[67].tolist() == ids(tiny_corpus, "de", "valid")[-1]
@@ -35,7 +35,7 @@ def test_reads_numbered_parts_as_one(tiny_corpus: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_preprocess_wrote(tiny_corpus: Path, tmp_path: Path) -> None:
-    sentences = open_data(tiny_corpus, None, None).read()
+    sentences = open_data(tiny_corpus).read()
     rows = (torch.as_tensor(sentences.source[i]) for i in range(len(sentences)))
     write_sentences(tmp_path / "train.en-de.en", rows, len(sentences.source_dictionary))
     for ending in ("bin", "idx"):
@@ -57,14 +57,14 @@ def test_missing_files_are_named(tiny_corpus: Path, tmp_path: Path, remove: str,
     for file in folder.glob(remove):
         file.unlink()
     with pytest.raises(DataError, match=message):
-        open_data(folder, None, None)
+        open_data(folder)
 
 
 def test_unclear_pair_has_to_be_chosen(tiny_corpus: Path, tmp_path: Path) -> None:
     folder = copy_of(tiny_corpus, tmp_path / "data")
     (folder / "train.en-fr.en.idx").touch()
     with pytest.raises(DataError, match=r"holds en-de, en-fr; choose with --source-lang"):
-        open_data(folder, None, None)
+        open_data(folder)
     assert open_data(folder, "en", "de").pair == "en-de"
 
 
@@ -73,4 +73,4 @@ def test_unequal_sides_are_refused(tiny_corpus: Path, tmp_path: Path) -> None:
     for ending in ("bin", "idx"):
         (folder / f"valid.en-de.de.{ending}").replace(folder / f"train.en-de.de.{ending}")
     with pytest.raises(DataError, match="60 training sentences in en, but 8 in de"):
-        open_data(folder, None, None).read()
+        open_data(folder).read()

@@ -1,13 +1,14 @@
 from itertools import pairwise
 
 import pytest
+from distilling import options
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.distillation.filters import LONGEST_LOOP, Filters, most_repeats
+from vqnat_plugin.distillation.filters import LONGEST_LOOP, most_repeats, reason_against
 
 tokens = st.lists(st.sampled_from(["a", "b", "c", "<unk>"]), max_size=12)
-everything = Filters(max_ratio=1.5, copies=True, max_repeats=2, unknown=True)
+everything = options(filter_ratio=1.5, filter_copies=True, filter_repeats=2, filter_unk=True)
 
 
 def repeats_by_counting(sequence: list[str]) -> int:
@@ -63,19 +64,19 @@ def test_repeating_a_loop_is_noticed(unit: list[str], times: int) -> None:
     ],
 )
 def test_reasons(source: str, output: str, reason: str | None) -> None:
-    assert everything.reason(source.split(), output.split()) == reason
+    assert reason_against(everything, source.split(), output.split()) == reason
 
 
 @given(tokens, tokens.filter(len))
 def test_by_default_all_but_the_empty_stay(source: list[str], output: list[str]) -> None:
-    assert Filters().reason(source, output) is None
-    assert Filters().reason(source, []) == "empty"
-    assert Filters(empty=False).reason(source, []) is None
+    assert reason_against(options(), source, output) is None
+    assert reason_against(options(), source, []) == "empty"
+    assert reason_against(options(keep_empty=True), source, []) is None
 
 
 @given(tokens, tokens)
 def test_what_all_filters_let_through_is_clean(source: list[str], output: list[str]) -> None:
-    if everything.reason(source, output) is not None:
+    if reason_against(everything, source, output) is not None:
         return
     assert output and output != source and "<unk>" not in output
     assert max(len(source), len(output)) <= 1.5 * min(len(source), len(output))
@@ -85,8 +86,8 @@ def test_what_all_filters_let_through_is_clean(source: list[str], output: list[s
 @given(tokens, tokens, st.floats(1, 4))
 def test_a_looser_threshold_lets_through_no_less(source: list[str], output: list[str], ratio: float) -> None:
     for strict, loose in (
-        (Filters(max_ratio=ratio), Filters(max_ratio=ratio + 1)),
-        *((Filters(max_repeats=i), Filters(max_repeats=j)) for i, j in pairwise(range(1, 5))),
+        (options(filter_ratio=ratio), options(filter_ratio=ratio + 1)),
+        *((options(filter_repeats=i), options(filter_repeats=j)) for i, j in pairwise(range(1, 5))),
     ):
-        if strict.reason(source, output) is None:
-            assert loose.reason(source, output) is None
+        if reason_against(strict, source, output) is None:
+            assert reason_against(loose, source, output) is None

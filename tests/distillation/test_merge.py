@@ -6,16 +6,16 @@ import pytest
 import torch
 from distilling import ids, manifest, words
 
-from vqnat_plugin.distillation import decode
+from vqnat_plugin.distillation import run as running
 
 Distill = Callable[..., int]
 
 
 def spoil_outputs(monkeypatch: pytest.MonkeyPatch, outputs: Callable[[list[int]], list[int] | None]) -> None:
     """Let the teacher answer `outputs(source)` where that is not None."""
-    whole = decode.Teacher.translate
+    whole = running.Teacher.translate
 
-    def translate(self: decode.Teacher, sources: list[torch.Tensor]) -> list[Any]:
+    def translate(self: running.Teacher, sources: list[torch.Tensor]) -> list[Any]:
         found = whole(self, sources)
         instead = (outputs(source.tolist()) for source in sources)
         return [
@@ -23,7 +23,7 @@ def spoil_outputs(monkeypatch: pytest.MonkeyPatch, outputs: Callable[[list[int]]
             for old, new in zip(found, instead, strict=True)
         ]
 
-    monkeypatch.setattr(decode.Teacher, "translate", translate)
+    monkeypatch.setattr(running.Teacher, "translate", translate)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_by_default_only_the_empty_is_left_out(spoilt: Path, tiny_corpus: Path) 
 def test_filters_reuse_the_translations(
     distill: Distill, spoilt: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "load_teacher", lambda *_: pytest.fail("the teacher is not needed"))
+    monkeypatch.setattr(running, "open_teacher", lambda *_: pytest.fail("the teacher is not needed"))
     assert distill(spoilt, *FILTERS) == 0
     rows = [line.split("\t") for line in (spoilt / "filtered.tsv").read_text().splitlines()[1:]]
     found = {int(index): reason for index, reason, _, _ in rows}

@@ -13,7 +13,7 @@ from distilling import binarize, chunk_times, contents, copy_of, ids, manifest, 
 from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
 
-from vqnat_plugin.distillation import decode
+from vqnat_plugin.distillation import run as running
 
 Distill = Callable[..., int]
 
@@ -78,10 +78,10 @@ def test_three_ranks_make_the_same_bytes(
 ) -> None:
     out = tmp_path / "out"
     for rank in (2, 0):
-        assert distill(out, "--world-size=3", f"--rank={rank}") == 0
+        assert distill(out, "--distributed-world-size=3", f"--distributed-rank={rank}") == 0
         assert "are still to come from other ranks" in capsys.readouterr().out
         assert not (out / "manifest.json").exists() and not list(out.glob("train.*"))
-    assert distill(out, "--world-size=3", "--rank=1") == 0
+    assert distill(out, "--distributed-world-size=3", "--distributed-rank=1") == 0
     assert contents(out) == contents(distilled)
 
 
@@ -140,21 +140,21 @@ def test_back_translation_can_be_read_from_the_other_side(
 
 
 KILLED = """
-import os, runpy, signal, sys
+import os, signal, sys
 import numpy as np
+from vqnat_plugin.commands.main import main
 
 save, calls = np.savez, []
 
-def die(stream, **arrays):
+def die(part, **arrays):
     calls.append(1)
-    save(stream, **arrays)
+    save(part, **arrays)
     if len(calls) == 3:
-        stream.truncate(100)
+        os.truncate(part, 100)
         os.kill(os.getpid(), signal.SIGKILL)
 
 np.savez = die
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+main(sys.argv[1:])
 """
 
 
@@ -168,27 +168,26 @@ def test_after_a_kill_only_what_is_missing_is_translated(
 ) -> None:
     out = tmp_path / "out"
     paths = ["--data", str(tiny_corpus), "--teacher", str(tiny_teacher), "--out", str(out)]
-    script = Path(__file__).parents[2] / "scripts" / "distill.py"
     flags = ["--chunk-size", "8", "--cpu"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(script), *paths, *flags])
+    killed = subprocess.run([sys.executable, "-c", KILLED, "distill", *paths, *flags])
     assert killed.returncode == -9
     before = chunk_times(out)
-    assert len(before) == 2 and len(list(out.glob(".distill/chunks-*/*.part"))) == 1
+    assert len(before) == 2 and len(list(out.glob(".distill/chunks-*/*.part*"))) == 1
     assert not (out / "manifest.json").exists()
 
     translated: list[int] = []
-    whole = decode.translate_chunk
+    whole = running.translate_chunk
     monkeypatch.setattr(
-        decode, "translate_chunk", lambda *args: translated.extend(args[2].tolist()) or whole(*args)
+        running, "translate_chunk", lambda *args: translated.extend(args[2].tolist()) or whole(*args)
     )
     # Another number of ranks than before: chunks are kept, whoever made them.
     for rank in (0, 1):
-        assert distill(out, "--world-size=2", f"--rank={rank}") == 0
+        assert distill(out, "--distributed-world-size=2", f"--distributed-rank={rank}") == 0
     after = chunk_times(out)
     assert len(after) == 8 and {name: after[name] for name in before} == before
     assert len(translated) == len(set(translated)) < 60 - 8
     assert contents(out) == contents(distilled)
-    assert not list(out.glob(".distill/chunks-*/*.part"))
+    assert not list(out.glob(".distill/chunks-*/*.part*"))
 
 
 def test_killed_while_merging(

@@ -1,7 +1,10 @@
-import pytest
+from pathlib import Path
 
-from vqnat_plugin.distillation import DataError, Share
-from vqnat_plugin.distillation.settings import share_from_environment
+import pytest
+from distilling import options
+
+from vqnat_plugin.distillation.settings import Share, share_from_environment
+from vqnat_plugin.errors import UsageError
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "2"}
@@ -34,10 +37,14 @@ def test_flags_come_before_the_environment() -> None:
 
 @pytest.mark.parametrize(
     ("rank", "world_size", "message"),
-    [(1, None, "add --world-size"), (None, 3, "add --rank"), (3, 3, "--rank 3: must be from 0 to 2")],
+    [
+        (1, None, "add --distributed-world-size"),
+        (None, 3, "add --distributed-rank"),
+        (3, 3, "--distributed-rank 3: must be from 0 to 2"),
+    ],
 )
 def test_half_a_share_is_refused(rank: int | None, world_size: int | None, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UsageError, match=message):
         share_from_environment({}, rank, world_size)
 
 
@@ -48,3 +55,30 @@ def test_workers_of_all_ranks_share_without_overlap() -> None:
     for shares in (ranks, workers):
         assert sorted(chunk for share in shares for chunk in share.chunks(20)) == list(range(20))
     assert ranks[1].chunks(20) == sorted(workers[2].chunks(20) + workers[3].chunks(20))
+
+
+def test_environment_without_numbers_is_refused() -> None:
+    with pytest.raises(UsageError, match="RANK=one in the environment: needs a whole number"):
+        share_from_environment({"WORLD_SIZE": "2", "RANK": "one"})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpu", "workers", "precision"),
+    [(0, False, 6, "fp32"), (2, False, 2, "fp16"), (2, True, 6, "fp32")],
+)
+def test_what_depends_on_the_machine(gpus: int, cpu: bool, workers: int, precision: str) -> None:
+    found = options(workers=0, mixed_precision=True, cpu=cpu).on(gpus, cores=6)
+    assert (found.workers, found.precision) == (workers, precision)
+    assert options(workers=3, bf16=True, cpu=cpu).on(gpus, cores=6) == options(workers=3, bf16=True, cpu=cpu)
+
+
+def test_several_ranks_have_to_say_how_many_workers(tmp_path: Path) -> None:
+    (tmp_path / "t.pt").touch()
+    ranks = {"distributed_rank": 0, "distributed_world_size": 2}
+    for workers in (1, 0):
+        found = options(teacher=str(tmp_path / "t.pt"), workers=workers, **ranks)
+        if workers:
+            found.check()
+        else:
+            with pytest.raises(UsageError, match="--workers 0 with several ranks: needs a number"):
+                found.check()

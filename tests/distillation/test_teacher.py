@@ -5,21 +5,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distilling import copy_of, ids
+from distilling import copy_of, ids, options
 from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
 
-from vqnat_plugin.distillation import DataError, Search, Share
 from vqnat_plugin.distillation.corpus import ParallelData, open_data
-from vqnat_plugin.distillation.teacher import Teacher, choose_device, load_teacher
-from vqnat_plugin.errors import CheckpointError
+from vqnat_plugin.distillation.settings import Share
+from vqnat_plugin.distillation.teacher import Teacher, choose_device, open_teacher
+from vqnat_plugin.errors import CheckpointError, DataError, UsageError
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def data(tiny_corpus: Path) -> ParallelData:
-    return open_data(tiny_corpus, None, None)
+    return open_data(tiny_corpus)
+
+
+def opened(teachers: list[Path], data: ParallelData, **search: Any) -> Teacher:
+    """The teacher of these checkpoints, on the CPU."""
+    return open_teacher(options(teacher=":".join(map(str, teachers)), **search), data, CPU)
 
 
 def changed(checkpoint: Path, to: Path, **task_options: Any) -> Path:
@@ -51,7 +56,7 @@ def test_a_batch_gives_what_fairseq_gives_one_by_one(
 ) -> None:
     source = [sentence for sentence in ids(data.folder, "en") if len(sentence) == 8]
     assert len(source) > 3
-    teacher = load_teacher([tiny_teacher], data, Search(**{"max_len_a": 0, "max_len_b": 200} | search), CPU)
+    teacher = opened([tiny_teacher], data, **{"max_len_a": 0, "max_len_b": 200} | search)
     outputs = teacher.translate([torch.tensor(sentence) for sentence in source])
     assert [output.tolist() for output in outputs] == one_by_one([tiny_teacher], source, **search)
     assert len({tuple(output) for output in outputs}) == len(source)
@@ -68,26 +73,26 @@ def test_ensemble(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> Non
     torch.save(state, other)
     source = [sentence for sentence in ids(data.folder, "en") if len(sentence) == 8]
     tensors = [torch.tensor(sentence) for sentence in source]
-    search = Search(max_len_a=0, max_len_b=200)
-    together = load_teacher([tiny_teacher, other], data, search, CPU).translate(tensors)
+    search = {"max_len_a": 0, "max_len_b": 200}
+    together = opened([tiny_teacher, other], data, **search).translate(tensors)
     assert [output.tolist() for output in together] == one_by_one([tiny_teacher, other], source, beam=4)
-    alone = load_teacher([tiny_teacher], data, search, CPU).translate(tensors)
+    alone = opened([tiny_teacher], data, **search).translate(tensors)
     assert any(a.tolist() != b.tolist() for a, b in zip(alone, together, strict=True))
 
 
 def test_limit_of_the_source(data: ParallelData, tiny_teacher: Path) -> None:
-    assert load_teacher([tiny_teacher], data, Search(), CPU).max_source_length == 64
+    assert opened([tiny_teacher], data).max_source_length == 64
 
 
 def test_bf16(data: ParallelData, tiny_teacher: Path) -> None:
-    teacher = load_teacher([tiny_teacher], data, Search(precision="bf16"), CPU)
+    teacher = opened([tiny_teacher], data, bf16=True)
     assert {parameter.dtype for parameter in teacher.models[0].parameters()} == {torch.bfloat16}
     [output] = teacher.translate([torch.tensor(ids(data.folder, "en")[0])])
     assert output.dtype == np.int32 and len(output)
 
 
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(DataError, match="--fp16 needs a GPU"):
+    with pytest.raises(UsageError, match="--fp16 needs a GPU"):
         choose_device(Share(), cpu=True, precision="fp16")
 
 
@@ -104,7 +109,7 @@ def small_memory(
     data: ParallelData, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Teacher, list[int]]:
     """A teacher on a device for at most 2 sentences, and the sizes of the batches that it met."""
-    teacher, sizes = load_teacher([tiny_teacher], data, Search(), CPU), []
+    teacher, sizes = opened([tiny_teacher], data), []
     whole = teacher._translate
 
     def translate(sources: Any) -> list[np.ndarray]:
@@ -123,7 +128,7 @@ def test_batch_too_large_for_the_gpu_is_cut(
 ) -> None:
     sources = [torch.tensor(sentence) for sentence in ids(data.folder, "en") if len(sentence) == 8]
     teacher, sizes = small_memory
-    whole = load_teacher([tiny_teacher], data, Search(), CPU).translate(sources)
+    whole = opened([tiny_teacher], data).translate(sources)
     cut = teacher.translate(sources)
     assert [output.tolist() for output in cut] == [output.tolist() for output in whole]
     assert sizes[0] == len(sources) and sizes.count(2) + sizes.count(1) > 1
@@ -135,7 +140,7 @@ def test_sentence_too_large_for_the_gpu_is_an_error(small_memory: tuple[Teacher,
 
 
 def test_search_without_a_result_is_explained(data: ParallelData, tiny_teacher: Path) -> None:
-    teacher = load_teacher([tiny_teacher], data, Search(), CPU)
+    teacher = opened([tiny_teacher], data)
     with torch.no_grad():
         teacher.models[0].decoder.layers[0].fc1.weight.fill_(float("nan"))
     with pytest.raises(DataError, match=r"without a translation of finite score.*--bf16"):
@@ -145,17 +150,17 @@ def test_search_without_a_result_is_explained(data: ParallelData, tiny_teacher: 
 def test_teacher_of_another_pair(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     other = changed(tiny_teacher, tmp_path / "other.pt", source_lang="de", target_lang="en")
     with pytest.raises(DataError, match=r"translates de-en, but .* read as en-de"):
-        load_teacher([other], data, Search(), CPU)
+        opened([other], data)
 
 
 def test_teacher_that_does_not_say_its_pair(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     assert torch.load(tiny_teacher)["cfg"]["task"]["source_lang"] is None
     swapped = open_data(data.folder, "de", "en")
     with pytest.raises(DataError, match=r"translates en-de, but .* read as de-en"):
-        load_teacher([tiny_teacher], swapped, Search(), CPU)
+        opened([tiny_teacher], swapped)
     # Where the folder of its training is gone, the user is to be believed.
     other = changed(tiny_teacher, tmp_path / "other.pt", data=str(tmp_path / "gone"))
-    assert load_teacher([other], swapped, Search(), CPU).task.cfg.source_lang == "de"
+    assert opened([other], swapped).task.cfg.source_lang == "de"
 
 
 @pytest.mark.parametrize("replace", [("W3", "V3"), ("w", "v")])
@@ -166,7 +171,7 @@ def test_teacher_of_another_dictionary_of_the_same_size(
     text = (folder / "dict.de.txt").read_text()
     (folder / "dict.de.txt").write_text(text.replace(*replace))
     with pytest.raises(DataError, match=r"was trained with .*dict\.de\.txt, which has other symbols than"):
-        load_teacher([tiny_teacher], open_data(folder, None, None), Search(), CPU)
+        opened([tiny_teacher], open_data(folder))
 
 
 def test_teacher_of_a_larger_dictionary(tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path) -> None:
@@ -176,7 +181,7 @@ def test_teacher_of_a_larger_dictionary(tiny_corpus: Path, tiny_teacher: Path, t
         (folder / f"dict.{language}.txt").write_text("\n".join(lines[:-3]) + "\n")
     other = changed(tiny_teacher, tmp_path / "other.pt", data=str(tmp_path / "gone"))
     with pytest.raises(DataError, match=r"knows 48 symbols, but a dictionary in .* has 45; binarise with"):
-        load_teacher([other], open_data(folder, None, None), Search(), CPU)
+        opened([other], open_data(folder))
 
 
 def test_old_checkpoint_with_its_options_in_a_namespace(
@@ -187,15 +192,15 @@ def test_old_checkpoint_with_its_options_in_a_namespace(
     assert isinstance(options, Namespace) and options.arch == "transformer"
     torch.save(state | {"args": options, "cfg": None}, tmp_path / "old.pt")
     source = [torch.tensor(ids(data.folder, "en")[0])]
-    [old] = load_teacher([tmp_path / "old.pt"], data, Search(), CPU).translate(source)
-    [new] = load_teacher([tiny_teacher], data, Search(), CPU).translate(source)
+    [old] = opened([tmp_path / "old.pt"], data).translate(source)
+    [new] = opened([tiny_teacher], data).translate(source)
     assert old.tolist() == new.tolist()
 
 
 def test_teacher_of_an_unknown_task(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     other = changed(tiny_teacher, tmp_path / "other.pt", _name="no_such_task")
     with pytest.raises(DataError, match=r"other\.pt: cannot be rebuilt .*--user-dir"):
-        load_teacher([other], data, Search(), CPU)
+        opened([other], data)
 
 
 def test_teacher_that_measured_bleu_in_training(
@@ -204,7 +209,7 @@ def test_teacher_that_measured_bleu_in_training(
     other = changed(
         tiny_teacher, tmp_path / "o.pt", eval_bleu=True, eval_bleu_detok="needs-a-package-not-here"
     )
-    assert load_teacher([other], data, Search(), CPU).max_source_length == 64
+    assert opened([other], data).max_source_length == 64
 
 
 def test_weights_of_another_shape(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
@@ -212,7 +217,7 @@ def test_weights_of_another_shape(data: ParallelData, tiny_teacher: Path, tmp_pa
     state["model"]["encoder.layers.0.fc1.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(DataError, match=r"its weights do not fit the model it describes"):
-        load_teacher([tmp_path / "other.pt"], data, Search(), CPU)
+        opened([tmp_path / "other.pt"], data)
 
 
 def test_files_that_are_no_teachers(data: ParallelData, tmp_path: Path) -> None:
@@ -220,10 +225,10 @@ def test_files_that_are_no_teachers(data: ParallelData, tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.pt")
     for name in ("text.pt", "weights.pt"):
         with pytest.raises(CheckpointError, match=rf"{name}: .*not a checkpoint"):
-            load_teacher([tmp_path / name], data, Search(), CPU)
+            opened([tmp_path / name], data)
 
 
 def test_teacher_without_options(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     torch.save(torch.load(tiny_teacher) | {"cfg": None}, tmp_path / "other.pt")
     with pytest.raises(DataError, match="does not say which fairseq task"):
-        load_teacher([tmp_path / "other.pt"], data, Search(), CPU)
+        opened([tmp_path / "other.pt"], data)

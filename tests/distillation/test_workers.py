@@ -4,14 +4,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ill_workers
 import pytest
 from distilling import contents
 
-from vqnat_plugin.distillation import DataError, workers
+from vqnat_plugin.distillation import run as running
+from vqnat_plugin.distillation.settings import Share
+from vqnat_plugin.errors import CheckpointError, DataError
 
 Distill = Callable[..., int]
 
@@ -42,20 +43,43 @@ def test_two_workers_make_the_same_bytes(
 def test_fault_of_a_worker_stops_all(
     monkeypatch: pytest.MonkeyPatch, fault: Callable[..., None], message: str
 ) -> None:
-    monkeypatch.setattr(workers, "_work", fault)
-    settings: Any = SimpleNamespace(share=SimpleNamespace(workers=2))
+    monkeypatch.setattr(running, "_work", fault)
     nothing: Any = None
     reported: list[int] = []
     with pytest.raises(DataError, match=message):
-        workers.run_workers(settings, nothing, nothing, reported.append)
+        running.run_decoders(nothing, nothing, nothing, Share(workers=2), reported.append)
     assert not multiprocessing.active_children()
     assert set(reported) <= {5}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CheckpointError("t.pt: is\n no checkpoint"), "t.pt: is no checkpoint"),
+        (OSError(28, "No space left on device", "o/1.npz"), "o/1.npz: No space left on device"),
+        (ModuleNotFoundError("no", name="sacrebleu"), "needs sacrebleu, which is not installed"),
+    ],
+)
+def test_mistake_in_a_worker_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running, "decode_share", fail)
+    monkeypatch.setattr(running.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(running.torch, "set_num_threads", lambda _: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    nothing: Any = None
+    running._work(nothing, nothing, nothing, Share(), theirs)
+    sent = ours.recv()
+    assert sent.startswith(line) and "\n" not in sent
 
 
 def test_progress_in_a_log_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
-    with workers.progress_bar(total=60, done=10) as bar:
+    with running.progress_bar(total=60, done=10) as bar:
         bar.mininterval = 0
         bar.update(25)
         bar.update(25)
@@ -67,6 +91,6 @@ def test_progress_in_a_log_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with workers.progress_bar(total=60, done=10) as bar:
+    with running.progress_bar(total=60, done=10) as bar:
         bar.update(50)
     assert terminal.getvalue().count("\n") == 1

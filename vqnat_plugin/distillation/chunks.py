@@ -1,7 +1,5 @@
 """The work in units: fixed chunks of sentences, each kept in one file once it is translated."""
 
-import os
-import socket
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..files import write_atomically
 
 GOLDEN_RATIO = 0.6180339887498949
 
@@ -92,20 +91,19 @@ class ChunkStore:
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Keep a finished chunk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         tokens = [output for output in chunk.outputs if output is not None]
-        part = self.folder / f"{number:06d}.{socket.gethostname()}.{os.getpid()}.part"
-        with part.open("wb") as stream:
+        lengths = [-1 if output is None else len(output) for output in chunk.outputs]
+
+        def save(part: Path) -> None:
             np.savez(
-                stream,
+                part,
                 indices=chunk.indices,
-                lengths=np.array(
-                    [-1 if output is None else len(output) for output in chunk.outputs], dtype=np.int64
-                ),
+                lengths=np.array(lengths, dtype=np.int64),
                 tokens=np.concatenate([*tokens, np.empty(0, np.int32)]).astype(np.int32),
                 seconds=np.array(chunk.seconds),
             )
-        os.replace(part, self.path(number))
+
+        write_atomically(self.path(number), save)
 
     def read(self, number: int) -> Chunk:
         """A finished chunk.
@@ -128,5 +126,10 @@ class ChunkStore:
 
     def remove_unfinished(self) -> None:
         """Delete what killed processes left half-written. Only for when nobody writes any more."""
-        for part in self.folder.glob("*.part"):
-            part.unlink(missing_ok=True)
+        remove_parts(self.folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete the temporary files that killed writers left in a folder."""
+    for part in folder.glob("*.part*"):
+        part.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Binarised parallel text: finding, reading and writing it."""
 
-import hashlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,16 +13,6 @@ from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
 from ..errors import DataError
 
 ENDINGS = (".bin", ".idx")
-
-
-def sha256(*files: Path) -> str:
-    """Digest of the contents of `files`, in this order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,16 +95,17 @@ def _read(prefixes: list[Path]) -> Any:
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
-def open_data(folder: Path, source_lang: str | None, target_lang: str | None) -> ParallelData:
+def open_data(folder: Path, source_lang: str | None = None, target_lang: str | None = None) -> ParallelData:
     """Find the training set and its dictionaries in `folder`.
+
+    Args:
+        source_lang, target_lang: the direction to read; both, or none where the file names tell.
 
     Raises:
         DataError: something is missing, or the language pair is not there or not clear.
     """
     if not folder.is_dir():
         raise DataError(f"--data {folder}: no such folder (it is what fairseq-preprocess writes)")
-    if (source_lang is None) != (target_lang is None):
-        raise DataError("--source-lang and --target-lang belong together: give both or none")
     pairs = sorted({file.name.split(".")[1] for file in folder.glob("train.*-*.*.idx")})
     if not pairs:
         raise DataError(

@@ -1,7 +1,9 @@
 """Which of the teacher's translations to leave out, and why."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
+
+from .settings import DistillOptions
 
 TOO_LONG = "too_long_for_teacher"
 UNKNOWN = "<unk>"
@@ -22,43 +24,37 @@ def most_repeats(tokens: Sequence[str], longest: int = LONGEST_LOOP) -> int:
     return most
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Reasons to leave a translation out. Only `empty` applies unless asked for.
+def reason_against(options: DistillOptions, source: Sequence[str], output: Sequence[str]) -> str | None:
+    """Why this translation is to be left out: the first reason that holds, or None.
 
-    Attributes:
-        empty: the teacher said nothing.
-        max_ratio: source and translation differ in length by more than this factor, either way.
-        copies: the translation is the source, word for word.
-        max_repeats: a token or n-gram stands more than this many times in a row, and more often than in the
-            source ("- - -" may be right).
-        unknown: the translation holds fairseq's `<unk>`.
+    Args:
+        options: the filters among them decide.
+        source: tokens of the source, without end of sentence.
+        output: tokens of the teacher's translation, likewise.
     """
+    if not output and not options.keep_empty:
+        return "empty"
+    if options.filter_copies and list(source) == list(output):
+        return "copy"
+    shorter, longer = sorted((len(source), len(output)))
+    if options.filter_ratio is not None and longer > options.filter_ratio * shorter:
+        return "length_ratio"
+    if options.filter_repeats is not None:
+        repeats = most_repeats(output)
+        # "- - -" may be right.
+        if repeats > options.filter_repeats and repeats > most_repeats(source):
+            return "looping"
+    if options.filter_unk and UNKNOWN in output:
+        return "unknown_word"
+    return None
 
-    empty: bool = True
-    max_ratio: float | None = None
-    copies: bool = False
-    max_repeats: int | None = None
-    unknown: bool = False
 
-    def reason(self, source: Sequence[str], output: Sequence[str]) -> str | None:
-        """Why this translation is to be left out: the first reason that holds, or None.
-
-        Args:
-            source: tokens of the source, without end of sentence.
-            output: tokens of the teacher's translation, likewise.
-        """
-        if self.empty and not output:
-            return "empty"
-        if self.copies and list(source) == list(output):
-            return "copy"
-        shorter, longer = sorted((len(source), len(output)))
-        if self.max_ratio is not None and longer > self.max_ratio * shorter:
-            return "length_ratio"
-        if self.max_repeats is not None:
-            repeats = most_repeats(output)
-            if repeats > self.max_repeats and repeats > most_repeats(source):
-                return "looping"
-        if self.unknown and UNKNOWN in output:
-            return "unknown_word"
-        return None
+def as_recorded(options: DistillOptions) -> dict[str, Any]:
+    """The filters as manifests have them."""
+    return {
+        "empty": not options.keep_empty,
+        "max_ratio": options.filter_ratio,
+        "copies": options.filter_copies,
+        "max_repeats": options.filter_repeats,
+        "unknown": options.filter_unk,
+    }

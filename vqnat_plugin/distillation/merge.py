@@ -13,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..files import sha256
 from ..machine import describe_versions
 from .chunks import ChunkStore
-from .corpus import ParallelData, Sentences, sha256, write_sentences
-from .filters import TOO_LONG
-from .settings import Settings
+from .corpus import ParallelData, Sentences, write_sentences
+from .filters import TOO_LONG, as_recorded, reason_against
+from .settings import DistillOptions
 from .workspace import Workspace
 
 
@@ -66,37 +67,37 @@ def collect(chunks: ChunkStore, count: int, sentences: int) -> Translations:
     return Translations(np.concatenate(tokens), starts, lengths, seconds)
 
 
-def options(settings: Settings, data: ParallelData) -> dict[str, Any]:
+def choices(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
     """What else decides what is written, besides the translations."""
     return {
-        "filters": dataclasses.asdict(settings.filters),
-        "filtered_fallback": settings.fallback,
-        "mix": settings.mix,
+        "filters": as_recorded(options),
+        "filtered_fallback": options.filtered_fallback,
+        "mix": options.mix,
         "other_splits": sha256(*data.other_splits()),
     }
 
 
 def merge(
-    settings: Settings, data: ParallelData, sentences: Sentences, workspace: Workspace, chunks: int
+    options: DistillOptions, data: ParallelData, sentences: Sentences, workspace: Workspace, chunks: int
 ) -> None:
     """Put the finished chunks together and publish the data set, unless another rank already has."""
     with workspace.merging() as stage:
-        if workspace.is_finished(options(settings, data)):
+        if workspace.is_finished(choices(options, data)):
             return
         started = time.monotonic()
         translations = collect(workspace.chunks, chunks, len(sentences))
-        reasons = _write_texts(settings, sentences, translations, stage, data.target_lang)
-        pairs = _pairs(settings, reasons)
+        reasons = _write_texts(options, sentences, translations, stage, data.target_lang)
+        pairs = _pairs(options, reasons)
         for language in (data.source_lang, data.target_lang):
             _write_side(stage, data, sentences, translations, pairs, language)
         _copy_other_splits(data, stage)
-        manifest = _manifest(settings, data, translations, sentences, reasons, len(pairs[0]))
+        manifest = _manifest(options, data, translations, sentences, reasons, len(pairs[0]))
         manifest["seconds"]["merging"] = round(time.monotonic() - started, 1)
         workspace.publish(stage, manifest)
 
 
 def _write_texts(
-    settings: Settings, sentences: Sentences, translations: Translations, stage: Path, target_lang: str
+    options: DistillOptions, sentences: Sentences, translations: Translations, stage: Path, target_lang: str
 ) -> list[str | None]:
     """Write `train.distilled.TGT` and `filtered.tsv`; return the reason against each translation, or None."""
     reasons: list[str | None] = []
@@ -113,7 +114,7 @@ def _write_texts(
             words = (
                 [] if output is None else [sentences.target_dictionary[token] for token in output.tolist()]
             )
-            reason = TOO_LONG if output is None else settings.filters.reason(source, words)
+            reason = TOO_LONG if output is None else reason_against(options, source, words)
             reasons.append(reason)
             text.write(" ".join(words) + "\n")
             if reason is not None:
@@ -121,12 +122,12 @@ def _write_texts(
     return reasons
 
 
-def _pairs(settings: Settings, reasons: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(options: DistillOptions, reasons: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """The training pairs to write: sentence indices, and for each whether the target is the teacher's."""
     good = np.array([reason is None for reason in reasons])
     everything = np.arange(len(reasons))
-    distilled = everything if settings.fallback == "raw" else everything[good]
-    human = everything[: len(reasons) if settings.mix == "both" else 0]
+    distilled = everything if options.filtered_fallback == "raw" else everything[good]
+    human = everything[: len(reasons) if options.mix == "both" else 0]
     if not len(human) + len(distilled):
         raise DataError("the filters leave nothing; loosen --filter-*, or use --filtered-fallback raw")
     return np.concatenate([human, distilled]), np.concatenate([np.zeros(len(human), bool), good[distilled]])
@@ -164,7 +165,7 @@ def _copy_other_splits(data: ParallelData, stage: Path) -> None:
 
 
 def _manifest(
-    settings: Settings,
+    options: DistillOptions,
     data: ParallelData,
     translations: Translations,
     sentences: Sentences,
@@ -186,10 +187,10 @@ def _manifest(
             "filtered": dict(sorted(filtered.items())),
         },
         "mean_length_ratio": round(float(ratios.mean()), 4) if len(ratios) else None,
-        "beam": settings.search.beam,
-        "teacher": [{"path": str(path.resolve()), "sha256": sha256(path)} for path in settings.teachers],
-        "data": str(settings.data.resolve()),
-        "options": options(settings, data),
+        "beam": options.search()["beam"],
+        "teacher": [{"path": str(path.resolve()), "sha256": sha256(path)} for path in options.teachers],
+        "data": str(options.data.resolve()),
+        "options": choices(options, data),
         "seconds": {"decoding": round(translations.seconds, 1)},
         "versions": describe_versions(),
     }

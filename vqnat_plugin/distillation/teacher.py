@@ -13,9 +13,9 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 
-from ..errors import DataError
+from ..errors import CheckpointError, DataError, UsageError
 from .corpus import ParallelData
-from .settings import Search, Share
+from .settings import DistillOptions, Share
 
 
 class Teacher:
@@ -40,7 +40,8 @@ class Teacher:
     def translate(self, sources: Sequence[torch.Tensor]) -> list[np.ndarray]:
         """The best translation of each source.
 
-        A batch that does not fit into the GPU's memory is cut in half, as often as necessary.
+        A batch that does not fit into the GPU's memory is cut in half, as often as necessary; samples are
+        then others than those of the whole batch.
 
         Args:
             sources: token ids with EOS, best all of one length.
@@ -83,34 +84,28 @@ def choose_device(share: Share, cpu: bool, precision: str) -> torch.device:
     """This process's GPU, or the CPU where there is none or `cpu` asks for it.
 
     Raises:
-        DataError: fp16 on a CPU.
+        UsageError: fp16 on a CPU.
     """
     if torch.cuda.is_available() and not cpu:
         return torch.device("cuda", share.local_rank % torch.cuda.device_count())
     if precision == "fp16":
-        raise DataError("--fp16 needs a GPU; leave it out, or use --bf16")
+        raise UsageError("--fp16 needs a GPU; leave it out, or use --bf16 or --mixed-precision")
     return torch.device("cpu")
 
 
-def load_teacher(
-    paths: Sequence[Path],
-    data: ParallelData,
-    search: Search,
-    device: torch.device,
-    user_dir: str | None = None,
-) -> Teacher:
+def open_teacher(options: DistillOptions, data: ParallelData, device: torch.device) -> Teacher:
     """Rebuild the task and the models that the checkpoints describe, around the dictionaries in `data`.
 
     Raises:
+        UsageError: there is no such `--user-dir`, or it cannot be imported.
         DataError: the checkpoints do not fit the data, or need a plugin that is not loaded.
         CheckpointError: a file is no checkpoint, or holds more than data.
     """
-    if user_dir is not None:
-        utils.import_user_module(Namespace(user_dir=user_dir))
+    _import_plugin(options.user_dir)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     task, models = None, []
-    for path in paths:
+    for path in options.teachers:
         state = _read(path)
         _check_origin(path, state["cfg"].task, data)
         # A metric that was measured in training would be set up again, with whatever packages it needs.
@@ -125,16 +120,26 @@ def load_teacher(
             raise DataError(_explain_mismatch(path, data, error)) from error
         except (AssertionError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise DataError(
+            raise CheckpointError(
                 f"--teacher {path}: cannot be rebuilt ({reason}); a model of a plugin needs --user-dir"
             ) from error
-        if search.precision != "fp32":
-            model.to(torch.float16 if search.precision == "fp16" else torch.bfloat16)
+        if options.precision != "fp32":
+            model.to(torch.float16 if options.precision == "fp16" else torch.bfloat16)
         model.to(device)
         model.prepare_for_inference_(cfg)
         models.append(model)
     assert task is not None
-    return Teacher(task, models, task.build_generator(models, _generation(search)), device)
+    search = {name: value for name, value in options.search().items() if name != "seed"}
+    return Teacher(task, models, task.build_generator(models, GenerationConfig(**search)), device)
+
+
+def _import_plugin(folder: Path | None) -> None:
+    try:
+        utils.import_user_module(Namespace(user_dir=None if folder is None else str(folder)))
+    except FileNotFoundError:
+        raise UsageError(f"--user-dir {folder}: no such folder") from None
+    except ImportError as error:
+        raise UsageError(f"--user-dir {folder}: cannot be imported ({error})") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -143,23 +148,8 @@ def _read(path: Path) -> dict[str, Any]:
     if state.get("args") is not None:
         state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
     if getattr(state.get("cfg"), "task", None) is None:
-        raise DataError(f"--teacher {path}: does not say which fairseq task it was trained for")
+        raise CheckpointError(f"--teacher {path}: does not say which fairseq task it was trained for")
     return state
-
-
-def _generation(search: Search) -> GenerationConfig:
-    return GenerationConfig(
-        beam=search.beam,
-        lenpen=search.lenpen,
-        unkpen=search.unkpen,
-        max_len_a=search.max_len_a,
-        max_len_b=search.max_len_b,
-        min_len=search.min_len,
-        no_repeat_ngram_size=search.no_repeat_ngram_size,
-        sampling=search.sampling,
-        sampling_topk=search.sampling_topk,
-        temperature=search.temperature,
-    )
 
 
 def _check_origin(path: Path, task: Any, data: ParallelData) -> None:

@@ -1,21 +1,20 @@
 """The output folder while it is being made: what it belongs to, what is done, and what must not be mixed."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import DataError
-from .chunks import ChunkStore
-from .corpus import ParallelData, sha256
-from .settings import Settings
+from ..files import read_json_if_there, sha256, write_json
+from .chunks import ChunkStore, remove_parts
+from .corpus import ParallelData
+from .settings import DistillOptions
 
 FORMAT = 2
 NAMES = {
@@ -28,16 +27,23 @@ NAMES = {
 }
 
 
-def identity(settings: Settings, data: ParallelData) -> dict[str, Any]:
-    """Everything that decides the translations: only chunks made under one identity may be put together."""
+def identity(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
+    """Everything that decides the translations: only chunks made under one identity may be put together.
+
+    With sampling, batches are part of it: a batch's sentences share one stream of random numbers. Otherwise
+    they only change roundings.
+    """
+    batches = {"max_tokens": options.max_tokens, "batch_size": options.batch_size}
     return {
         "format": FORMAT,
         "source_lang": data.source_lang,
         "target_lang": data.target_lang,
-        "teacher": [sha256(path) for path in settings.teachers],
+        "teacher": [sha256(path) for path in options.teachers],
         "data": sha256(*data.files("train"), *data.dictionary_files()),
-        "chunk_size": settings.chunk_size,
-        **dataclasses.asdict(settings.search),
+        "chunk_size": options.chunk_size,
+        **options.search(),
+        "precision": options.precision,
+        **(batches if options.sampling else {}),
     }
 
 
@@ -55,17 +61,14 @@ def _lock(file: IO[str]) -> bool:
     return True
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     changes = []
     for key in new:
         if old.get(key) != new[key]:
             name = NAMES.get(key, "--" + key.replace("_", "-"))
             short = key not in ("teacher", "data")
-            changes.append(f"{name} was {old.get(key)}, is now {new[key]}" if short else f"{name} changed")
+            before = old.get(key, "not recorded")
+            changes.append(f"{name} was {before}, is now {new[key]}" if short else f"{name} changed")
     return "; ".join(changes)
 
 
@@ -93,36 +96,55 @@ class Workspace:
         Raises:
             DataError: the folder holds other work, or files from elsewhere.
         """
-        if self.out.exists() and not self.out.is_dir():
-            raise DataError(f"--out {self.out}: is a file; name a folder")
-        finished = _read_json(self.manifest) or {}
-        old = _read_json(self.work_file) or finished.get("work")
+        finished = self._read(self.manifest, restart) or {}
+        made = self._read(self.work_file, restart)
+        old = made or finished.get("work")
         if old is None:
             if self.out.is_dir() and any(path != self.folder for path in self.out.iterdir()):
                 raise DataError(
                     f"--out {self.out}: holds files that were not made here; choose an empty or a new folder"
                 )
         elif restart:
-            for name in ["manifest.json", *finished.get("files", [])]:
-                (self.out / name).unlink(missing_ok=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif old != self.work and (finished or any(self.folder.glob("chunks-*/*.npz"))):
+            self._clear(finished.get("files"))
+        elif old != self.work and (finished or any(self.folder.glob("chunks-*/[0-9]*.npz"))):
             raise DataError(
                 f"--out {self.out}: holds work with other settings: {_difference(old, self.work)}. Go on "
                 "with the old settings, begin anew with --restart, or choose another --out"
             )
         self.chunks.folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(self.work_file, self.work)
+        if restart or made != self.work:
+            write_json(self.work_file, self.work)
 
-    def is_finished(self, options: dict[str, Any]) -> bool:
-        """Whether `out` holds the finished data of this work, put together under `options`."""
-        manifest = _read_json(self.manifest)
+    def is_finished(self, choices: dict[str, Any]) -> bool:
+        """Whether `out` holds the finished data of this work, put together under `choices`.
+
+        Raises:
+            DataError: the manifest is damaged.
+        """
+        manifest = self._read(self.manifest)
         return (
             manifest is not None
-            and manifest["work"] == self.work
-            and manifest["options"] == options
+            and manifest.get("work") == self.work
+            and manifest.get("options") == choices
             and all((self.out / name).is_file() for name in manifest["files"])
         )
+
+    def _read(self, path: Path, restart: bool = False) -> dict[str, Any] | None:
+        try:
+            return read_json_if_there(path)
+        except DataError as error:
+            made_here = self.folder.is_dir()
+            if made_here and restart:
+                return {"work": {}}
+            way_out = "begin anew with --restart" if made_here else "choose another --out"
+            raise DataError(f"{error}; {way_out}") from None
+
+    def _clear(self, files: list[str] | None) -> None:
+        """Delete an earlier attempt; where no list of its files is left, the indices of its training set."""
+        names = [path.name for path in self.out.glob("train.*-*.*.idx")] if files is None else files
+        for name in [self.manifest.name, *names]:
+            (self.out / Path(name).name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def merging(self) -> Iterator[Path]:
@@ -146,10 +168,7 @@ class Workspace:
                 (self.out / name).unlink(missing_ok=True)
         for name in names:
             os.replace(stage / name, self.out / name)
-        self._write_json(self.manifest, {**manifest, "work": self.work, "files": sorted(names)})
+        write_json(stage / self.manifest.name, {**manifest, "work": self.work, "files": sorted(names)})
+        os.replace(stage / self.manifest.name, self.manifest)
         self.chunks.remove_unfinished()
-
-    def _write_json(self, path: Path, content: Any) -> None:
-        part = self.folder / f"{path.name}.{socket.gethostname()}.{os.getpid()}.part"
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        remove_parts(self.folder)
