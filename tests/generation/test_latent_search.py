@@ -100,3 +100,27 @@ def test_end_of_batch_is_reached_when_all_have_ended() -> None:
     done = EndOfBatch(torch.device("cpu"))
     assert not done.reached(torch.tensor([[True, False]]))
     assert done.reached(torch.tensor([[True, True]]))
+
+
+def test_draws_do_not_depend_on_when_the_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LateAnswers(EndOfBatch):
+        """As on a GPU, where the answer to a question arrives some steps later."""
+
+        steps = 3
+
+        def reached(self, ended: torch.Tensor) -> bool:
+            self.steps -= super().reached(ended)
+            return self.steps < 0
+
+    model, rows = tiny_model(codebook_size=3), sentences(3)
+    memory, draw = model.encode(padded(rows, left=True)), LatentSearch(beam=4, sampling=True)
+
+    def two_batches() -> list[list[tuple[int, ...]]]:
+        torch.manual_seed(0)
+        both = [draw([model], [memory], torch.tensor([3, 1, 2]), 9, 1) for _ in range(2)]
+        return [found(latents, row) for latents in both for row in range(len(rows))]
+
+    expected = two_batches()
+    assert expected[:3] != expected[3:]
+    monkeypatch.setattr("vqnat_plugin.generation.latent_search.EndOfBatch", LateAnswers)
+    assert two_batches() == expected

@@ -156,3 +156,11 @@ def test_only_a_causal_stack_is_blind_to_what_follows(causal: bool) -> None:
     changed[:, 3] = torch.randn(2, DIM)
     moved = (stack(x, causal=causal)[0] - stack(changed, causal=causal)[0]).abs().amax((0, 2)) > 1e-6
     assert moved.tolist() == ([False] * 3 + [True] * 3 if causal else [True] * 6)
+
+
+@pytest.mark.parametrize("cross", [True, False])
+def test_layers_and_memory_have_to_go_together(cross: bool) -> None:
+    stack, x = TransformerStack(1, DIM, 16, HEADS, 0.0, cross=cross), torch.randn(2, 5, DIM)
+    other = TransformerStack(1, DIM, 16, HEADS, 0.0, cross=True)
+    with pytest.raises(ValueError, match="needs memory" if cross else "takes no memory"):
+        stack(x, memory=None if cross else other.project(x))

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,3 +117,8 @@ def test_equal_codes_at_different_places_differ() -> None:
     x, _ = model(torch.ones(1, 5, CODE_DIM), torch.ones(1, 5, dtype=torch.bool))
     distances = (x[0, :, None] - x[0, None]).norm(dim=-1) + torch.eye(20) * 9
     assert distances.min() > 1e-2
+
+
+def test_compressor_with_attention_needs_a_source() -> None:
+    with pytest.raises(ValueError, match="with attention needs memory"):
+        compressor(1, attention=True)(torch.randn(2, 4, DIM), torch.ones(2, 4, dtype=torch.bool))

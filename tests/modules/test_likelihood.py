@@ -1,4 +1,4 @@
-"""Likelihoods of pictures against brute force: sums over all values, textbook formulas, expected values."""
+"""Likelihoods of images against brute force: sums over all values, textbook formulas, expected values."""
 
 import math
 

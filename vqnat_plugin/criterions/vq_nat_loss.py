@@ -20,7 +20,12 @@ class VQNATLossConfig(FairseqDataclass):
 
 @register_criterion("vq_nat_loss", dataclass=VQNATLossConfig)
 class VQNATLoss(FairseqCriterion):
-    """loss = words + latents + commitment, summed in nats, a target token (Roy et al., 2018, section 3)."""
+    """loss = words + latents + commitment (Roy et al., 2018, section 3).
+
+    Each is a sum over the batch in nats, with its weight, as the model returns it: of words over target
+    tokens, of latents over latents and end symbols, of commitment over the 2^n_c target positions of every
+    latent. The trainer divides the gradients by the number of target tokens.
+    """
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True

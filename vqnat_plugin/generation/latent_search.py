@@ -30,7 +30,7 @@ class EndOfBatch:
     """Asks whether all sequences have ended, without making a GPU wait for the answer.
 
     On a GPU the answer to an earlier question is used as soon as it has arrived; steps taken in between
-    change nothing, because ended sequences stay as they are.
+    change nothing: ended sequences stay as they are, and each search has a random generator of its own.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -91,6 +91,7 @@ class LatentSearch:
             longest: a bound on all limits that is known without asking the device.
             at_least: fewest latents of every sentence, or of each, (batch,).
         """
+        generator = self._generator(limits.device) if self.sampling else None
         batch, beam, device = limits.size(0), self.beam, limits.device
         end = models[0].predictor.end
         projected = [
@@ -118,7 +119,7 @@ class LatentSearch:
             step = self._constrain(
                 mean_log_probabilities(steps).view(batch, beam, -1), ended, position, limits, at_least
             )
-            parent, code, scores = self._choose(scores, step)
+            parent, code, scores = self._choose(scores, step, generator)
             ended = ended.gather(1, parent) | (code == end)
             chosen = torch.cat([chosen.gather(1, parent[..., None].expand_as(chosen)), code[..., None]], -1)
             if beam > 1 and not self.sampling:
@@ -145,7 +146,19 @@ class LatentSearch:
         only_end[..., end] = 0.0
         return torch.where(ended[..., None], only_end, step)
 
-    def _choose(self, scores: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @staticmethod
+    def _generator(device: torch.device) -> torch.Generator:
+        """Random numbers for one search.
+
+        torch's own generator gives one number for it, so that later searches do not depend on how many steps
+        this one takes: on a GPU that depends on when the answers of `EndOfBatch` arrive.
+        """
+        seed = torch.randint(1 << 62, ()).item()
+        return torch.Generator(device).manual_seed(int(seed))
+
+    def _choose(
+        self, scores: Tensor, step: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Next symbol of each hypothesis: parent in the beam, symbol, score; each (batch, beam)."""
         batch, beam, symbols = step.shape
         if self.sampling:
@@ -153,7 +166,8 @@ class LatentSearch:
             if self.topk > 0:
                 least = step.topk(min(self.topk, symbols), -1).values[..., -1:]
                 drawn = step.masked_fill(step < least, -torch.inf)
-            code = torch.multinomial(drawn.softmax(-1).flatten(0, 1), 1).view(batch, beam)
+            drawn = drawn.softmax(-1).flatten(0, 1)
+            code = torch.multinomial(drawn, 1, generator=generator).view(batch, beam)
             parent = torch.arange(beam, device=step.device).expand(batch, beam)
             return parent, code, scores + step.gather(-1, code[..., None]).squeeze(-1)
         total = (scores[..., None] + step).flatten(1)

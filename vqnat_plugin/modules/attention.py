@@ -121,13 +121,19 @@ class TransformerLayer(nn.Module):
 
         Returns:
             The output, shaped like `x`, and the keys and values of all positions so far.
+
+        Raises:
+            ValueError: a layer with cross-attention is given no memory, or one without is given some.
         """
+        if (memory is None) != (self.cross_attention is None):
+            without = "with cross-attention needs" if memory is None else "without cross-attention takes no"
+            raise ValueError(f"a layer {without} memory")
         normed = self.self_norm(x)
         seen = self.self_attention.project(normed)
         if past is not None:
             seen = past.append(seen)
         x = x + self.dropout(self.self_attention(normed, seen, mask, causal))
-        if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
+        if self.cross_attention is not None and self.cross_norm is not None:
             x = x + self.dropout(self.cross_attention(self.cross_norm(x), memory, memory_mask))
         return x + self.dropout(self.feed_forward(self.feed_norm(x))), seen
 

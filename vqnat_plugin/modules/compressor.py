@@ -62,8 +62,13 @@ class Compressor(nn.Module):
         Returns:
             Latent vectors (batch, latents, code_dim) and their mask (batch, latents), latents =
             ceil(positions / 2^steps).
+
+        Raises:
+            ValueError: a compressor with attention is given no memory.
         """
-        if self.attention is not None and memory is not None:
+        if self.attention is not None:
+            if memory is None:
+                raise ValueError("a compressor with attention needs memory")
             projected: list[KeyValues] = self.attention.project(memory)
             x, _ = self.attention(x, mask, memory=projected, memory_mask=memory_mask)
         x, mask = pad_to_blocks(x, mask, self.steps)

@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder of pictures, a quarter of the height and width between them.
+"""Convolutional encoder and decoder of images, a quarter of the height and width between them.
 
 Source: van den Oord et al. 2017 (arXiv 1711.00937), section 4.1: strided convolutions and residual blocks.
 Ours is a linear path beside them, from every patch of 4x4 pixels to its vectors and back: without it the
@@ -32,7 +32,7 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class ImageEncoder(nn.Module):
-    """Pictures to `latents` vectors of size `dim` at each position of a grid.
+    """Images to `latents` vectors of size `dim` at each position of a grid.
 
     One layer norm over all vectors of a position: it fixes the scale that distances to codes have, and takes
     two values of a position, not two of every short vector.

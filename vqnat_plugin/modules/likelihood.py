@@ -1,4 +1,4 @@
-"""Likelihoods of pictures: exact probabilities of the 256 values of every channel, in nats.
+"""Likelihoods of images: exact probabilities of the 256 values of every channel, in nats.
 
 Source: discretised logistic mixtures as in PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517, section 2.1),
 here in a closed form that needs no cases for small scales.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 256
-# Scales below this, in units of [-1, 1], make values certain that a picture never has twice.
+# Scales below this, in units of [-1, 1], make values certain that an image never has twice.
 LEAST_LOG_SCALE = -7.0
 
 
@@ -72,7 +72,7 @@ DENSITIES = {"logistic": logistic_log_probability, "gaussian": gaussian_log_prob
 
 
 class MixtureLikelihood(nn.Module):
-    """p(picture | features): at every pixel a mixture over all channels, pixels independent.
+    """p(image | features): at every pixel a mixture over all channels, pixels independent.
 
     Within a component the mean of a channel depends linearly on the channels before it, so that colours need
     no mixture of their own. Features are (batch, `parameters`, height, width).
@@ -80,7 +80,7 @@ class MixtureLikelihood(nn.Module):
     Args:
         kind: "logistic" or "gaussian".
         components: of the mixture.
-        channels: of the picture.
+        channels: of the image.
     """
 
     def __init__(self, kind: str = "logistic", components: int = 10, channels: int = 3) -> None:
@@ -114,7 +114,7 @@ class MixtureLikelihood(nn.Module):
         return torch.stack(shifted, 2)
 
     def log_probability(self, features: Tensor, images: Tensor) -> Tensor:
-        """log P(picture) in nats, (batch,).
+        """log P(image) in nats, (batch,).
 
         Args:
             features: (batch, `parameters_per_pixel`, height, width).
@@ -128,7 +128,7 @@ class MixtureLikelihood(nn.Module):
             return (log_weights + by_channel.sum(2)).logsumexp(1).sum((1, 2))
 
     def mean(self, features: Tensor) -> Tensor:
-        """The expected picture, (batch, channels, height, width), from -1 to 1: the least squared error."""
+        """The expected image, (batch, channels, height, width), from -1 to 1: the least squared error."""
         with torch.autocast(features.device.type, enabled=False):
             log_weights, means, _, couplings = self._split(features)
             expected: list[Tensor] = []
@@ -144,5 +144,5 @@ class MixtureLikelihood(nn.Module):
 
 
 def bits_per_dim(nats: float, dimensions: int) -> float:
-    """Nats of whole pictures to bits a dimension (a channel of a pixel)."""
+    """Nats of whole images to bits a dimension (a channel of a pixel)."""
     return nats / dimensions / math.log(2)
