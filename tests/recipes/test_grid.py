@@ -2,7 +2,8 @@
 
 import json
 import os
-import subprocess
+import shutil
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any
 import pytest
 from fairseq import options
 from tiny import STUDENT, TRAINING
-from vqnat_plugin.ablation import run
+from tiny_images import AUTOENCODER, TEST
+from tiny_images import TRAINING as IMAGE_TRAINING
 
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
-from vqnat_plugin.recipes.cells import Runner, Settings, run_grid
+from vqnat_plugin.evaluation.tables import summary
+from vqnat_plugin.recipes.cells import TERMINATED, GridRun, Runner, run_grid
 from vqnat_plugin.recipes.grid import Cell, Comparison, Grid, Row, read_grid
-from vqnat_plugin.recipes.grid_report import comparison_table, summary
+from vqnat_plugin.recipes.grid_images import ImageKind
+from vqnat_plugin.recipes.grid_options import GridOptions
+from vqnat_plugin.recipes.grid_report import render_report
+from vqnat_plugin.recipes.grid_translation import TranslationKind, comparison_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,10 +58,20 @@ def grid_file(folder: Path, text: str = GRID) -> Path:
     return path
 
 
-def settings(folder: Path, **changes: Any) -> Settings:
-    return Settings(
-        folder / "raw", folder / "distilled", folder / "teacher.pt", (folder / "test.de",), folder, **changes
-    )
+def options_of(folder: Path, **changes: Any) -> GridOptions:
+    given: dict[str, Any] = {
+        "grid": folder / "grid.yaml",
+        "data": folder / "raw",
+        "distilled": folder / "distilled",
+        "teacher": folder / "teacher.pt",
+        "ref": (folder / "test.de",),
+        "out": folder,
+    }
+    return GridOptions(**(given | changes))
+
+
+def translation(folder: Path, **changes: Any) -> GridRun:
+    return GridRun(folder, TranslationKind(options_of(folder)), **changes)
 
 
 # The file.
@@ -103,6 +120,51 @@ def test_errors_say_where(tmp_path: Path, before: str, after: str, message: str)
     assert message in str(error.value) and str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        # Nothing is taken from outside the file, and no few lines become gigabytes.
+        ("title: First", "title: &t First\n    note: *t", "line 10: references (*name) are not read"),
+        ("seeds: [1, 2]", "seeds: " + "[" * 500 + "]" * 500, "nested more than 20 deep"),
+        ("caption:", "# " + "x" * 200_000 + "\ncaption:", "larger than 200,000 bytes"),
+        ("title: First", "title: !!python/object:os.system {}", "not YAML that can be read"),
+        ("title: First", "title: 2020-13-45", "a value that cannot be read"),
+        ("title: First", "title: First\n    title: Again", "line 10: 'title' stands twice"),
+        ("      hard: --bottleneck hard\n      raw:", "      7: --a\n      '7': ", "'7' stands twice"),
+        ("two:", "../two:", "a comparison's name becomes that of files"),
+        ("--save 'a b'", "--save 'a b", "grid.yaml: 'train' is no command line (No closing quotation)"),
+        ("--lr 1 --save 'a b'", '"a\\0b"', "'train' holds a character that no command line can have"),
+        ("seeds: [2]", "seeds: [true]", "two: 'seeds' must be whole numbers from 1"),
+        ("seeds: [2]", "seeds: [2, 2]", "two: 'seeds' must be whole numbers from 1, each another"),
+        ("seeds: [2]", "seeds: [4294967296]", "two: 'seeds' must be whole numbers from 1"),
+        ("caption:", "measure: sound\ncaption:", "'measure' is 'sound', must be one of translation, images"),
+        ("caption:", "measure: images\ncaption:", "raw: 'data' is 'raw', must be one of images"),
+        ("caption:", "notes: [1]\ncaption:", "'notes' must be texts, but is [1]"),
+        (GRID, "- 1", "must hold 'caption', 'seeds', 'train' and 'comparisons'"),
+        (GRID, "", "must hold 'caption', 'seeds', 'train' and 'comparisons'"),
+        (
+            GRID,
+            "caption: c\nseeds: [1]\ntrain: ''\ncomparisons: {}",
+            "'comparisons' needs at least one entry",
+        ),
+        (GRID, "caption: \x00", "not YAML that can be read"),
+    ],
+)
+def test_a_grid_is_data_and_nothing_else(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert before in GRID
+    with pytest.raises(DataError) as error:
+        read_grid(grid_file(tmp_path, GRID.replace(before, after, 1)))
+    assert message in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_nothing_comes_from_the_environment(tmp_path: Path) -> None:
+    text = GRID.replace("paper: something", "paper: ${oc.env:HOME}").replace(
+        "--lr 1 --save", "${seeds} --save"
+    )
+    grid = read_grid(grid_file(tmp_path, text))
+    assert grid.comparisons[0].paper == "${oc.env:HOME}" and grid.cells()[0].flags[0] == "${seeds}"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.yaml: cannot be read"):
         read_grid(tmp_path / "none.yaml")
@@ -122,35 +184,75 @@ def test_flags_of_the_example_exist() -> None:
         assert all(len(row.cells) >= seeds for row in comparison.rows), comparison.name
 
 
+def test_flags_of_the_image_example_exist() -> None:
+    grid = read_grid(ROOT / "examples" / "cifar10" / "grid.yaml")
+    assert grid.measure == "images" and len(grid.cells()) == 36
+    for cell in grid.cells():
+        assert cell.data == "images" and cell.flags[:2] == ("--batch-tokens", "64")
+        parsed = options.parse_args_and_arch(options.get_training_parser(), ["DATA", *cell.flags[2:]])
+        assert parsed.task == "image_vq" and parsed.max_update == 2000 and parsed.codebook_size == 256
+    assert [comparison.title for comparison in grid.comparisons] == ["64 values", "4 values"]
+    first, second = (dict((row.name, len(row.cells)) for row in each.rows) for each in grid.comparisons)
+    assert first == second and set(first.values()) == {3}
+
+
 # Running.
 
 
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    cell, given = Cell("distilled", ("--init-from-teacher", "TEACHER"), 3), settings(tmp_path)
-    command = run.train_command(cell, given)
+    cell, kind = (
+        Cell("distilled", ("--init-from-teacher", "TEACHER"), 3),
+        TranslationKind(options_of(tmp_path)),
+    )
+    command = kind.train_command(cell, tmp_path / "cell", 2)
+    assert command[:6] == ["vqnat", "train", "--workers", "1", "--threads", "2"]
     assert str(tmp_path / "distilled") in command and str(tmp_path / "raw") not in command
     assert command[command.index("--init-from-teacher") + 1] == str(tmp_path / "teacher.pt")
-    assert command[command.index("--seed") + 1] == "3" and command[-1] == "--cpu"
-    checkpoints = given.folder(cell) / "checkpoints"
-    assert str(checkpoints / "checkpoint_last.pt") in run.measure_command(cell, given)
+    assert command[command.index("--seed") + 1] == "3"
+    assert str(tmp_path / "raw") in kind.train_command(Cell("raw", (), 1), tmp_path / "cell", 2)
+    checkpoints = tmp_path / "cell" / "checkpoints"
+    assert command[command.index("--save-dir") + 1] == str(checkpoints)
+    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
     # The best one may be from before a collapse.
     checkpoints.mkdir(parents=True)
     (checkpoints / "checkpoint_best.pt").touch()
-    assert str(checkpoints / "checkpoint_last.pt") in run.measure_command(cell, given)
+    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert "--workers" not in kind.train_command(cell, tmp_path / "cell", 2)
+
+
+def test_commands_of_images(tmp_path: Path) -> None:
+    kind, flags = ImageKind(options_of(tmp_path)), ("--batch-tokens", "64", "--task", "image_vq")
+    assert kind.train_command(Cell("images", flags, 3), tmp_path / "cell", 2) == [
+        *("vqnat", "train", str(tmp_path / "raw"), *flags, "--image-cache", str(tmp_path / "images")),
+        *("--save-dir", str(tmp_path / "cell" / "checkpoints"), "--seed", "3"),
+        *("--log-format", "json", "--no-epoch-checkpoints"),
+    ]
+    assert kind.measure_command(tmp_path / "cell")[:4] == [
+        *("vqnat", "images", "evaluate", str(tmp_path / "cell" / "checkpoints" / "checkpoint_last.pt"))
+    ]
+    # What is trained on all cores is trained alone.
+    assert kind.jobs == 1
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, train: str, measure: str = "") -> None:
     """Lets cells run a few lines of Python, which find the cell's folder as `folder`."""
 
-    def command(code: str, folder: Path) -> list[str]:
-        head = f"import pathlib; folder = pathlib.Path({str(folder)!r})\n"
-        return [sys.executable, "-I", "-S", "-c", head + code]
+    def command(code: str, folder: Path, *more: str) -> list[str]:
+        return [sys.executable, "-I", "-S", "-c", HEAD + code, str(folder), *more]
 
-    monkeypatch.setattr(run, "train_command", lambda cell, s: command(train, s.folder(cell)))
-    monkeypatch.setattr(run, "measure_command", lambda cell, s: command(measure, s.folder(cell)))
+    monkeypatch.setattr(
+        TranslationKind, "train_command", lambda kind, cell, folder, threads: command(train, folder)
+    )
+    monkeypatch.setattr(
+        TranslationKind,
+        "measure_command",
+        lambda kind, folder: command(measure, folder, kind.teacher, str(kind.beam)),
+    )
 
 
+HEAD = "import pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
 SAVE = (
     "(folder / 'checkpoints').mkdir(exist_ok=True); (folder / 'checkpoints' / 'checkpoint_last.pt').touch()"
 )
@@ -163,45 +265,67 @@ def grid_of(*cells: Cell) -> Grid:
 def test_done_cells_stay_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, f"{SAVE}; open(folder / 'runs', 'a').write('x')")
     cells = [Cell("raw", (flag,), 1) for flag in ("--a", "--b", "--c")]
-    given = settings(tmp_path)
+    given = translation(tmp_path)
     for _ in range(2):
         assert run_grid(grid_of(*cells), given, jobs=2) == 0
     for cell in cells:
         assert (given.folder(cell) / "runs").read_text() == "x"
         assert not list((given.folder(cell) / "checkpoints").iterdir())
         assert json.loads((given.folder(cell) / "cell.json").read_text())["flags"] == list(cell.flags)
-    assert run_grid(grid_of(cells[0]), settings(tmp_path / "other", keep_checkpoints=True), jobs=1) == 0
+    assert run_grid(grid_of(cells[0]), translation(tmp_path / "other", keep_checkpoints=True), jobs=1) == 0
     assert list((tmp_path / "other").glob("cells/*/checkpoints/*.pt"))
+
+
+def test_cells_done_by_another_command_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted(monkeypatch, f"{SAVE}; open(folder / 'runs', 'a').write('x')")
+    cell, given = Cell("raw", (), 1), translation(tmp_path / "here")
+    assert run_grid(grid_of(cell), given, jobs=1) == 0
+    # Another place of everything, and another number of trainings side by side, is no other command.
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert run_grid(grid_of(cell), translation(tmp_path / "there"), jobs=64) == 0
+    other = GridRun(tmp_path / "there", TranslationKind(options_of(tmp_path / "there", beam=9)))
+    capsys.readouterr()
+    assert run_grid(grid_of(cell), other, jobs=1) == 1
+    shown = capsys.readouterr().out
+    assert f"{cell.name} FAILED (stage measure was done with another command: 4 is now 9; " in shown
+    assert (other.folder(cell) / "runs").read_text() == "x"
 
 
 def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fails = f"{SAVE}; assert not (folder / 'bad').exists(), 'on purpose'"
-    scripted(monkeypatch, fails)
+    scripted(monkeypatch, fails, "(folder / 'diagnosis.json').write_text('{}')")
     good, bad = Cell("raw", ("--a",), 1), Cell("raw", ("--b",), 1)
-    given = settings(tmp_path)
+    given = translation(tmp_path)
     given.folder(bad).mkdir(parents=True)
     (given.folder(bad) / "bad").touch()
     assert run_grid(grid_of(bad, good), given, jobs=1) == 1
     shown = capsys.readouterr().out
-    assert f"{bad.name} FAILED (exit status 1; its log is {given.folder(bad) / 'train.log'})" in shown
-    assert "on purpose" in (given.folder(bad) / "train.log").read_text()
-    runner = Runner(given)
-    assert runner.is_done(good) and not runner.is_done(bad)
+    assert f"{bad.name} FAILED (stage train failed (exit status 1); its log is {given.log(bad)}" in shown
+    assert "on purpose" in given.log(bad).read_text()
+    assert given.is_done(good) and not given.is_done(bad)
     (given.folder(bad) / "bad").unlink()
-    assert run_grid(grid_of(bad, good), given, jobs=1) == 0 and runner.is_done(bad)
-    # It went on from a checkpoint, so nobody knows how long it took.
-    assert json.loads((given.folder(bad) / run.DONE).read_text()) == {"seconds": None}
-    assert json.loads((given.folder(good) / run.DONE).read_text())["seconds"] >= 0
+    assert run_grid(grid_of(bad, good), given, jobs=1) == 0 and given.is_done(bad)
+    # It was trained in two parts, so nobody knows how long it takes.
+    assert given.read(bad) == {"seconds": None}
+    assert given.read(good) == {"seconds": 0}
+
+
+def blocked(monkeypatch: pytest.MonkeyPatch, given: GridRun, cell: Cell) -> Path:
+    """Lets a cell wait for its end; gives the file that can be read once it does."""
+    scripted(monkeypatch, "open(folder / 'ready', 'w').write('x'); import signal; signal.pause()")
+    ready = given.folder(cell) / "ready"
+    ready.parent.mkdir(parents=True)
+    os.mkfifo(ready)
+    return ready
 
 
 def test_stopping_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted(monkeypatch, "open(folder / 'ready', 'w').write('x'); import signal; signal.pause()")
-    runner, cell = Runner(settings(tmp_path)), Cell("raw", (), 1)
-    folder = runner.settings.folder(cell)
-    folder.mkdir(parents=True)
-    os.mkfifo(folder / "ready")
+    given, cell = translation(tmp_path), Cell("raw", (), 1)
+    runner, ready = Runner(given), blocked(monkeypatch, given, cell)
     failures: list[Exception] = []
 
     def work() -> None:
@@ -212,10 +336,29 @@ def test_stopping_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert (folder / "ready").read_text() == "x"
+    assert ready.read_text() == "x"
     runner.stop()
     thread.join(timeout=60)
-    assert not thread.is_alive() and "exit status -15" in str(failures[0]) and not runner.is_done(cell)
+    assert not thread.is_alive() and "ended by SIGTERM" in str(failures[0]) and not given.is_done(cell)
+
+
+def test_sigterm_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, cell = translation(tmp_path), Cell("raw", (), 1)
+    ready = blocked(monkeypatch, given, cell)
+
+    def end() -> None:
+        ready.read_text()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=end)
+    thread.start()
+    # Would wait for its end forever if it were not ended.
+    with pytest.raises(SystemExit) as ended:
+        run_grid(grid_of(cell), given, jobs=1)
+    thread.join()
+    assert ended.value.code == TERMINATED and not given.is_done(cell)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # The report.
@@ -234,14 +377,15 @@ def test_table_leaves_out_what_nobody_knows() -> None:
         "posterior_entropy": None,
         "seconds": 120,
     }
-    comparison = Comparison("c", "C", "p", (Row("a", ()), Row("b", ())))
-    lines = comparison_table(comparison, {"a": [cell, cell], "b": []}).splitlines()
+    lines = comparison_table({"a": [cell, cell], "b": []}).splitlines()
     assert "entropy" not in lines[0] and "candidates" not in lines[0]
     assert [part.strip() for part in lines[2].split("|")][1:4] == ["a", "20.0 ± 0.0", "0.500 ± 0.000"]
     assert lines[3].split("|")[-2].strip() == "0"
 
 
-def test_script_end_to_end(tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+def test_end_to_end(
+    tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shared = f"{STUDENT} {TRAINING}".replace("--seed 1 --cpu", "").replace("--log-format none", "")
     text = f"""
 caption: Tiny.
@@ -257,31 +401,97 @@ comparisons:
       hard: --bottleneck hard
       soft: {{flags: --bottleneck em --em-samples 3, data: raw}}
 """
+    grid, out = grid_file(tmp_path, text), tmp_path / "out"
     reference = tiny_corpus.parent / "text" / "test.de"
-    command = ["scripts/ablate.py", str(grid_file(tmp_path, text)), "--raw", str(tiny_corpus)]
-    command += ["--distilled", str(tiny_corpus), "--teacher", str(tiny_teacher), "--out", str(tmp_path)]
-    command += ["--references", str(reference), "--detokenizer", "space", "--jobs", "2"]
-    commands = tmp_path / "commands.txt"
-    commands.write_text("scripts/ablate.py grid.yaml\n")
-    command += ["--commands-file", str(commands)]
+    command = ["ablate", str(grid), "--data", str(tiny_corpus), "--distilled", str(tiny_corpus)]
+    command += ["--teacher", str(tiny_teacher), "--out", str(out), "--ref", str(reference)]
+    command += ["--tokenizer", "space", "--jobs", "2"]
     outputs = []
     for flags in ([], ["--report-only"]):
-        done = subprocess.run(
-            [sys.executable, *command, *flags], cwd=ROOT, timeout=500, text=True, stdout=subprocess.PIPE
-        )
-        logs = "".join(log.read_text()[-1500:] for log in tmp_path.glob("cells/*/*.log"))
-        assert done.returncode == 0, logs
-        outputs.append(done.stdout)
+        status = main([*command, *flags])
+        outputs.append(capsys.readouterr().out)
+        logs = "".join(log.read_text()[-1500:] for log in out.glob("cells/*/logs/*.log"))
+        assert status == 0, logs
     assert "2 trainings, 0 done before" in outputs[0] and "trainings" not in outputs[1]
     assert outputs[0].split("Tiny.")[1] == outputs[1].split("Tiny.")[1]
-    report = (tmp_path / "report.md").read_text()
-    assert "Here: too small to tell" in report and "scripts/ablate.py grid.yaml" in report
+    report = (out / "report.md").read_text()
+    assert report.startswith("# Ablations\n") and "Here: too small to tell" in report
+    assert f"vqnat ablate {grid} --data DATA --distilled DATA --teacher {tiny_teacher}" in report
+    assert "--tokenizer space --out OUT --jobs 2" in report
     assert "the teacher, greedy: " in report and "- sacreBLEU: nrefs:1|" in report
     assert "The paper: soft is better." in report and "| hard" in report and "| soft" in report
-    content = json.loads((tmp_path / "report.json").read_text())
+    content = json.loads((out / "report.json").read_text())
     assert str(tmp_path) not in json.dumps(content["comparisons"])
     rows = content["comparisons"]["assignment"]["rows"]
     assert rows["soft"]["cells"][0]["posterior_entropy"] is not None
     assert rows["hard"]["cells"][0]["systems"]["predicted"]["bleu"] >= 0
     for name in ("assignment.png", "assignment_curves.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    # The report alone suffices to make it again.
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(out / "report.json", alone)
+    shutil.copy(out / "assignment_curves.png", alone)
+    assert render_report(alone) in outputs[0]
+    assert (alone / "report.md").read_text() == report
+    assert (alone / "assignment.png").read_bytes() == (out / "assignment.png").read_bytes()
+
+
+def test_options_that_a_kind_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = grid_file(tmp_path)
+    images = tmp_path / "images.yaml"
+    images.write_text(GRID.replace("caption:", "measure: images\ncaption:").replace("data: raw", ""))
+
+    def complaint(grid: Path, *more: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["ablate", str(grid), "--data", str(tmp_path), "--out", str(tmp_path / "out"), *more])
+        assert ended.value.code == 2 and not (tmp_path / "out").exists()
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1
+        return shown
+
+    assert f"--distilled is needed for {grid}, which measures translation" in complaint(grid)
+    given = ["--distilled", str(tmp_path), "--teacher", str(grid)]
+    assert f"--ref is needed for {grid}" in complaint(grid, *given)
+    assert f"--teacher means nothing for {images}, which measures images" in complaint(images, *given[2:])
+    assert "--jobs 0: needs at least 1" in complaint(images, "--jobs", "0")
+
+
+def test_end_to_end_with_images(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = f"{AUTOENCODER} {IMAGE_TRAINING}".replace("--seed 1 --cpu", "").replace("--log-format none", "")
+    shared = shared.replace("--user-dir vqnat_plugin", "")
+    text = f"""
+measure: images
+title: Tiny images
+caption: 8 updates
+notes: [of squares]
+seeds: [1]
+train: --workers 1 {shared} --max-update 8 --log-interval 2 --disable-validation
+comparisons:
+  small:
+    title: 4 values
+    note: too small to tell
+    curves: true
+    rows:
+      hard EM: --bottleneck hard
+"""
+    out = tmp_path / "out"
+    command = ["ablate", str(grid_file(tmp_path, text)), "--data", str(image_folder), "--out", str(out)]
+    status = main(command)
+    shown = capsys.readouterr().out
+    assert status == 0, "".join(log.read_text()[-1500:] for log in out.glob("cells/*/logs/*.log"))
+    assert "1 trainings, 0 done before" in shown and "| 4 values, hard EM" in shown
+    report = (out / "report.md").read_text()
+    assert report.startswith("# Tiny images\n") and "- 8 updates\n- of squares\n" in report
+    assert "- 4 values, here: too small to tell" in report and "](training.png)" in report
+    assert f"vqnat ablate {tmp_path / 'grid.yaml'} --data DATA --out OUT" in report
+    content = json.loads((out / "report.json").read_text())
+    assert [one["images"] for one in content["results"]["4 values, hard EM"]] == [TEST]
+    assert content["flags"]["4 values, hard EM"][-2:] == ["--bottleneck", "hard"]
+    assert content["stages"]["4 values, hard EM"] > 0
+    assert str(out) not in json.dumps(content["results"])
+    # The data are decoded once.
+    assert (out / "images").is_dir() and not list(out.glob("cells/*/images"))
+    assert render_report(out) in shown and (out / "report.md").read_text() == report

@@ -2,28 +2,28 @@
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from ..errors import DataError
+from .plain_yaml import read_yaml
 
-DATA = ("raw", "distilled")
+# By what is measured: what a row may be trained on, the default last.
+DATA = {"translation": ("raw", "distilled"), "images": ("images",)}
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training with its decoding.
+    """One training with its measurement.
 
     Attributes:
-        data: `raw` or `distilled` targets.
-        flags: what `fairseq-train` is given, all of it but data, seed and folders.
+        data: what it is trained on, see `DATA`.
+        flags: what `vqnat train` is given, all of it but data, seed and folders.
         seed: of the training.
     """
 
@@ -48,14 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table.
+    """Rows that are compared.
 
     Attributes:
         name: short, for file names.
         title: heading.
-        paper: what the paper says.
+        paper: what the paper says; may be empty.
         rows: what is compared.
-        curves: whether codebook and quality over updates are drawn too.
+        curves: whether the course of the trainings is drawn too.
         note: what is to be said of our figures beside the paper's; may be empty.
     """
 
@@ -74,10 +74,16 @@ class Grid:
     Attributes:
         caption: stands above all tables, and says how large the models are.
         comparisons: in the order of the file.
+        measure: `translation` or `images`.
+        title: of the report.
+        notes: lines under the tables.
     """
 
     caption: str
     comparisons: tuple[Comparison, ...]
+    measure: str = "translation"
+    title: str = "Ablations"
+    notes: tuple[str, ...] = ()
 
     def cells(self) -> list[Cell]:
         """All trainings, each once, in the order of the file; the first seed of everything comes first."""
@@ -95,7 +101,7 @@ class _Reader:
     """Takes entries out of one mapping of the file, and complains about what is left."""
 
     where: str
-    entries: dict[str, Any]
+    entries: dict[Any, Any]
     known: set[str] = field(default_factory=set)
 
     def take(self, key: str, kind: type, default: Any = None) -> Any:
@@ -104,6 +110,36 @@ class _Reader:
         if value is None or not isinstance(value, kind):
             raise DataError(f"{self.where}: '{key}' must be given, as {kind.__name__}, but is {value!r}")
         return value
+
+    def line(self, key: str, default: str | None = None) -> str:
+        """A text without its line breaks."""
+        return " ".join(self.take(key, str, default).split())
+
+    def words(self, key: str, default: str | None = None) -> list[str]:
+        """Flags, quoted as for a shell."""
+        text = self.take(key, str, default)
+        if "\0" in text:
+            raise DataError(f"{self.where}: '{key}' holds a character that no command line can have")
+        try:
+            return shlex.split(text)
+        except ValueError as error:
+            raise DataError(f"{self.where}: '{key}' is no command line ({error}): {text!r}") from None
+
+    def named(self, key: str) -> dict[Any, Any]:
+        """A mapping of at least one entry."""
+        found: dict[Any, Any] = self.take(key, dict)
+        if not found:
+            raise DataError(f"{self.where}: '{key}' needs at least one entry")
+        return found
+
+    def seeds(self, default: list[int] | None = None) -> list[int]:
+        seeds: list[int] = self.take("seeds", list, default)
+        sound = all(type(seed) is int and 0 < seed <= LARGEST_SEED for seed in seeds)
+        if not seeds or not sound or len(set(seeds)) < len(seeds):
+            raise DataError(
+                f"{self.where}: 'seeds' must be whole numbers from 1, each another, but is {seeds!r}"
+            )
+        return seeds
 
     def finish(self) -> None:
         if unknown := sorted(map(str, set(self.entries) - self.known)):
@@ -114,74 +150,76 @@ def read_grid(path: Path) -> Grid:
     """Read a grid file (YAML).
 
     It has `caption`, `seeds` (a list), `train` (flags that all trainings share) and `comparisons`: by name,
-    `title`, `paper`, `rows`, and if wanted `note`, `curves: true`, `train` and `seeds` of its own (flags are
+    `title`, `rows`, and if wanted `paper`, `note`, `curves: true`, `train` and `seeds` of its own (flags are
     put behind the shared ones, so that they win). Each row, by name, is the flags by which it differs, or a
-    mapping of `flags` and `data` (`raw` or `distilled`, the default).
+    mapping of `flags` and `data`: for a translation, `raw` or `distilled`, the default. If wanted there are
+    also `measure` (`translation`, the default, or `images`), `title` and `notes` (a list).
 
     Raises:
         DataError: the file cannot be read or has another form; the message says where.
     """
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold 'caption', 'seeds', 'train' and 'comparisons'")
-    reader = _Reader(str(path), {str(key): value for key, value in content.items()})
-    caption, seeds = reader.take("caption", str), _seeds(reader)
-    shared = shlex.split(reader.take("train", str))
-    comparisons = reader.take("comparisons", dict)
+    reader = _Reader(str(path), content)
+    measure = reader.take("measure", str, Grid.measure)
+    if measure not in DATA:
+        raise DataError(f"{path}: 'measure' is {measure!r}, must be one of {', '.join(DATA)}")
+    caption, title = reader.line("caption"), reader.line("title", Grid.title)
+    notes = reader.take("notes", list, [])
+    if not all(isinstance(note, str) for note in notes):
+        raise DataError(f"{path}: 'notes' must be texts, but is {notes!r}")
+    seeds, shared = reader.seeds(), reader.words("train")
+    comparisons = reader.named("comparisons")
     reader.finish()
     return Grid(
-        " ".join(caption.split()),
+        caption,
         tuple(
-            _comparison(f"{path}: {name}", str(name), entries, shared, seeds)
+            _comparison(f"{path}: {name}", str(name), entries, DATA[measure], shared, seeds)
             for name, entries in comparisons.items()
         ),
+        measure,
+        title,
+        tuple(" ".join(note.split()) for note in notes),
     )
 
 
-def _seeds(reader: _Reader, default: list[int] | None = None) -> list[int]:
-    seeds = reader.take("seeds", list, default)
-    if not seeds or not all(isinstance(seed, int) and seed > 0 for seed in seeds):
-        raise DataError(f"{reader.where}: 'seeds' must be whole numbers from 1, but is {seeds!r}")
-    return seeds
-
-
-def _comparison(where: str, name: str, entries: Any, shared: list[str], seeds: list[int]) -> Comparison:
+def _comparison(
+    where: str, name: str, entries: Any, data: tuple[str, ...], shared: list[str], seeds: list[int]
+) -> Comparison:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise DataError(f"{where}: a comparison's name becomes that of files: letters, digits, '_' and '-'")
     if not isinstance(entries, dict):
-        raise DataError(f"{where}: must hold 'title', 'paper' and 'rows'")
+        raise DataError(f"{where}: must hold 'title' and 'rows'")
     reader = _Reader(where, entries)
-    title, paper = reader.take("title", str), reader.take("paper", str)
-    own = shlex.split(reader.take("train", str, ""))
-    seeds = _seeds(reader, seeds)
-    curves, note = reader.take("curves", bool, False), reader.take("note", str, "")
-    rows = reader.take("rows", dict)
+    title, paper, note = reader.line("title"), reader.line("paper", ""), reader.line("note", "")
+    flags, seeds = [*shared, *reader.words("train", "")], reader.seeds(seeds)
+    curves, rows = reader.take("curves", bool, False), reader.named("rows")
     reader.finish()
     return Comparison(
         name,
         title,
         paper,
         tuple(
-            Row(str(label), tuple(_cells(f"{where}: {label}", value, [*shared, *own], seeds)))
+            Row(str(label), tuple(_cells(f"{where}: {label}", value, data, flags, seeds)))
             for label, value in rows.items()
         ),
         curves,
-        " ".join(note.split()),
+        note,
     )
 
 
-def _cells(where: str, value: Any, shared: list[str], seeds: list[int]) -> Iterator[Cell]:
+def _cells(
+    where: str, value: Any, known: tuple[str, ...], shared: list[str], seeds: list[int]
+) -> Iterator[Cell]:
     if isinstance(value, str):
         value = {"flags": value}
     if not isinstance(value, dict):
         raise DataError(f"{where}: must be flags, or a mapping of 'flags' and 'data', but is {value!r}")
     reader = _Reader(where, value)
-    flags, data = reader.take("flags", str, ""), reader.take("data", str, "distilled")
+    flags, data = reader.words("flags", ""), reader.take("data", str, known[-1])
     reader.finish()
-    if data not in DATA:
-        raise DataError(f"{where}: 'data' is {data!r}, must be one of {', '.join(DATA)}")
+    if data not in known:
+        raise DataError(f"{where}: 'data' is {data!r}, must be one of {', '.join(known)}")
     for seed in seeds:
-        yield Cell(data, (*shared, *shlex.split(flags)), seed)
+        yield Cell(data, (*shared, *flags), seed)

@@ -1,0 +1,42 @@
+"""What is asked of a grid of trainings: the options of `vqnat ablate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from ..options import FILE, FOLDER, flag, option
+
+# Those that only some kinds of grids need.
+SPECIAL = ("distilled", "teacher", "ref")
+
+
+@dataclass(kw_only=True)
+class GridOptions:
+    """Options of `vqnat ablate`."""
+
+    grid: Path = option(..., "what to train (YAML)", exists=FILE, positional=True, metavar="GRID")
+    data: Path = option(..., "binarised corpus, or folder of images", exists=FOLDER, metavar="DIR")
+    distilled: Path | None = option(
+        None, "translation: the same corpus, distilled", exists=FOLDER, metavar="DIR"
+    )
+    teacher: Path | None = option(
+        None, "translation: stands for TEACHER in the flags", exists=FILE, metavar="CKPT"
+    )
+    ref: tuple[Path, ...] = option((), "translation: raw text of the test set", exists=FILE, metavar="FILE")
+    beam: int = option(4, "translation: latent candidates", least=1)
+    tokenizer: str = option("moses", "translation: as in fairseq-generate", choices=("moses", "space"))
+    out: Path = option(..., "folder to write to", metavar="DIR")
+    jobs: int | None = option(
+        None, "cells side by side (default: for translation one a core, at most two; for images one)", least=1
+    )
+    keep_checkpoints: bool = option(False, "of cells that have been measured")
+    report_only: bool = option(False, "train nothing, report what is done so far")
+    title: str | None = option(None, "heading of the report (default: that of the grid)", metavar="TEXT")
+
+    def check_for(self, measure: str, needs: tuple[str, ...]) -> None:
+        """Raise `UsageError` unless just those special options are given that a kind of grid needs."""
+        for name in SPECIAL:
+            given = bool(getattr(self, name))
+            if given != (name in needs):
+                what = "means nothing" if given else "is needed"
+                raise UsageError(f"{flag(name)} {what} for {self.grid}, which measures {measure}")

@@ -1,0 +1,231 @@
+"""Grids of translation models: BLEU of a test set, greedy, of candidates and of the autoencoder alone."""
+
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from ..errors import UsageError
+from ..evaluation.plots import COLORS, decorate, finish, plot_training
+from ..evaluation.report import made_with, provenance
+from ..evaluation.tables import escape, markdown_table, summary
+from ..evaluation.training_log import TrainingLog
+from ..launch import available_cores
+from .cells import GridRun
+from .grid import Cell, Comparison, Grid, Row
+from .grid_options import GridOptions
+
+# In a grid's flags, the path of the teacher's checkpoint.
+TEACHER = "TEACHER"
+# What of a cell goes into the report: nothing that names a folder.
+KEPT = ("systems", "losses", "predictor", "codes", "posterior_entropy", "seconds")
+Measured = Sequence[Mapping[str, Any]]
+
+
+class TranslationKind:
+    """Cells are trained by one process each and measured by `vqnat diagnose`."""
+
+    needs = ("distilled", "teacher", "ref")
+    result = "diagnosis.json"
+
+    def __init__(self, options: GridOptions) -> None:
+        """
+        Args:
+            options: with the special ones that this kind needs.
+        """
+        if options.distilled is None or options.teacher is None:
+            raise UsageError("--distilled, --teacher: are needed for translation")
+        self.data, self.distilled, self.teacher = map(
+            os.path.abspath, (options.data, options.distilled, options.teacher)
+        )
+        self.ref = list(map(os.path.abspath, options.ref))
+        self.beam, self.tokenizer = options.beam, options.tokenizer
+        self.jobs = min(2, available_cores())
+        self.paths = {
+            "DATA": Path(self.data),
+            "DISTILLED": Path(self.distilled),
+            TEACHER: Path(self.teacher),
+        }
+
+    def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
+        """`vqnat train`, as one process."""
+        one_process = ["--workers", "1", "--threads", str(threads)]
+        return [
+            *("vqnat", "train", *([] if torch.cuda.is_available() else one_process)),
+            self.data if cell.data == "raw" else self.distilled,
+            *(self.teacher if flag == TEACHER else flag for flag in cell.flags),
+            *("--save-dir", str(folder / "checkpoints"), "--seed", str(cell.seed)),
+            *("--log-format", "json", "--no-epoch-checkpoints"),
+        ]
+
+    def measure_command(self, folder: Path) -> list[str]:
+        """`vqnat diagnose` of the end of the training: the best checkpoint may be older than a collapse."""
+        return [
+            *("vqnat", "diagnose", str(folder / "checkpoints" / "checkpoint_last.pt")),
+            *("--data", self.data, "--teacher", self.teacher, "--ref", *self.ref),
+            *("--beam", str(self.beam), "--tokenizer", self.tokenizer, "--out", str(folder)),
+        ]
+
+    def report(
+        self, grid: Grid, grid_run: GridRun, title: str, commands: list[str], stages: dict[str, float]
+    ) -> dict[str, Any]:
+        """What was measured, by comparison and row; draws the curves."""
+        for comparison in grid.comparisons:
+            if comparison.curves:
+                _plot_curves(comparison, grid_run)
+        return {
+            "title": title,
+            "caption": grid.caption,
+            "notes": list(grid.notes),
+            "comparisons": {
+                comparison.name: {
+                    "title": comparison.title,
+                    "paper": comparison.paper,
+                    "note": comparison.note,
+                    "rows": {
+                        row.name: {
+                            "flags": list(row.cells[0].flags),
+                            "data": row.cells[0].data,
+                            "cells": _measured(row, grid_run),
+                        }
+                        for row in comparison.rows
+                    },
+                }
+                for comparison in grid.comparisons
+            },
+            **provenance(commands, stages),
+        }
+
+    @staticmethod
+    def table(report: Mapping[str, Any]) -> str:
+        """The caption, and a table a comparison with what is to be said of it."""
+        return "\n\n".join([report["caption"], *_sections(report, None), *_footnotes(report)])
+
+    @staticmethod
+    def render(report: Mapping[str, Any], out: Path) -> str:
+        """`report.md`; draws the bars."""
+        parts = [f"# {escape(report['title'])}", report["caption"], *_sections(report, out)]
+        return "\n\n".join([*parts, *_footnotes(report), *made_with(report)]) + "\n"
+
+
+def _measured(row: Row, grid_run: GridRun) -> list[dict[str, Any]]:
+    """What is known of the cells of a row that are done, with the posterior's entropy at the end."""
+    found = []
+    for cell in row.cells:
+        values = grid_run.read(cell)
+        if values is not None:
+            values["posterior_entropy"] = _entropy(grid_run.log(cell))
+            found.append({key: values[key] for key in KEPT})
+    return found
+
+
+def _entropy(log: Path) -> float | None:
+    curve = TrainingLog(log).curve("posterior_entropy") if log.is_file() else []
+    return curve[-1][1] if curve else None
+
+
+def _plot_curves(comparison: Comparison, grid_run: GridRun) -> None:
+    """The training of the first seed of each row."""
+    logs = {row.name: grid_run.log(row.cells[0]) for row in comparison.rows if grid_run.is_done(row.cells[0])}
+    plot_training(
+        {name: TrainingLog(log) for name, log in logs.items() if log.is_file()},
+        grid_run.out / f"{comparison.name}_curves.png",
+    )
+
+
+def _system(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda cell: cell["systems"][name]["bleu"] if name in cell["systems"] else None
+
+
+# Heading, how to find the figure in what was measured of a cell, format.
+COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], float | None], str], ...] = (
+    ("BLEU", _system("predicted"), ".1f"),
+    ("candidates", _system("candidates"), ".1f"),
+    ("autoencoder", _system("autoencoder"), ".1f"),
+    ("predictor accuracy", lambda cell: cell["predictor"]["accuracy"], ".3f"),
+    ("predictor ppl", lambda cell: cell["predictor"]["perplexity"], ".1f"),
+    ("codes used", lambda cell: cell["codes"]["usage"], ".1%"),
+    ("perplexity", lambda cell: cell["codes"]["perplexity"], ".0f"),
+    ("entropy, nats", lambda cell: cell["posterior_entropy"], ".2f"),
+    ("minutes", lambda cell: None if cell["seconds"] is None else cell["seconds"] / 60, ".0f"),
+)
+
+
+def comparison_table(rows: Mapping[str, Measured]) -> str:
+    """The table of a comparison: one line a row, with the columns that are known of any."""
+    columns = [
+        (title, [summary([find(cell) for cell in cells], spec) for cells in rows.values()])
+        for title, find, spec in COLUMNS
+    ]
+    known = [(title, values) for title, values in columns if any(values)]
+    seeds = [str(len(cells)) for cells in rows.values()]
+    header = ["", *(title for title, _ in known), "seeds"]
+    return markdown_table(header, zip(rows, *(values for _, values in known), seeds, strict=True))
+
+
+def plot_comparison(title: str, rows: Mapping[str, Measured], path: Path) -> bool:
+    """Draw BLEU of each row: a bar for the mean, a dot for each seed. Returns whether there was anything."""
+    systems = (("autoencoder", "autoencoder"), ("candidates", "candidates"), ("predicted", "greedy latents"))
+    names = [name for name, cells in rows.items() if cells][::-1]
+    if not names:
+        return False
+    figure = Figure(figsize=(7.2, 1.2 + 0.62 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for number, (system, label) in enumerate(systems):
+        places = [place + 0.26 * (1 - number) for place in range(len(names))]
+        values = [[_system(system)(cell) or 0.0 for cell in rows[name]] for name in names]
+        means = [statistics.mean(each) for each in values]
+        axes.barh(places, means, 0.24, color=COLORS[number], label=label, alpha=0.8)
+        for place, each in zip(places, values, strict=True):
+            axes.plot(each, [place] * len(each), "k.", markersize=4)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_axisbelow(True)
+    decorate(axes, title, "BLEU", "")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[::-1], labels[::-1], frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
+    finish(figure, path)
+    return True
+
+
+def _sections(report: Mapping[str, Any], out: Path | None) -> list[str]:
+    """A section a comparison; with its plots if there is a folder for them."""
+    parts = []
+    for name, comparison in report["comparisons"].items():
+        rows = {label: row["cells"] for label, row in comparison["rows"].items()}
+        parts.append(f"## {escape(comparison['title'])}")
+        if comparison["paper"]:
+            parts.append(f"The paper: {comparison['paper']}.")
+        parts.append(comparison_table(rows))
+        if comparison["note"]:
+            parts.append(f"Here: {comparison['note']}")
+        if out is not None:
+            plot_comparison(comparison["title"], rows, out / f"{name}.png")
+            images = [f"{name}.png", f"{name}_curves.png"]
+            parts += [f"![{image}]({image})" for image in images if (out / image).is_file()]
+    return parts
+
+
+def _footnotes(report: Mapping[str, Any]) -> list[str]:
+    """What the columns mean, and what they are to be compared with."""
+    notes = [
+        "- BLEU: greedy latents; candidates: the best of several latent sequences by the model's own score; "
+        "autoencoder: codes of the teacher's output, decoded. Mean over seeds, ± half their range",
+        "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output on the "
+        "test set; entropy: of the posterior at the end of training; all at the end of training",
+    ]
+    rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
+    cell = next((cell for row in rows for cell in row["cells"]), None)
+    if cell is not None:
+        # The same for every cell.
+        teacher = cell["systems"]["teacher_greedy"]
+        notes += [
+            f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
+            f"- sacreBLEU: {teacher['signature']}",
+        ]
+    return ["## Columns", "\n".join([*notes, *(f"- {note}" for note in report["notes"])])]
