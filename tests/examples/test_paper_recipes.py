@@ -2,61 +2,54 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from archives import iwslt14, wmt14
+from dry_run import EXAMPLES, dry_run, value
 from fairseq import options
 
-import vqnat_plugin
+import vqnat_plugin.compat  # noqa: F401
+from vqnat_plugin import launch
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_nat_config import VQNATConfig
 
-assert vqnat_plugin  # importing it registers the model with fairseq
-
-ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {"wmt14_en_de": ("en", "de", wmt14), "iwslt14_de_en": ("de", "en", iwslt14)}
 
 
-def recipe_arrays(folder: Path, name: str, gpus: int) -> dict[str, list[str]]:
-    """The option arrays of a recipe on a machine with so many GPUs, without running anything."""
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    script = folder / "examples" / name / "run.sh"
-    text = script.read_text()
-    arrays = ("TRAINING", "TEACHER", "STUDENT", "DISTILLATION", "PREPARATION", "URLS")
-    show = "".join(f'printf "%s\\0" "{array}=" "${{{array}[@]}}"\n' for array in arrays)
-    assert text.count('\npaper_recipe "$@"\n') == 1
-    code = f"\npython() {{ echo {gpus}; }}\nSEED=1\nset_options\n{show}"
-    script.write_text(text.replace('\npaper_recipe "$@"\n', code))
-    shown = subprocess.run(["bash", script], capture_output=True, text=True, timeout=60, check=True).stdout
-    result: dict[str, list[str]] = {}
-    for word in shown.removesuffix("\0").split("\0"):
-        if word.removesuffix("=") in arrays:
-            result[word.removesuffix("=")] = current = []
-        else:
-            current.append(word)
-    return result
+def recipe_commands(name: str, *flags: str, **environment: str) -> dict[str, list[str]]:
+    """The commands of a recipe by their subcommand, trainings by the model: 'teacher', 'student'."""
+    found = {}
+    for command in dry_run(EXAMPLES / name / "run.sh", *flags, **environment):
+        what = Path(value(command, "--save-dir")).name if "train" in command else command[1]
+        found[what] = command
+    return found
 
 
-def parse(arrays: dict[str, list[str]], model: str) -> Any:
-    """What fairseq-train makes of a recipe's options."""
-    tokens, *others = [word for word in [*arrays["TRAINING"], *arrays[model]] if word != "--batch-tokens"]
-    assert tokens.isdigit()
-    return options.parse_args_and_arch(options.get_training_parser(), ["data", *others])
+def started(command: list[str], gpus: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The options with which a training starts on a machine with so many GPUs."""
+    workers: list[list[str]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(launch, "run_workers", lambda commands, environment: workers.extend(commands) or 0)
+    assert main(command[1:]) == 0
+    arguments = workers[0][workers[0].index("vqnat_plugin.launch") + 1 :]
+    return options.parse_args_and_arch(options.get_training_parser(), arguments)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("gpus", [0, 4])
-def test_the_setting_is_the_papers(tmp_path: Path, name: str, gpus: int) -> None:
-    arrays = recipe_arrays(tmp_path, name, gpus)
-    teacher, student = parse(arrays, "TEACHER"), parse(arrays, "STUDENT")
+def test_the_setting_is_the_papers(name: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = recipe_commands(name)
+    teacher, student = (started(commands[model], gpus, monkeypatch) for model in ("teacher", "student"))
     for model in (teacher, student):
         assert (model.optimizer, model.adam_betas, model.adam_eps) == ("adam", "(0.9,0.997)", 1e-9)
         assert (model.lr_scheduler, model.warmup_updates, model.clip_norm) == ("inverse_sqrt", 4000, 0.0)
-        assert (model.fp16, model.amp) == (gpus > 0, gpus == 0)
+        assert (model.fp16, model.amp, model.ddp_backend) == (gpus > 0, gpus == 0, "legacy_ddp")
         assert model.required_batch_size_multiple == 1
         assert [model.source_lang, model.target_lang] == list(RECIPES[name][:2])
     assert student.lr == [1.4e-3]
@@ -73,30 +66,32 @@ def test_the_setting_is_the_papers(tmp_path: Path, name: str, gpus: int) -> None
     )
     assert teacher.encoder_normalize_before and teacher.decoder_normalize_before
     assert teacher.criterion == "label_smoothed_cross_entropy" and teacher.label_smoothing == 0.1
-    assert "--workers" in arrays["DISTILLATION"] and ("--fp16" in arrays["DISTILLATION"]) == (gpus > 0)
+    assert "--mixed-precision" in commands["distill"] and value(commands["distill"], "--workers") == "0"
 
 
-def test_no_code_is_replaced_while_averaged_checkpoints_are_saved(tmp_path: Path) -> None:
+def test_no_code_is_replaced_while_averaged_checkpoints_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in RECIPES:
-        student = parse(recipe_arrays(tmp_path / name, name, gpus=1), "STUDENT")
+        student = started(recipe_commands(name)["student"], 1, monkeypatch)
         averaged = student.keep_interval_updates * student.save_interval_updates
         assert student.unquantized_updates < student.code_revival_until < student.max_update - averaged
+        assert student.code_revival_until == student.max_update * 2 // 3
+        kept = int(value(recipe_commands(name)["average"], "--num-update-checkpoints"))
+        assert kept == student.keep_interval_updates
 
 
-def test_smaller_batches_make_up_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = recipe_arrays(tmp_path / "1", "wmt14_en_de", gpus=1)["TRAINING"]
-    monkeypatch.setenv("UPDATE_FREQ", "4")
-    parts = recipe_arrays(tmp_path / "2", "wmt14_en_de", gpus=1)["TRAINING"]
-    value = [
-        [int(words[words.index(name) + 1]) for name in ("--batch-tokens", "--update-freq")]
-        for words in (whole, parts)
+def test_smaller_batches_make_up_the_same_one() -> None:
+    whole = recipe_commands("wmt14_en_de")["student"]
+    parts = recipe_commands("wmt14_en_de", UPDATE_FREQ="4")["student"]
+    found = [
+        [int(value(words, name)) for name in ("--batch-tokens", "--update-freq")] for words in (whole, parts)
     ]
-    assert value == [[16384, 1], [4096, 4]]
+    assert found == [[16384, 1], [4096, 4]]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_downloads_are_what_the_corpus_is_made_of(tmp_path: Path, name: str) -> None:
-    urls = recipe_arrays(tmp_path, name, gpus=0)["URLS"]
+    download = recipe_commands(name, "--download")["download"]
+    urls = [word for word in download if "://" in word]
     RECIPES[name][2](tmp_path / "archives")
     assert sorted(url.rpartition("/")[2] for url in urls) == sorted(
         path.name for path in (tmp_path / "archives").iterdir()
@@ -105,18 +100,36 @@ def test_downloads_are_what_the_corpus_is_made_of(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_text_needs_no_archives(tmp_path: Path, name: str) -> None:
+    source = RECIPES[name][0]
+    (tmp_path / f"train.{source}").touch()
+    commands = recipe_commands(name, "--data", str(tmp_path))
+    assert "corpus" not in commands and value(commands["prepare"], "--data") == str(tmp_path)
+    assert value(recipe_commands(name, "--data", "x", "--out", "o")["prepare"], "--data").endswith("o/corpus")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_check_is_small_and_apart(name: str) -> None:
+    commands = recipe_commands(name, "--check", "--download", "--out", "/some/out")
+    for model in ("teacher", "student"):
+        assert value(commands[model], "--max-update") == "8"
+        assert value(commands[model], "--save-dir") == f"/some/out/check/training/{model}"
+    assert value(commands["download"], "--out-dir") == "/some/out/archives"
+    assert value(commands["prepare"], "--data") == "/some/out/check/slice"
+    assert value(commands["compare"], "--title").startswith("Check: ")
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_data_has_to_be_named(tmp_path: Path, name: str) -> None:
     done = subprocess.run(
-        [ROOT / "examples" / name / "run.sh", "--out", tmp_path / "out", "--check"],
+        [EXAMPLES / name / "run.sh", "--out", tmp_path / "out", "--check"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.endswith(
-        f"needs --data DIR or --download (see {ROOT}/examples/{name}/run.sh --help)\n"
-    )
+    assert done.stderr.endswith(f"needs --data DIR or --download (see {EXAMPLES}/{name}/run.sh --help)\n")
     assert not (tmp_path / "out").exists()
 
 
@@ -126,7 +139,7 @@ def test_every_stage_runs(tmp_path: Path, name: str) -> None:
     source, target, write = RECIPES[name]
     write(tmp_path / "archives", 700, 20)
     command = [
-        ROOT / "examples" / name / "run.sh",
+        EXAMPLES / name / "run.sh",
         "--data",
         tmp_path / "archives",
         "--out",
@@ -146,7 +159,7 @@ def test_every_stage_runs(tmp_path: Path, name: str) -> None:
         )
     assert report["latents"]["usage"] > 0
     assert {f"train.{source}", f"test.{target}"} <= {path.name for path in (out / "corpus").iterdir()}
-    assert re.search(r"average_checkpoints\.py --last 2", "\n".join(report["commands"]))
+    assert re.search(r"vqnat average .*--num-update-checkpoints 2", "\n".join(report["commands"]))
 
     # A second run finds everything done.
     again = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from dry_run import EXAMPLES, dry_run, value
 
-RECIPE = Path(__file__).resolve().parents[2] / "examples/speed/run.sh"
+RECIPE = EXAMPLES / "speed" / "run.sh"
 
 
 @pytest.mark.parametrize("length", ["0", "-1", "long"])
@@ -15,6 +17,20 @@ def test_length_has_to_be_a_number(tmp_path: Path, length: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and f"--length {length}: needs a number" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_words_are_as_many_as_asked_for(tmp_path: Path) -> None:
+    words, preprocess, *_, benchmark = dry_run(RECIPE, "--length", "9", "--out", str(tmp_path / "out"))
+    subprocess.run([sys.executable, *words[1:]], cwd=EXAMPLES.parent, check=True, timeout=60)
+    folder = Path(value(words, "--out"))
+    assert value(preprocess, "--testpref") == str(folder / "test")
+    texts = {language: (folder / f"test.{language}").read_text().splitlines() for language in ("en", "de")}
+    assert all(len(text) == 400 for text in texts.values()) and texts["en"] != texts["de"]
+    assert {len(line.split()) for line in texts["en"] + texts["de"]} == {9}
+    assert len((folder / "dict.txt").read_text().splitlines()) == 32000
+    assert benchmark.count("min_len=9") == benchmark.count("max_len_b=9") == benchmark.count("--system") == 4
+    teacher, student, benchmark = dry_run(RECIPE, "--data", "/some/data")
+    assert teacher[2] == student[2] == benchmark[2] == "/some/data"
 
 
 @pytest.mark.slow
