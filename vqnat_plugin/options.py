@@ -32,7 +32,7 @@ def option(
     below: float | None = None,
     choices: Sequence[str] = (),
     exists: str = "",
-    metavar: str | None = None,
+    metavar: str | tuple[str, str] | None = None,
     short: str | None = None,
     repeat: bool = False,
     positional: bool = False,
@@ -47,7 +47,7 @@ def option(
         least, most, above, below: the range of a number; infinite and undefined ones are never in it.
         choices: the values that a text may have.
         exists: `FILE`, `FOLDER` or `PATH`: what has to be there at that path.
-        metavar: stands for the value in the help.
+        metavar: stands for the value in the help; for several values, the first and the others.
         short: a second name of one letter, such as "-s".
         repeat: the option may be given several times; its type is a tuple of whatever it takes.
         positional: given by its place, without a name.
@@ -288,6 +288,25 @@ def _given(name: str, value: Any, repeat: bool) -> list[str]:
         return [name, *map(str, value)]
     # What begins with a dash would be taken for an option.
     return [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
+
+
+def named_files(name: str, texts: Sequence[str]) -> dict[str, Path]:
+    """The files of an option of the form NAME=FILE, by name.
+
+    Raises:
+        UsageError: a text has another form, a name stands twice, or a file is not there.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        key, _, path = text.partition("=")
+        if not key or not path:
+            raise UsageError(f"{flag(name)} {text}: needs the form NAME=FILE")
+        if key in files:
+            raise UsageError(f"{flag(name)} {text}: a second file of '{key}'")
+        files[key] = Path(path)
+        if missing := _missing(FILE, files[key]):
+            raise UsageError(f"{flag(name)} {text}: {missing}")
+    return files
 
 
 def _frozen(value: Any) -> Any:

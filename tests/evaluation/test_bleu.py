@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.bleu import read_generated, repetition_rate, score, score_file
+from vqnat_plugin.files import read_json
 
 TEXTS = ["Das ist gut.", "Ein Haus steht dort.", "Wir gehen heute nach Hause, sagt sie."]
 
@@ -107,6 +109,73 @@ def test_lines_out_must_equal_lines_in(generated: Path, tmp_path: Path, lines: i
     reference.write_text("x\n" * lines)
     with pytest.raises(DataError, match=message):
         score_file(generated, [reference])
+
+
+def test_plain_text_is_a_sentence_a_line(tmp_path: Path, reference: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    assert score_file(path, [reference]).bleu == pytest.approx(100)
+    path.write_text("D-Day\n\nS- 1\n")
+    assert score_file(path, [reference]).sentences == 3
+
+
+@pytest.mark.parametrize("text", ["Ein Satz.\n", "", "Generate test with beam=4: BLEU4 = 3\n"])
+def test_plain_text_of_another_length_is_said_to_be_taken_for_it(
+    tmp_path: Path, reference: Path, text: str
+) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text(text)
+    lines = len(text.splitlines())
+    message = (
+        f"out.txt: {lines} lines, but .*test.de has 3; it has no 'D-' lines of fairseq-generate, so it was"
+    )
+    with pytest.raises(DataError, match=message):
+        score_file(path, [reference])
+
+
+def test_generated_output_without_detokenised_lines_is_not_plain_text(
+    tmp_path: Path, reference: Path
+) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("S-0\ta\nT-0\tb\nH-0\t-0.5\tc\n")
+    with pytest.raises(DataError, match="no 'D-' lines"):
+        score_file(path, [reference])
+
+
+def test_command_prints_and_writes_the_score(
+    generated: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", "--sys", generated, "--ref", reference, reference]
+    assert main([*map(str, words)]) == 0
+    assert capsys.readouterr().out.startswith("generate-test.txt: BLEU 100.00 (nrefs:2|case:mixed|")
+    out = tmp_path / "a" / "score.json"
+    assert main([*map(str, words), "--name", "student", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("student: BLEU 100.00 ")
+    content = read_json(out)
+    assert content["system"] == "student" and content["bleu"] == pytest.approx(100)
+    assert content["sys"] == str(generated) and content["ref"] == [str(reference)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sys", "none", "--ref", "none", "--out", "o"], "vqnat score: error: --sys none: no such file"),
+        (["--ref", "none"], "--sys"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        main(["score", *words])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert error.value.code == 2 and message in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -3,43 +3,19 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.errors import DataError
-from vqnat_plugin.evaluation.benchmark import beam_baseline, benchmark, summarize
+from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
 from vqnat_plugin.evaluation.latency import (
     MIN_BATCHES,
-    FairseqTranslator,
-    SystemSpec,
     Timing,
+    beam_baseline,
     choose_batches,
     measure,
-    parse_system,
+    summarize,
 )
-
-
-def test_system_is_parsed_into_generation_and_own_options() -> None:
-    spec = parse_system(
-        "student_4=a.pt:b.pt; beam=4; max-len-a=1.2; unnormalized=True; rescore_with=teacher.pt"
-    )
-    assert spec == SystemSpec(
-        "student_4",
-        ("a.pt", "b.pt"),
-        {"beam": 4, "max_len_a": 1.2, "unnormalized": True},
-        {"rescore_with": "teacher.pt"},
-    )
-    assert parse_system("greedy=a.pt").beam == 1
-
-
-@pytest.mark.parametrize(
-    "text", ["a.pt", "=a.pt", "a=", "a=b.pt;beam", "a=b.pt;=4", "a=b.pt;beam=0", "a=b.pt;beam=x"]
-)
-def test_malformed_systems_are_refused(text: str) -> None:
-    with pytest.raises(DataError, match="--system"):
-        parse_system(text)
+from vqnat_plugin.evaluation.systems import Conditions, System, parse_system
 
 
 @given(
@@ -97,7 +73,11 @@ def test_systems_take_turns_at_every_batch() -> None:
 
 
 def test_latencies_are_medians_and_speedups_their_ratios() -> None:
-    specs = [parse_system(text) for text in ("greedy=t.pt", "beam=t.pt;beam=4", "student=s.pt")]
+    specs = [
+        System("greedy", ("t.pt",)),
+        System("beam", ("t.pt",), {"beam": 4}),
+        System("student", ("s.pt",)),
+    ]
     timings = {
         1: {
             "greedy": Timing([0.010, 0.020, 0.030], 30),
@@ -117,24 +97,8 @@ def test_latencies_are_medians_and_speedups_their_ratios() -> None:
     assert "speedup_vs_beam" not in summarize(specs[::2], timings, "greedy")["student"]
 
 
-def test_stock_transformer_runs_side_by_side(tiny_corpus: Path, tiny_teacher: Path) -> None:
-    specs = [parse_system(f"greedy={tiny_teacher}"), parse_system(f"beam3={tiny_teacher};beam=3;lenpen=0.6")]
-    threads = torch.get_num_threads()
-    try:
-        content = benchmark(specs, tiny_corpus, batch_sizes=(1, 4), sentences=3, warmup=1, cpu=True)
-    finally:
-        torch.set_num_threads(threads)
-    assert content["baseline"] == "greedy" and content["beam_baseline"] == "beam3"
-    assert content["device"] == "cpu"
-    greedy, beam = content["systems"]["greedy"], content["systems"]["beam3"]
-    assert set(greedy["latency_ms"]) == {"batch_1", "batch_4"}
-    assert greedy["speedup_vs_greedy"] == 1 and beam["speedup_vs_beam"] == 1
-    assert all(0 < timing["median"] <= timing["p90"] for timing in beam["latency_ms"].values())
-    assert beam["options"] == {"checkpoints": [str(tiny_teacher)], "beam": 3, "lenpen": 0.6}
-
-
 def test_translations_do_not_depend_on_the_batch(tiny_corpus: Path, tiny_teacher: Path) -> None:
-    system = FairseqTranslator(parse_system(f"greedy={tiny_teacher}"), tiny_corpus, "test")
+    system = FairseqTranslator(parse_system(["greedy", str(tiny_teacher)]), Conditions(tiny_corpus, cpu=True))
     numbers = list(range(len(system.dataset)))
     together = system.prepare(numbers)
     assert set(together["net_input"]) == {"src_tokens", "src_lengths"}
@@ -143,25 +107,4 @@ def test_translations_do_not_depend_on_the_batch(tiny_corpus: Path, tiny_teacher
     for number in numbers:
         assert system.translate(system.prepare([number])) == [translations[number]]
         assert translations[number][-1] == eos
-
-
-def test_loading_errors_say_what_is_wrong(tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path) -> None:
-    def load(text: str, subset: str = "test") -> None:
-        FairseqTranslator(parse_system(text), tiny_corpus, subset)
-
-    with pytest.raises(DataError, match=r"no checkpoint .*none.pt"):
-        load(f"a={tmp_path / 'none.pt'}")
-    with pytest.raises(DataError, match="knows 'rescore_wiht'"):
-        load(f"a={tiny_teacher};rescore_wiht=b.pt")
-    with pytest.raises(DataError, match=r"system a: .*lenpen"):
-        load(f"a={tiny_teacher};lenpen=much")
-    with pytest.raises(DataError, match="--subset test7"):
-        load(f"a={tiny_teacher}", subset="test7")
-
-
-def test_names_must_differ_and_the_baseline_exist(tmp_path: Path) -> None:
-    one = parse_system("a=a.pt")
-    with pytest.raises(DataError, match="a name of its own"):
-        benchmark([one, one], tmp_path)
-    with pytest.raises(DataError, match="--baseline b"):
-        benchmark([one], tmp_path, baseline="b")
+    assert system.decode(2, "space") == system.decode(5, "space")

@@ -4,34 +4,28 @@ from typing import Any
 
 import pytest
 
-from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.report import (
-    build_report,
-    read_scores,
-    read_stages,
+    comparison_report,
     render_markdown,
     results,
-    without_folder,
+    without_folders,
 )
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 
 
-def score(system: str, bleu: float) -> dict[str, Any]:
+def score(bleu: float) -> dict[str, Any]:
     return {
-        "system": system,
         "bleu": bleu,
         "signature": SIGNATURE,
         "brevity_penalty": 0.98,
         "repetition_rate": 0.02,
         "reference_repetition_rate": 0.004,
         "sentences": 500,
-        "generated": "out.txt",
-        "command": f"scripts/score.py --system {system}",
     }
 
 
-SCORES = {name: score(name, bleu) for name, bleu in (("student", 27.31), ("greedy", 28.05), ("extra", 1.0))}
+SCORES = {name: score(bleu) for name, bleu in (("student", 27.31), ("greedy", 28.05), ("extra", 1.0))}
 LATENCY: dict[str, Any] = {
     "systems": {
         name: {
@@ -48,13 +42,22 @@ LATENCY: dict[str, Any] = {
     "precision": "fp32",
     "threads": 1,
     "machine": {"cpu": "a processor", "cores": 2, "gpu": None},
-    "command": "scripts/benchmark.py data",
 }
+COMMANDS = ["vqnat prepare", "vqnat compare data"]
 LATENTS = {"reconstruction_bleu": 55.1, "predictor_accuracy": 0.353, "usage": 0.98, "perplexity": 25.0}
 
 
 def full_report() -> dict[str, Any]:
-    return build_report("Title", SCORES, LATENCY, LATENTS, {"teacher": 150.4, "student": 300.0}, None, seed=3)
+    return comparison_report(
+        "Title",
+        {"greedy": {"checkpoints": ["a.pt", "b.pt"], "beam": 1}},
+        SCORES,
+        LATENCY,
+        LATENTS,
+        {"teacher": 150.4, "student": 300.0},
+        COMMANDS,
+        seed=3,
+    )
 
 
 def test_report_keeps_the_contract() -> None:
@@ -69,22 +72,16 @@ def test_report_keeps_the_contract() -> None:
     assert {"python", "torch", "sacrebleu", "vqnat-plugin"} <= set(report["versions"])
     assert report["seed"] == 3
     assert report["stages"] == {"teacher": 150.4, "student": 300.0}
-    assert report["commands"] == [
-        *(f"scripts/score.py --system {name}" for name in SCORES),
-        "scripts/benchmark.py data",
-    ]
+    assert report["commands"] == COMMANDS
+    assert report["systems"]["greedy"]["options"] == {"checkpoints": ["a.pt", "b.pt"], "beam": 1}
 
 
-def test_benchmarked_systems_come_first_and_in_their_order() -> None:
+def test_declared_systems_come_first_and_in_their_order() -> None:
     assert list(full_report()["systems"]) == ["greedy", "student", "extra"]
 
 
-def test_given_commands_replace_the_recorded_ones() -> None:
-    assert build_report("", SCORES, commands=["run.sh"])["commands"] == ["run.sh"]
-
-
 def test_a_report_of_nothing_still_has_its_keys() -> None:
-    report = build_report("Empty")
+    report = comparison_report("Empty")
     assert report["systems"] == {} and report["latents"] == {} and report["commands"] == []
     assert report["machine"]["cores"] >= 1
     assert "No system was scored or timed." in render_markdown(report)
@@ -99,7 +96,7 @@ def test_table_shows_what_is_known_of_each_system() -> None:
 
 
 def test_columns_without_values_are_left_out() -> None:
-    header = results(build_report("", latency=LATENCY)).splitlines()[0]
+    header = results(comparison_report("", latency=LATENCY)).splitlines()[0]
     assert "BLEU" not in header and "batch 1, ms" in header
 
 
@@ -110,7 +107,8 @@ def test_markdown_names_signature_machine_versions_seed_commands_and_pictures() 
         f"`{SIGNATURE}`",
         "cpu a processor",
         "seed: 3",
-        "scripts/benchmark.py data",
+        "vqnat compare data",
+        "- greedy: `a.pt:b.pt beam=1`",
         "![quality_speed.png](quality_speed.png)",
         "side by side on cpu, fp32, 1 thread, at least 100 sentences; greedy is greedy",
         "in the reference: 0.4%",
@@ -122,44 +120,37 @@ def test_markdown_names_signature_machine_versions_seed_commands_and_pictures() 
 
 
 def test_different_signatures_are_all_shown() -> None:
-    scores = {"a": score("a", 1), "b": {**score("b", 2), "signature": "nrefs:4|tok:13a"}}
-    text = results(build_report("", scores))
+    scores = {"a": score(1), "b": {**score(2), "signature": "nrefs:4|tok:13a"}}
+    text = results(comparison_report("", scores=scores))
     assert (
         f"BLEU of a: sacreBLEU, `{SIGNATURE}`" in text and "BLEU of b: sacreBLEU, `nrefs:4|tok:13a`" in text
     )
 
 
-def test_scores_are_read_by_system(tmp_path: Path) -> None:
-    for name, content in SCORES.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    assert read_scores(tmp_path) == SCORES
-    (tmp_path / "again.json").write_text(json.dumps(SCORES["student"]))
-    with pytest.raises(DataError, match="second score of 'student'"):
-        read_scores(tmp_path)
+def test_no_name_or_title_becomes_markup() -> None:
+    name = "a|b <script>x</script>\n# c"
+    scores = {name: score(1), "b": {**score(2), "signature": "nrefs:4|tok:13a"}}
+    options = {name: {"checkpoints": ["x`y\n.pt"], "beam": 1}}
+    report = comparison_report(name, options, scores, {**LATENCY, "baseline": name}, stages={name: 1.0})
+    text = render_markdown({**report, "commands": ["vqnat '\n```\n<script>'"]})
+    before, after = text.split("\n````sh\n")
+    assert after == "vqnat '\n```\n<script>'\n````\n"
+    assert "<script>" not in before
+    assert before.startswith("# a\\|b &lt;script>x&lt;/script> # c\n")
+    headings = [line for line in before.splitlines() if line.startswith("#")]
+    assert headings[1:] == ["## Systems", "## Time", "## Made with"]
+    assert "- a\\|b &lt;script>x&lt;/script> # c: `` x`y .pt beam=1 ``" in before
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "not JSON"), ("[1]", "expected a JSON object"), ('{"system": "a"}', "lacks 'bleu'")],
-)
-def test_broken_score_files_are_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match="no score files"):
-        read_scores(tmp_path)
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
-        read_scores(tmp_path)
-
-
-def test_the_last_time_of_a_stage_counts(tmp_path: Path) -> None:
-    path = tmp_path / "stages.tsv"
-    path.write_text("teacher\t10\nstudent\t5.5\nteacher\t12\n")
-    assert read_stages(path) == {"teacher": 12.0, "student": 5.5}
-    path.write_text("teacher\t10\nstudent 5\n")
-    with pytest.raises(DataError, match="line 2 is not"):
-        read_stages(path)
-
-
-def test_report_does_not_name_its_folder(tmp_path: Path) -> None:
-    report = {"systems": {"a": {"checkpoints": [f"{tmp_path}/teacher.pt", "elsewhere.pt"]}}, "seed": 1}
-    found = without_folder(report, tmp_path)
-    assert found == {"systems": {"a": {"checkpoints": ["OUT/teacher.pt", "elsewhere.pt"]}}, "seed": 1}
+def test_report_does_not_name_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"{tmp_path}/teacher.pt", "elsewhere.pt", f"{tmp_path}2/a.pt", f"x={tmp_path}/a:{tmp_path}/b"]
+    report = {"systems": {"a": {"checkpoints": paths, "rescore_with": f"/data{tmp_path}/a.pt"}}, "seed": 1}
+    found = without_folders(report, {"OUT": tmp_path, "DATA": Path("/data")})
+    assert found["seed"] == 1
+    system = found["systems"]["a"]
+    assert system["checkpoints"] == ["OUT/teacher.pt", "elsewhere.pt", f"{tmp_path}2/a.pt", "x=OUT/a:OUT/b"]
+    assert system["rescore_with"] == f"DATA{tmp_path}/a.pt"
+    monkeypatch.chdir(tmp_path)
+    words = ["runs/a/b.pt", f"{tmp_path}/runs/a", "runs/a2", "--out", "runs/a"]
+    masked = ["OUT/b.pt", "OUT", "runs/a2", "--out", "OUT"]
+    assert without_folders(words, {"OUT": Path("runs/a")}) == masked

@@ -1,5 +1,6 @@
-"""BLEU of what `fairseq-generate` printed, with sacreBLEU's signature, and no sentence lost on the way."""
+"""BLEU of what a system wrote, with sacreBLEU's signature, and no sentence lost on the way."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -10,6 +11,9 @@ from sacrebleu.metrics import BLEU
 
 from ..errors import DataError
 from ..files import read_lines
+
+# Lines of fairseq-generate about a sentence.
+MARKED = re.compile(r"[STHDP]-\d+(\t|$)")
 
 
 @dataclass(frozen=True)
@@ -112,20 +116,32 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
     )
 
 
-def score_file(generated: Path, references: Sequence[Path]) -> Score:
-    """Score the output of `fairseq-generate` against plain-text references.
+def score_file(system: Path, references: Sequence[Path]) -> Score:
+    """Score what a system wrote against plain-text references.
+
+    Args:
+        system: output of `fairseq-generate`, or plain text, a sentence each line.
+        references: one or more, as plain text.
 
     Raises:
         DataError: as `read_generated`; or the output and a reference differ in length.
     """
-    hypotheses = read_generated(generated)
+    lines_found = read_lines(system)
+    marked = any(MARKED.match(line) for line in lines_found)
+    hypotheses = read_generated(system) if marked else lines_found
     texts = [read_lines(path) for path in references]
     for path, lines in zip(references, texts, strict=True):
-        if len(lines) > len(hypotheses):
-            raise DataError(_explain_missing(generated, range(len(hypotheses), len(lines))))
-        if len(lines) < len(hypotheses):
+        if len(lines) == len(hypotheses):
+            continue
+        if not marked:
             raise DataError(
-                f"{path}: {len(lines)} lines, but {generated} holds {len(hypotheses)} sentences; "
-                "is it the reference of this test set?"
+                f"{system}: {len(hypotheses)} lines, but {path} has {len(lines)}; it has no 'D-' lines of "
+                "fairseq-generate, so it was read as plain text, a sentence each line"
             )
+        if len(lines) > len(hypotheses):
+            raise DataError(_explain_missing(system, range(len(hypotheses), len(lines))))
+        raise DataError(
+            f"{path}: {len(lines)} lines, but {system} holds {len(hypotheses)} sentences; "
+            "is it the reference of this test set?"
+        )
     return score(hypotheses, texts)

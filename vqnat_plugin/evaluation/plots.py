@@ -1,4 +1,4 @@
-"""The two pictures of a report: quality against speed, and training curves."""
+"""The plots of a report: quality against speed, and training curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from ..files import write_atomically
 from .training_log import Curve, TrainingLog
@@ -53,7 +53,7 @@ PANELS: Panels = (
         "BLEU on valid",
         "BLEU",
         (
-            ("bleu", "valid", "predicted codes"),
+            ("bleu", "valid", ""),
             ("reconstruction_bleu", "valid", "with the references' codes"),
         ),
     ),
@@ -61,7 +61,13 @@ PANELS: Panels = (
     *CODEBOOK_PANELS,
 )
 STYLES = ("-", "--", ":")
-COLUMNS = 3
+COLUMNS = 2
+# Of a point's name, in points (1/72 inch) from it: the nearest of them that is free.
+LABEL_PLACES = tuple(
+    (x * far, y * far)
+    for far in (1, 2, 3)
+    for x, y in ((8, 0), (-8, 0), (0, 8), (0, -8), (7, 7), (-7, 7), (7, -7), (-7, -7))
+)
 
 
 def finish(figure: Figure, path: Path) -> None:
@@ -70,7 +76,7 @@ def finish(figure: Figure, path: Path) -> None:
 
 
 def decorate(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title, labels, grid and frame, alike in all pictures."""
+    """Title, labels, grid and frame, alike in all plots."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -78,41 +84,95 @@ def decorate(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def draw(report: Mapping[str, Any], logs: Mapping[str, TrainingLog], out: Path) -> list[str]:
+    """Draw what a report and the logs of trainings have into a folder; the names of the files."""
+    drawn = {
+        "quality_speed.png": plot_quality_speed(
+            report["systems"], out / "quality_speed.png", report["title"]
+        ),
+        "training.png": plot_training(logs, out / "training.png"),
+    }
+    return [name for name, there in drawn.items() if there]
+
+
 def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, title: str = "") -> bool:
-    """Scatter BLEU over the speed-up against the greedy teacher (batch size 1).
+    """Scatter BLEU over the speed-up against the greedy teacher, a panel for each batch size.
 
     Args:
-        systems: as in `report.json`; those without `bleu` or `speedup_vs_greedy` are left out.
+        systems: as in `report.json`; those without `bleu` or `speedup` are left out.
         path: of the PNG.
-        title: of the picture.
+        title: of the plot.
 
     Returns:
         Whether there was anything to draw.
     """
-    points = {
-        name: (system["speedup_vs_greedy"], system["bleu"])
-        for name, system in systems.items()
-        if {"bleu", "speedup_vs_greedy"} <= system.keys()
-    }
-    if not points:
+    panels: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, system in systems.items():
+        for size, speedup in system.get("speedup", {}).items():
+            if "bleu" in system:
+                panels.setdefault(size, {})[name] = (speedup["vs_greedy"], system["bleu"])
+    if not panels:
         return False
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.axvline(1, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
-    for number, (name, (speed, bleu)) in enumerate(points.items()):
-        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-        axes.scatter(speed, bleu, s=70, color=color, marker=marker, edgecolors="white", label=name, zorder=2)
-    axes.margins(0.15)
-    axes.set_xlim(left=0)
-    decorate(axes, title, "times faster than the greedy teacher, batch size 1 (median)", "BLEU")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, borderaxespad=0)
+    figure = Figure(figsize=(6.2 * len(panels), 4.4), layout="constrained")
+    figure.suptitle(plain(title), fontsize=11)
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flatten()
+    for axes, (size, points) in zip(grid, panels.items(), strict=True):
+        axes.axvline(1, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+        for number, (speed, bleu) in enumerate(points.values()):
+            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+            axes.scatter(speed, bleu, s=60, color=color, marker=marker, edgecolors="white", zorder=2)
+        scores = [bleu for _, bleu in points.values()]
+        room = max(max(scores) - min(scores), 1.0)
+        axes.set_xlim(0, 1.25 * max(1.0, *(speed for speed, _ in points.values())))
+        axes.set_ylim(min(scores) - 0.15 * room, max(scores) + 0.15 * room)
+        decorate(axes, size.replace("_", " "), "times faster than the greedy teacher (median)", "BLEU")
+    for axes, points in zip(grid, panels.values(), strict=True):
+        _label(figure, axes, points)
     finish(figure, path)
     return True
 
 
-def _key(style: str, color: str = "#555555") -> Line2D:
-    # matplotlib's types list styles one by one.
-    return Line2D([], [], linestyle=style, color=color, linewidth=1.4)  # type: ignore[arg-type]
+def plain(text: str) -> str:
+    """A text in one line, in which matplotlib finds no formula."""
+    return " ".join(text.split()).replace("$", r"\$")
+
+
+def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write names beside points, where there is most room."""
+    # Only now is it known where the points are.
+    figure.draw_without_rendering()
+    places = axes.transData.transform(list(points.values()))
+    taken = [Bbox.from_extents(x - 9, y - 9, x + 9, y + 9) for x, y in places]
+    frame = axes.get_window_extent()
+    for number, name in enumerate(points):
+        tried = []
+        for x, y in LABEL_PLACES:
+            label = axes.annotate(
+                plain(name),
+                points[name],
+                (x, y),
+                textcoords="offset points",
+                fontsize=9,
+                color=COLORS[number % len(COLORS)],
+                ha="left" if x > 0 else "right" if x < 0 else "center",
+                va="center" if y == 0 else "bottom" if y > 0 else "top",
+            )
+            box = label.get_window_extent()
+            others = [each for place, each in enumerate(taken) if place != number]
+            inside = Bbox.intersection(box, frame)
+            outside = _area(box) - (_area(inside) if inside else 0.0)
+            covered = sum(_area(shared) for each in others if (shared := Bbox.intersection(box, each)))
+            tried.append((covered + outside, abs(x) + abs(y), label, box))
+        best = min(range(len(tried)), key=lambda place: tried[place][:2])
+        for place, (_, _, label, box) in enumerate(tried):
+            if place == best:
+                taken.append(box)
+            else:
+                label.remove()
+
+
+def _area(box: Bbox) -> float:
+    return float(box.width * box.height)
 
 
 def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = PANELS) -> bool:
@@ -121,7 +181,7 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
     Args:
         logs: by name of the system.
         path: of the PNG.
-        panels: what to draw, one picture each.
+        panels: what to draw, a panel each.
 
     Returns:
         Whether there was anything to draw.
@@ -129,34 +189,48 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
     drawn: list[tuple[str, str, list[tuple[str, str, str, Curve]]]] = []
     for title, unit, wanted in panels:
         curves = []
-        for number, log in enumerate(logs.values()):
+        for number, (name, log) in enumerate(logs.items()):
             for style, (metric, subset, label) in zip(STYLES, wanted, strict=False):
                 curve = log.curve(metric, subset)
                 if curve:
-                    curves.append((label, COLORS[number], style, curve))
+                    parts = [name, label] if len(logs) > 1 else [label or name]
+                    text = plain(", ".join(filter(None, parts)))
+                    curves.append((text, COLORS[number % len(COLORS)], style, curve))
         if curves:
             drawn.append((title, unit, curves))
     if not drawn:
         return False
     columns = min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    figure = Figure(figsize=(6.8 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (title, unit, curves) in zip(grid, drawn, strict=False):
-        for _, color, style, curve in curves:
-            marker = "o" if len(curve) == 1 else None
-            axes.plot(*zip(*curve, strict=True), style, color=color, linewidth=1.4, marker=marker)
+        _draw_curves(axes, curves)
         decorate(axes, title, "updates", unit)
-        axes.set_xlim(left=0)
-        # So few that those of long trainings do not touch.
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        # Styles tell curves of a run apart, in each picture; colours the runs, in all of them.
-        styles = {label: style for label, _, style, _ in curves if label}
-        if styles:
-            axes.legend([_key(style) for style in styles.values()], list(styles), frameon=False, fontsize=9)
     for axes in grid[len(drawn) :]:
         axes.remove()
-    keys = [_key("-", color) for color, _ in zip(COLORS, logs, strict=False)]
-    figure.legend(keys, list(logs), loc="outside upper center", ncols=4, frameon=False)
     finish(figure, path)
     return True
+
+
+def _draw_curves(axes: Axes, curves: Sequence[tuple[str, str, str, Curve]]) -> None:
+    """Draw curves (label, colour, style, points), named beside the axes in the order in which they end."""
+    for label, color, style, curve in curves:
+        marker = "o" if len(curve) == 1 else None
+        axes.plot(*zip(*curve, strict=True), style, color=color, linewidth=1.4, marker=marker, label=label)
+    updates = [x for *_, curve in curves for x, _ in curve]
+    if min(updates) < max(updates):
+        axes.set_xlim(min(updates), max(updates))
+    # So few that those of long trainings do not touch.
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(curves)), key=lambda number: -curves[number][-1][-1][1])
+    axes.legend(
+        [handles[number] for number in order],
+        [labels[number] for number in order],
+        frameon=False,
+        fontsize=9,
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        borderaxespad=0,
+    )

@@ -1,105 +1,53 @@
-"""One report out of scores, latencies and what else a recipe left behind: `report.json` and `report.md`."""
+"""One report out of scores, latencies and what else is known of a comparison: `report.json`, `report.md`."""
 
-import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..files import read_json, read_lines
+from ..files import write_json, write_text
 from ..machine import describe_machine, describe_versions
-from .tables import markdown_table
-
-# What of a score file and of a latency file describes a system.
-SCORE_KEYS = (
-    "bleu",
-    "signature",
-    "brevity_penalty",
-    "repetition_rate",
-    "reference_repetition_rate",
-    "sentences",
-)
+from .tables import code, code_block, escape, markdown_table
 
 
-def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
-    """The score files (`scripts/score.py`) in a folder, by system.
-
-    Raises:
-        DataError: there is none, one lacks its keys, or two describe the same system.
-    """
-    scores: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
-        content = read_json(path)
-        missing = [key for key in ("system", "bleu", "signature") if key not in content]
-        if missing:
-            raise DataError(f"{path}: not a score file, it lacks '{missing[0]}'")
-        if content["system"] in scores:
-            raise DataError(f"{path}: a second score of '{content['system']}'")
-        scores[content["system"]] = content
-    if not scores:
-        raise DataError(f"--scores {folder}: no score files; scripts/score.py writes them")
-    return scores
-
-
-def read_stages(path: Path) -> dict[str, float]:
-    """Seconds by stage, from lines of the form `name<TAB>seconds`; the last line of a stage counts.
-
-    Raises:
-        DataError: a line has another form.
-    """
-    stages = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        name, _, seconds = line.partition("\t")
-        try:
-            stages[name] = float(seconds)
-        except ValueError:
-            raise DataError(f"{path}: line {number} is not 'name<TAB>seconds': {line!r}") from None
-    return stages
-
-
-def build_report(
+def comparison_report(
     title: str,
+    systems: Mapping[str, Mapping[str, Any]] | None = None,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     latency: Mapping[str, Any] | None = None,
     latents: Mapping[str, float] | None = None,
     stages: Mapping[str, float] | None = None,
-    commands: Sequence[str] | None = None,
+    commands: Sequence[str] = (),
     seed: int | None = None,
 ) -> dict[str, Any]:
     """The content of `report.json`. Every part but the title may be missing.
 
     Args:
         title: of the report.
-        scores: as `read_scores`.
-        latency: as `benchmark` returns it.
+        systems: by name, what each is declared as: its checkpoints and options.
+        scores: by name, see `Score`.
+        latency: as `latency_figures` returns it.
         latents: flat figures about the latent variables.
         stages: seconds by stage.
-        commands: that made the numbers; by default those that the score and latency files recorded.
+        commands: that made the numbers.
         seed: of the training.
 
     Returns:
         `title`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as far as
-        known), `latents`, `machine`, `versions`, `seed`, `commands`, `stages` and `latency` (how it was
-        measured).
+        known, and `options`), `latents`, `machine`, `versions`, `seed`, `commands`, `stages` and `latency`
+        (how it was measured).
     """
-    scores, latency = scores or {}, dict(latency or {})
+    systems, scores, latency = systems or {}, scores or {}, dict(latency or {})
     timed: dict[str, Any] = latency.pop("systems", {})
-    # As benchmarked, then what was only scored.
-    names = [*timed, *(name for name in scores if name not in timed)]
-    systems = {
-        name: {
-            **{key: scores[name][key] for key in SCORE_KEYS if key in scores.get(name, {})},
-            **timed.get(name, {}),
-        }
-        for name in names
-    }
-    if commands is None:
-        recorded = [*(content.get("command") for content in scores.values()), latency.get("command")]
-        commands = [command for command in recorded if command]
+    found = {}
+    for name in dict.fromkeys((*systems, *timed, *scores)):
+        options = {"options": dict(systems[name])} if name in systems else {}
+        found[name] = {**scores.get(name, {}), **timed.get(name, {}), **options}
     made = provenance(commands, stages, seed)
     return {
         "title": title,
-        "systems": systems,
+        "systems": found,
         "latents": dict(latents or {}),
         **made,
         "machine": latency.pop("machine", None) or made["machine"],
@@ -107,10 +55,24 @@ def build_report(
     }
 
 
-def without_folder(report: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The report with `OUT` in the place of the folder's path: it may be read far from where it was made."""
-    quoted = json.dumps(str(folder.resolve()))[1:-1]
-    return json.loads(json.dumps(report).replace(quoted, "OUT"))
+def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
+    """A report, or a word of a command, with names for folders: it may be read far from where it was made.
+
+    Args:
+        value: of JSON.
+        folders: by name. The first one that a path is in counts.
+    """
+    if isinstance(value, dict):
+        return {key: without_folders(each, folders) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(each, folders) for each in value]
+    if isinstance(value, str):
+        for name, folder in folders.items():
+            for path in sorted({os.path.abspath(folder), str(folder)} - {"."}, key=len, reverse=True):
+                # The whole path, at the start of a word or behind NAME= or a ':'.
+                pattern = rf"(?<![^=:]){re.escape(path)}(?=[/:]|\Z)"
+                value = re.sub(pattern, name, value)
+    return value
 
 
 def results_table(report: Mapping[str, Any]) -> str:
@@ -153,9 +115,12 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     notes = []
     signatures = {name: system["signature"] for name, system in systems.items() if "signature" in system}
     if len(set(signatures.values())) == 1:
-        notes.append(f"- BLEU: sacreBLEU, `{next(iter(signatures.values()))}`")
+        notes.append(f"- BLEU: sacreBLEU, {code(next(iter(signatures.values())))}")
     else:
-        notes += [f"- BLEU of {name}: sacreBLEU, `{signature}`" for name, signature in signatures.items()]
+        notes += [
+            f"- BLEU of {escape(name)}: sacreBLEU, {code(signature)}"
+            for name, signature in signatures.items()
+        ]
     if signatures:
         note = "- brevity: brevity penalty; repeats: sentences in which a token follows itself"
         rates = {
@@ -170,26 +135,45 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     if latency:
         beam, threads = latency.get("beam_baseline"), latency["threads"]
         notes.append(
-            f"- latency: median and 90th percentile in ms a batch, side by side on {latency['device']}, "
-            f"{latency['precision']}, {threads} thread{'s' * (threads > 1)}, at least {latency['sentences']} "
-            f"sentences; greedy is {latency['baseline']}" + (f", beam is {beam}" if beam else "")
+            "- latency: median and 90th percentile in ms a batch, side by side on "
+            f"{escape(latency['device'])}, {latency['precision']}, {threads} thread{'s' * (threads > 1)}, "
+            f"at least {latency['sentences']} sentences; greedy is {escape(latency['baseline'])}"
+            + (f", beam is {escape(beam)}" if beam else "")
         )
     return notes
 
 
+def write_report(report: Mapping[str, Any], plots: Sequence[str], out: Path) -> None:
+    """Write `report.json` and `report.md`; `plots` are the names of those in the folder."""
+    write_json(out / "report.json", dict(report))
+    write_text(out / "report.md", render_markdown(report, plots))
+
+
 def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
-    """`report.md`: the table, pictures, latents, stages, machine, versions, seed and commands.
+    """`report.md`: the table, plots, systems, latents, stages, machine, versions, seed and commands.
 
     Args:
-        report: as `build_report` returns it.
-        plots: file names of pictures, relative to the report.
+        report: as `comparison_report` returns it.
+        plots: file names of plots, relative to the report.
     """
-    parts = [f"# {report['title']}", results(report)]
+    parts = [f"# {escape(report['title'])}", results(report)]
     parts += [f"![{name}]({name})" for name in plots]
+    declared = {name: system["options"] for name, system in report["systems"].items() if "options" in system}
+    if declared:
+        parts += [
+            "## Systems",
+            "\n".join(f"- {escape(name)}: {_words(each)}" for name, each in declared.items()),
+        ]
     if report["latents"]:
         rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in report["latents"].items()]
         parts += ["## Latents", markdown_table(("figure", "value"), rows)]
     return "\n\n".join([*parts, *made_with(report)]) + "\n"
+
+
+def _words(options: Mapping[str, Any]) -> str:
+    """Checkpoints and options of a system, as they are typed."""
+    settings = [f"{name}={value}" for name, value in options.items() if name != "checkpoints"]
+    return code(" ".join([":".join(options["checkpoints"]), *settings]))
 
 
 def provenance(
@@ -220,10 +204,10 @@ def made_with(report: Mapping[str, Any]) -> list[str]:
         parts += ["## Time", markdown_table(("stage", "seconds"), rows)]
     machine = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if value is not None)
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    facts = [f"- machine: {machine}", f"- versions: {versions}"]
+    facts = [f"- machine: {escape(machine)}", f"- versions: {escape(versions)}"]
     if report["seed"] is not None:
         facts.append(f"- seed: {report['seed']}")
     parts += ["## Made with", "\n".join(facts)]
     if report["commands"]:
-        parts.append("```sh\n" + "\n".join(report["commands"]) + "\n```")
+        parts.append(code_block(report["commands"], "sh"))
     return parts

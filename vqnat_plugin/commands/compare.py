@@ -1,0 +1,39 @@
+"""Quality and speed of several systems: decodes, scores and times each exactly as it is declared.
+
+A system is --system NAME CHECKPOINT[:CHECKPOINT...] [OPTION=VALUE ...], with options of fairseq's generation
+(beam, lenpen, max_len_a, ...; beam is 1 unless given) or of the checkpoint's own task (rescore_with, ...).
+After a kill the same command goes on; a system that is declared otherwise is decoded anew.
+
+  vqnat compare data/bin --ref test.de --out runs/compared --system greedy teacher.pt \\
+      --system student student.pt --system rescored student.pt beam=4 rescore_with=teacher.pt
+
+Writes report.json, report.md and plots, the translations (decoded/), and latency.json. Nothing else should
+run on the machine while it measures latency.
+"""
+
+from dataclasses import dataclass
+
+from ..evaluation.settings import ComparisonOptions
+
+
+@dataclass(kw_only=True)
+class Options(ComparisonOptions):
+    """Options of `vqnat compare`."""
+
+
+def run(options: Options) -> None:
+    """Compare the systems and write the report."""
+    # Before anything is measured: what they need may not be installed.
+    from ..evaluation import plots
+    from ..evaluation.comparison import compare
+    from ..evaluation.report import results, write_report
+    from ..evaluation.training_log import TrainingLog
+
+    logs = {name: TrainingLog(path) for name, path in options.train_logs().items()}
+    report = compare(options)
+    drawn = plots.draw(report, logs, options.out)
+    write_report(report, drawn, options.out)
+    print(results(report))
+    print(
+        f"\n{options.out / 'report.md'}: written, with report.json" + "".join(f", {name}" for name in drawn)
+    )

@@ -1,0 +1,135 @@
+"""What is asked of a comparison: the options of `vqnat compare` and `vqnat benchmark`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..options import FILE, FOLDER, option
+from .systems import Conditions, Measurement, System, parse_system
+
+LENGTHS = "lengths: of every system that does not say otherwise"
+TIMING = "timing"
+
+
+@dataclass(kw_only=True)
+class TimingOptions:
+    """Options of `vqnat benchmark`."""
+
+    data: Path = option(..., "binarised data", exists=FOLDER, positional=True, metavar="DATA_BIN")
+    system: tuple[tuple[str, ...], ...] = option(
+        ...,
+        "a system: its name, its checkpoint (several joined by ':' are an ensemble) and how it decodes; once "
+        "for each",
+        repeat=True,
+        metavar=("NAME", "CHECKPOINT [OPTION=VALUE]"),
+    )
+    out: Path = option(..., "folder to write to", metavar="DIR")
+    baseline: str | None = option(
+        None,
+        "the greedy teacher, which speed-ups are relative to (default: the first system)",
+        metavar="NAME",
+    )
+    gen_subset: str = option("test", "split to translate", metavar="SPLIT")
+    source_lang: str | None = option(
+        None, "language of the sources, where data or checkpoint do not say", short="-s", metavar="LANG"
+    )
+    target_lang: str | None = option(
+        None, "language of the translations, likewise", short="-t", metavar="LANG"
+    )
+    title: str = option("Report", "heading of the report", metavar="TEXT")
+    max_len_a: float | None = option(
+        None, "at most A * source tokens + B words", least=0, group=LENGTHS, metavar="A"
+    )
+    max_len_b: int | None = option(None, "see --max-len-a", least=0, group=LENGTHS, metavar="B")
+    min_len: int | None = option(None, "at least so many words", least=0, group=LENGTHS)
+    batch_sizes: tuple[int, ...] = option((1, 32), "sentences a batch", least=1, group=TIMING, metavar="N")
+    sentences: int = option(100, "translated at each batch size, at least", least=1, group=TIMING)
+    warmup: int = option(3, "untimed batches before", least=0, group=TIMING)
+    threads: int = option(1, "of torch on the CPU", least=1, group=TIMING)
+    seed: int = option(1, "of the choice of sentences, and of systems that sample")
+    cpu: bool = option(False, "leave the GPU alone")
+    fp16: bool = option(False, "half precision")
+    bf16: bool = option(False, "half precision with the range of floats")
+
+    def check(self) -> None:
+        """Raise `UsageError` for a system that cannot be, and for options that do not go together."""
+        names = [system.name for system in self.systems()]
+        if len(set(names)) < len(names):
+            raise UsageError(f"--system: each needs a name of its own, found {', '.join(names)}")
+        if self.baseline is not None and self.baseline not in names:
+            raise UsageError(f"--baseline {self.baseline}: not among the systems ({', '.join(names)})")
+        if self.fp16 and self.bf16:
+            raise UsageError("--fp16, --bf16: only one of them")
+        if len(set(self.batch_sizes)) < len(self.batch_sizes):
+            raise UsageError(
+                f"--batch-sizes {' '.join(map(str, self.batch_sizes))}: each needs to be another"
+            )
+
+    def systems(self) -> list[System]:
+        """The declared systems."""
+        lengths = {"max_len_a": self.max_len_a, "max_len_b": self.max_len_b, "min_len": self.min_len}
+        shared: dict[str, Any] = {name: value for name, value in lengths.items() if value is not None}
+        return [parse_system(words, shared) for words in self.system]
+
+    def conditions(self) -> Conditions:
+        """What is the same for all systems."""
+        return Conditions(
+            data=self.data,
+            subset=self.gen_subset,
+            source_lang=self.source_lang,
+            target_lang=self.target_lang,
+            cpu=self.cpu,
+            precision="fp16" if self.fp16 else "bf16" if self.bf16 else "fp32",
+            seed=self.seed,
+        )
+
+    def measurement(self) -> Measurement:
+        """How the systems are timed."""
+        return Measurement(
+            batch_sizes=self.batch_sizes,
+            sentences=self.sentences,
+            warmup=self.warmup,
+            threads=self.threads,
+            seed=self.seed,
+        )
+
+
+@dataclass(kw_only=True)
+class ComparisonOptions(TimingOptions):
+    """Options of `vqnat compare`."""
+
+    ref: tuple[Path, ...] = option(
+        ..., "reference translations, plain text, one sentence a line", exists=FILE, metavar="FILE"
+    )
+    tokenizer: str = option("moses", "undoes the tokenisation of what is decoded", choices=("moses", "space"))
+    batch_size: int = option(32, "sentences a batch in decoding", least=1)
+    train_log: tuple[str, ...] = option(
+        (),
+        "log of a training (--log-format json --log-file FILE), to be drawn; once for each",
+        repeat=True,
+        metavar="NAME=FILE",
+    )
+
+    def check(self) -> None:
+        """As `TimingOptions.check`; the logs have to be there too."""
+        super().check()
+        for name, path in self.train_logs().items():
+            if not path.is_file():
+                raise UsageError(f"--train-log {name}={path}: no such file")
+
+    def train_logs(self) -> dict[str, Path]:
+        """Logs of trainings by name.
+
+        Raises:
+            UsageError: one is not NAME=FILE, or two have the same name.
+        """
+        logs: dict[str, Path] = {}
+        for text in self.train_log:
+            name, _, path = text.partition("=")
+            if not name or not path:
+                raise UsageError(f"--train-log {text}: needs the form NAME=FILE")
+            if name in logs:
+                raise UsageError(f"--train-log {text}: a second log of '{name}'")
+            logs[name] = Path(path)
+        return logs
