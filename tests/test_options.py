@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqnat_plugin.errors import UsageError
-from vqnat_plugin.options import FILE, FOLDER, build_parser, check, option, parse, words
+from vqnat_plugin.options import FILE, FOLDER, build_parser, check, named_files, option, parse, words
 
 
 @dataclass(kw_only=True)
@@ -179,3 +179,19 @@ def test_words_are_the_command_line_again(tmp_path: Path) -> None:
     assert found == [str(file), "--out", "here", *line]
     assert parsed(*found) == given
     assert words(parsed(str(file))) == [str(file)]
+
+
+def test_named_files(tmp_path: Path) -> None:
+    file = tmp_path / "a=b.log"
+    file.touch()
+    assert named_files("train_log", [f"one={file}", f"two={file}"]) == {"one": file, "two": file}
+    for texts, message in (
+        (["one"], "--train-log one: needs the form NAME=FILE"),
+        (["one="], "needs the form"),
+        ([f"={file}"], "needs the form"),
+        ([f"one={file}"] * 2, "a second file of 'one'"),
+        ([f"one={tmp_path}"], "is no file"),
+        (["one=none"], "--train-log one=none: no such file"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            named_files("train_log", texts)
