@@ -83,29 +83,29 @@ def tiny_student(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny pictures in class folders."""
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny images in class folders."""
     from tiny_images import write_folder
 
-    return write_folder(tmp_path_factory.mktemp("pictures"))
+    return write_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
-def image_autoencoder(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint of an autoencoder that has begun to learn `picture_folder`."""
+def image_autoencoder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of an autoencoder that has begun to learn `image_folder`."""
     from tiny_images import AUTOENCODER, train_images
 
     folder = tmp_path_factory.mktemp("image_autoencoder")
-    return train_images(picture_folder, folder, AUTOENCODER, "--max-update", "200", "--lr", "0.01")
+    return train_images(image_folder, folder, AUTOENCODER, "--max-update", "200", "--lr", "0.01")
 
 
 @pytest.fixture(scope="session")
 def image_prior(
-    picture_folder: Path, image_autoencoder: Path, tmp_path_factory: pytest.TempPathFactory
+    image_folder: Path, image_autoencoder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Checkpoint of a prior that has begun to learn the codes of `image_autoencoder`."""
     from tiny_images import PRIOR, train_images
 
     folder = tmp_path_factory.mktemp("image_prior")
     flags = ("--codes-from", str(image_autoencoder), "--max-update", "60")
-    return train_images(picture_folder, folder, PRIOR, *flags)
+    return train_images(image_folder, folder, PRIOR, *flags)

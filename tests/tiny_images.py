@@ -1,4 +1,4 @@
-"""Tiny pictures and image models for tests."""
+"""Tiny images and image models for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -29,24 +29,24 @@ TRAINING = (
 )
 
 
-def pictures(count: int, seed: int) -> np.ndarray:
+def make_images(count: int, seed: int) -> np.ndarray:
     """(count, 3, SIZE, SIZE) uint8: a light square on dark ground, of one colour each."""
     random = np.random.default_rng(seed)
     made = np.empty((count, 3, SIZE, SIZE), np.uint8)
-    for picture in made:
-        picture[:] = random.integers(0, 64, (3, 1, 1))
+    for image in made:
+        image[:] = random.integers(0, 64, (3, 1, 1))
         top, left = random.integers(0, SIZE // 2, 2)
-        picture[:, top : top + SIZE // 2, left : left + SIZE // 2] = random.integers(192, 256, (3, 1, 1))
+        image[:, top : top + SIZE // 2, left : left + SIZE // 2] = random.integers(192, 256, (3, 1, 1))
     return made
 
 
 def write_folder(root: Path) -> Path:
     """`train` and `test` with two class folders of PNG files."""
     for split, count, seed in (("train", TRAIN, 1), ("test", TEST, 2)):
-        for number, picture in enumerate(pictures(count, seed)):
+        for number, image in enumerate(make_images(count, seed)):
             file = root / split / "ab"[number % 2] / f"{number:03d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture.transpose(1, 2, 0)).save(file)
+            Image.fromarray(image.transpose(1, 2, 0)).save(file)
     return root
 
 

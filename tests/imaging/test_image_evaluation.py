@@ -1,4 +1,4 @@
-"""Figures of a trained image model against hand-computed ones, its pictures, and code grids as files."""
+"""Figures of a trained image model against hand-computed ones, its sheets, and code grids as files."""
 
 import json
 import math
@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_images import SIZE, TEST, pictures, tiny_autoencoder, tiny_prior
+from tiny_images import SIZE, TEST, make_images, tiny_autoencoder, tiny_prior
 
+from vqnat_plugin.commands.main import main as vqnat
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.imaging.codes import decode, encode, read_codes
 from vqnat_plugin.imaging.evaluation import evaluate, table
-from vqnat_plugin.imaging.models import load_prior
-from vqnat_plugin.imaging.reading import read_pictures
+from vqnat_plugin.imaging.models import load_autoencoder, load_prior
+from vqnat_plugin.imaging.reading import read_images
 from vqnat_plugin.modules.likelihood import to_levels
-from vqnat_plugin.tasks.image_vq import load_autoencoder
+from vqnat_plugin.recipes.stages import Stages
 
 ROOT = Path(__file__).parents[2]
 DIMENSIONS = 3 * SIZE * SIZE
@@ -27,7 +28,7 @@ DIMENSIONS = 3 * SIZE * SIZE
 
 def test_bits_per_dim_by_hand() -> None:
     model, prior = tiny_autoencoder(), tiny_prior(shape=(2, 2, 1))
-    images = pictures(7, 1)
+    images = make_images(7, 1)
     found = evaluate(model, prior, images, batch_size=3)
     pixels, codes_nats, seen = 0.0, 0.0, []
     with torch.no_grad():
@@ -46,13 +47,13 @@ def test_bits_per_dim_by_hand() -> None:
     assert bits["total_uniform"] == bits["reconstruction"] + bits["uniform_prior"]
     assert found["bits_per_code"] == pytest.approx(bits["prior"] * DIMENSIONS / 4)
     assert found["usage"] == pytest.approx(len(set(seen)) / 6)
-    assert found["pictures"] == 7
+    assert found["images"] == 7
     shown = table(found)
     assert f"{bits['total']:.3f}" in shown and len({len(line) for line in shown.splitlines()}) == 1
 
 
-def test_without_a_prior_and_error_of_pictures() -> None:
-    model, images = tiny_autoencoder(), pictures(4, 2)
+def test_without_a_prior_and_error_of_images() -> None:
+    model, images = tiny_autoencoder(), make_images(4, 2)
     found = evaluate(model, None, images, batch_size=10)
     assert found["bits_per_dim"]["total"] is None and found["bits_per_code"] is None
     with torch.no_grad():
@@ -65,13 +66,13 @@ def test_without_a_prior_and_error_of_pictures() -> None:
 
 
 def test_prior_of_another_autoencoder(image_autoencoder: Path, image_prior: Path, tmp_path: Path) -> None:
-    model, _ = load_autoencoder(image_autoencoder)
+    model = load_autoencoder(image_autoencoder)
     assert load_prior(image_prior, image_autoencoder, model).codebook_size == 8
     state = torch.load(image_autoencoder, weights_only=False)
     state["model"]["quantizer.codebook"] += 0.1
     other = tmp_path / "other.pt"
     torch.save(state, other)
-    changed, _ = load_autoencoder(other)
+    changed = load_autoencoder(other)
     with pytest.raises(DataError, match="was trained on the codes of another autoencoder"):
         load_prior(image_prior, other, changed)
     with pytest.raises(DataError, match="is no prior over codes"):
@@ -80,65 +81,171 @@ def test_prior_of_another_autoencoder(image_autoencoder: Path, image_prior: Path
         load_prior(tmp_path / "none.pt", image_autoencoder, model)
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True)
+def run(*arguments: str | Path) -> int:
+    return vqnat(list(map(str, ("images", *arguments))))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The line in which a command says what is wrong."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_evaluation_as_users_type_it(
-    image_autoencoder: Path, image_prior: Path, picture_folder: Path, tmp_path: Path
+    image_autoencoder: Path,
+    image_prior: Path,
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = (
-        "scripts/evaluate_images.py",
-        image_autoencoder,
-        "--data",
-        picture_folder,
-        "--prior",
-        image_prior,
-    )
-    flags = ("--earlier", image_autoencoder, "--samples", "4", "--pictures", "10", "--out", tmp_path, "--cpu")
-    done = run(*words, *flags)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "images.json").read_text())
-    assert result["pictures"] == TEST and result["bits_per_dim"]["total"] > 0
-    assert "bits/dim, learned prior" in done.stdout and "images.json" in done.stdout
-    sizes = {path.name: Image.open(path).size for path in tmp_path.glob("*.png")}
+    model = tmp_path / "model" / "checkpoint_best.pt"
+    model.parent.mkdir()
+    for name in ("checkpoint_best.pt", "checkpoint_2_10.pt", "checkpoint_9_80.pt"):
+        shutil.copy(image_autoencoder, model.with_name(name))
+    log = {"epoch": 1, "loss": "3.5", "codebook_usage": "0.9", "num_updates": "100"}
+    (tmp_path / "train.log").write_text(f"INFO | train_inner | {json.dumps(log)}\n")
+    out = tmp_path / "out"
+    Stages(out, image_folder).run("train", ["true", f"{out}/autoencoder", str(image_folder)])
+    words = ("evaluate", model, "--data", image_folder, "--prior", image_prior, "--out", out)
+    flags = ("--samples", "4", "--images", "10", "--cpu", "--title", "Squares", "--seed", "3")
+    # No 40: fairseq writes none after an update that ends an epoch.
+    earlier = ("--earlier-updates", "80", "40", "10")
+    assert run(*words, *flags, *earlier, "--train-log", f"squares={tmp_path / 'train.log'}") == 0
+    shown = capsys.readouterr().out
+    result = json.loads((out / "images.json").read_text())
+    assert result["images"] == TEST and result["bits_per_dim"]["total"] > 0
+    assert "bits/dim, learned prior" in shown and "images.json" in shown
+    sizes = {path.name: Image.open(path).size for path in out.glob("*.png")}
     pixel, gap = 2 * SIZE, 2
-    # Columns by rows: 8 x (2 rows of originals, each over its copies), 8 codes in one row, 4 samples, 8 x 3.
+    # Columns by rows: 8 x (2 rows of originals, each over its copies), 8 codes in one row, 4 samples, 8 x 4.
     assert sizes["reconstructions.png"] == (8 * (pixel + gap) + gap, 4 * (pixel + gap) + gap)
     assert sizes["codes.png"] == (8 * (pixel + gap) + gap, pixel + 2 * gap)
     assert sizes["samples.png"] == (4 * (pixel + gap) + gap, pixel + 2 * gap)
-    assert sizes["progress.png"] == (8 * (pixel + gap) + gap, 3 * (pixel + gap) + gap)
-    wrong = run(*words[:4], "--prior", image_autoencoder, "--out", tmp_path)
-    assert wrong.returncode == 1 and "is no prior over codes" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
-    wrong = run(*words, "--samples", "0")
-    assert wrong.returncode == 2 and "--samples 0: needs at least 1" in wrong.stderr
+    assert sizes["progress.png"] == (8 * (pixel + gap) + gap, 4 * (pixel + gap) + gap)
+    report = json.loads((out / "report.json").read_text())
+    (figures,) = report["results"]["vq_vae_em"]
+    assert figures["bits_per_dim"] == result["bits_per_dim"] and report["seed"] == 3
+    assert list(report["stages"]) == ["train", "evaluate"] and report["notes"] == []
+    assert report["commands"] == [
+        "true OUT/autoencoder DATA",
+        f"vqnat images evaluate {model} --data DATA --prior {image_prior} --out OUT --cpu --images 10"
+        " --samples 4 --seed 3 --earlier-updates 80 40 10 --title Squares --train-log"
+        f" squares={tmp_path / 'train.log'}",
+    ]
+    text = (out / "report.md").read_text()
+    assert text.startswith("# Squares") and f"{result['bits_per_dim']['total']:.3f}" in text
+    assert all(f"]({name})" in text for name in (*sizes, "training.png")) and str(out) not in text
+    assert run(*words[:4], "--out", out, "--earlier", image_autoencoder) == 0
+    # Nothing of the evaluation before is taken for one of this.
+    assert {path.name for path in out.glob("*.png")} == {"reconstructions.png", "codes.png", "progress.png"}
+    assert "samples.png" not in (out / "report.md").read_text()
+    assert Image.open(out / "progress.png").size == (8 * (pixel + gap) + gap, 3 * (pixel + gap) + gap)
 
 
-def test_code_grids_round_trip(image_autoencoder: Path, picture_folder: Path, tmp_path: Path) -> None:
-    model, size = load_autoencoder(image_autoencoder)
-    assert encode(model, size, picture_folder / "test", tmp_path / "codes.npz") == TEST
+def test_mistakes(
+    image_autoencoder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("evaluate", image_autoencoder, "--data", image_folder, "--out", tmp_path / "out")
+    assert "is no prior over codes" in refused(capsys, *words, "--prior", image_autoencoder)
+    assert "--samples 0: needs at least 1" in refused(capsys, *words, "--samples", "0")
+    assert "--train-log x.log: needs the form NAME=FILE" in refused(capsys, *words, "--train-log", "x.log")
+    assert "--train-log a=x.log: no such file" in refused(capsys, *words, "--train-log", "a=x.log")
+    (tmp_path / "empty.log").touch()
+    assert "empty.log: no metrics" in refused(capsys, *words, "--train-log", f"a={tmp_path / 'empty.log'}")
+    assert "--gen-subset dev: needs one of" in refused(capsys, *words, "--gen-subset", "dev")
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_that_are_something_else(
+    image_autoencoder: Path,
+    image_prior: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(image_autoencoder.read_bytes()[:1000])
+    state = torch.load(image_autoencoder, weights_only=False)
+    del state["model"]["quantizer.codebook"]
+    torch.save(state, tmp_path / "lacking.pt")
+    commands: list[tuple[str | Path, ...]] = [
+        ("evaluate", "--data", image_folder, "--out", tmp_path / "out"),
+        ("encode", image_folder, tmp_path / "codes.npz"),
+    ]
+    for command, *others in commands:
+        for other in (image_prior, tiny_student, tiny_teacher):
+            assert f"{other}: is no image autoencoder" in refused(capsys, command, other, *others)
+        assert "cut.pt: truncated, or not a checkpoint" in refused(capsys, command, cut, *others)
+        lacking = refused(capsys, command, tmp_path / "lacking.pt", *others)
+        assert "lacking.pt: its weights do not fit its options" in lacking and "codebook" in lacking
+    words = ("evaluate", image_autoencoder, *commands[0][1:])
+    assert "cut.pt: truncated" in refused(capsys, *words, "--prior", cut)
+    assert "is no prior over codes" in refused(capsys, *words, "--prior", tiny_student)
+    assert "is no image autoencoder" in refused(capsys, *words, "--earlier", image_prior)
+    assert {path.name for path in tmp_path.iterdir()} == {"cut.pt", "lacking.pt"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "none.pt", "--data", "."], "checkpoint none.pt: no such file"),
+        (["evaluate", "setup.cfg", "--data", "none"], "--data none: no such folder"),
+        (["evaluate", "setup.cfg", "--data", ".", "--imges", "4"], "did you mean --images?"),
+        (["encode", "none.pt", ".", "codes.npz"], "checkpoint none.pt: no such file"),
+        (["encode", "setup.cfg", "none", "codes.npz"], "images none: no such folder"),
+        (["decode", "setup.cfg", "none.npz", "out"], "codes none.npz: no such file"),
+        (["evaluate", "--help"], ""),
+        (["encode", "--help"], ""),
+        (["decode", "--help"], ""),
+    ],
+)
+def test_light_answers(arguments: list[str], message: str) -> None:
+    code = (
+        "import sys\nfrom vqnat_plugin.commands.main import main\n"
+        "try:\n    status = main(['images', *sys.argv[1:]])\nexcept SystemExit as ended:\n"
+        "    status = ended.code\n"
+        "heavy = {'torch', 'fairseq', 'torchvision', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(repr(heavy) if heavy else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=60
+    )
+    assert done.returncode == (2 if message else 0), done.stderr
+    assert message in done.stderr and len(done.stderr.splitlines()) <= 1
+
+
+def test_code_grids_round_trip(image_autoencoder: Path, image_folder: Path, tmp_path: Path) -> None:
+    model = load_autoencoder(image_autoencoder)
+    assert encode(model, image_folder / "test", tmp_path / "codes.npz") == TEST
     names, codes = read_codes(model, tmp_path / "codes.npz")
-    expected_names, images = read_pictures(picture_folder / "test", SIZE)
+    expected_names, images = read_images(image_folder / "test", SIZE)
     assert names == expected_names
     assert np.array_equal(codes, model.encode_codes(torch.from_numpy(images)).numpy())
     assert decode(model, tmp_path / "codes.npz", tmp_path / "again") == TEST
-    again, restored = read_pictures(tmp_path / "again", SIZE)
+    again, restored = read_images(tmp_path / "again", SIZE)
     assert again == names
     with torch.no_grad():
         expected = to_levels(model.likelihood.mean(model.decode_codes(torch.from_numpy(codes))))
     assert np.array_equal(restored, expected.numpy())
 
 
-def test_code_grids_as_users_type_it(image_autoencoder: Path, picture_folder: Path, tmp_path: Path) -> None:
-    test, file = picture_folder / "test", tmp_path / "codes.npz"
-    done = run("scripts/image_codes.py", "encode", image_autoencoder, test, file)
-    assert done.returncode == 0 and f"{TEST} pictures in {file}" in done.stdout, done.stderr
-    shutil.copy(file, tmp_path / "cut.npz")
+def test_code_grids_as_users_type_it(
+    image_autoencoder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test, file = image_folder / "test", tmp_path / "codes.npz"
+    assert run("encode", image_autoencoder, test, file) == 0
+    assert f"{file}: the codes of {TEST} images" in capsys.readouterr().out
+    assert run("decode", image_autoencoder, file, tmp_path / "again") == 0
+    assert f"{tmp_path / 'again'}: {TEST} images" in capsys.readouterr().out
+    assert len(list((tmp_path / "again").rglob("*.png"))) == TEST
     (tmp_path / "cut.npz").write_bytes(file.read_bytes()[:100])
-    wrong = run("scripts/image_codes.py", "decode", image_autoencoder, tmp_path / "cut.npz", tmp_path / "out")
-    assert wrong.returncode == 1 and "cut.npz: cannot be read as codes" in wrong.stderr
-    assert "Traceback" not in wrong.stderr and not (tmp_path / "out").exists()
+    wrong = refused(capsys, "decode", image_autoencoder, tmp_path / "cut.npz", tmp_path / "out")
+    assert "cut.npz: cannot be read as codes" in wrong and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

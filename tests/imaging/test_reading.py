@@ -1,49 +1,58 @@
-"""Reading pictures: three layouts, the cache, and pictures that cannot be used."""
+"""Reading images: three layouts, the cache, and images that cannot be used."""
 
+import contextlib
 import pickle
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torchvision.datasets as datasets
 from PIL import Image
 from scipy.io import savemat
-from tiny_images import HELD_OUT, SIZE, TEST, TRAIN, pictures
+from tiny_images import HELD_OUT, SIZE, TEST, TRAIN, make_images
 
-from vqnat_plugin.errors import UsageError
+from vqnat_plugin.errors import DataError, UsageError
+from vqnat_plugin.imaging import reading
+from vqnat_plugin.imaging.cache import make_once
 from vqnat_plugin.imaging.dataset import ArrayDataset, ImageDataset
-from vqnat_plugin.imaging.reading import open_split, read_pictures
+from vqnat_plugin.imaging.reading import are_jpeg, open_split, read_images
+
+DECODE = reading._decode
 
 
 def everything(root: Path, cache: Path, split: str, size: int = SIZE) -> np.ndarray:
     return np.asarray(open_split(root, split, size, cache, HELD_OUT)[:])
 
 
-def test_class_folders(picture_folder: Path, tmp_path: Path) -> None:
-    found = {split: everything(picture_folder, tmp_path, split) for split in ("train", "valid", "test")}
+def test_class_folders(image_folder: Path, tmp_path: Path) -> None:
+    found = {split: everything(image_folder, tmp_path, split) for split in ("train", "valid", "test")}
     assert {name: len(images) for name, images in found.items()} == {
         "train": TRAIN - HELD_OUT,
         "valid": HELD_OUT,
         "test": TEST,
     }
     # Class by class, in the order of the names.
-    test = pictures(TEST, 2)
+    test = make_images(TEST, 2)
     assert np.array_equal(found["test"], np.concatenate([test[::2], test[1::2]]))
     both = np.concatenate([found["train"], found["valid"]])
-    assert {picture.tobytes() for picture in both} == {picture.tobytes() for picture in pictures(TRAIN, 1)}
+    assert {image.tobytes() for image in both} == {image.tobytes() for image in make_images(TRAIN, 1)}
 
 
-def test_the_same_pictures_are_held_out_every_time(picture_folder: Path, tmp_path: Path) -> None:
-    first = everything(picture_folder, tmp_path / "a", "valid")
-    assert np.array_equal(first, everything(picture_folder, tmp_path / "b", "valid"))
+def test_the_same_images_are_held_out_every_time(image_folder: Path, tmp_path: Path) -> None:
+    first = everything(image_folder, tmp_path / "a", "valid")
+    assert np.array_equal(first, everything(image_folder, tmp_path / "b", "valid"))
 
 
-def test_pictures_are_decoded_once_and_anew_after_a_change(
-    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_are_decoded_once_and_anew_after_a_change(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, cache = tmp_path / "pictures", tmp_path / "cache"
-    shutil.copytree(picture_folder, root)
+    root, cache = tmp_path / "images", tmp_path / "cache"
+    shutil.copytree(image_folder, root)
     first = everything(root, cache, "test")
     [file] = cache.glob("test-*.npy")
     with monkeypatch.context() as patched:
@@ -55,12 +64,64 @@ def test_pictures_are_decoded_once_and_anew_after_a_change(
     assert [new for new in cache.glob("test-*.npy")] != [file] and not file.exists()
 
 
-def test_a_decoding_that_was_stopped_leaves_nothing(picture_folder: Path, tmp_path: Path) -> None:
-    root, cache = tmp_path / "pictures", tmp_path / "cache"
-    shutil.copytree(picture_folder, root)
+@pytest.mark.parametrize("cache", ["cache", "test/cache"])
+def test_a_cache_below_the_images_is_no_change(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(image_folder, root)
+    first = everything(root, root / cache, "train")
+    (root / "run").mkdir()
+    (root / "run" / "checkpoint_last.pt").touch()
+    monkeypatch.setattr("vqnat_plugin.imaging.reading._decode", lambda *_: pytest.fail("decoded again"))
+    assert np.array_equal(everything(root, root / cache, "train"), first)
+
+
+def test_one_process_decodes_and_the_others_wait(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, both = [], threading.Barrier(2)
+
+    def decode(*arguments: Any) -> None:
+        decoding.append(arguments)
+        # Two of them would meet here.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        DECODE(*arguments)
+
+    monkeypatch.setattr("vqnat_plugin.imaging.reading._decode", decode)
+    with ThreadPoolExecutor(3) as ranks:
+        found = list(ranks.map(lambda _: everything(image_folder, tmp_path / "cache", "test"), range(3)))
+    assert len(decoding) == 1 and [len(images) for images in found] == [TEST] * 3
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
+
+
+def test_a_process_that_fails_lets_the_next_one_try(tmp_path: Path) -> None:
+    made = tmp_path / "cache" / "codes.npy"
+
+    def fail(_: Path) -> None:
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        make_once(made, fail)
+    assert list(made.parent.iterdir()) == []
+    make_once(made, Path.touch)
+    make_once(made, fail)
+
+
+def test_jpeg_files_are_copies(image_folder: Path, tmp_path: Path) -> None:
+    assert not are_jpeg(image_folder)
+    (tmp_path / "train" / "cats").mkdir(parents=True)
+    (tmp_path / "train" / "cats" / "1.JPG").touch()
+    assert are_jpeg(tmp_path)
+
+
+def test_a_decoding_that_was_stopped_leaves_nothing(image_folder: Path, tmp_path: Path) -> None:
+    root, cache = tmp_path / "images", tmp_path / "cache"
+    shutil.copytree(image_folder, root)
     broken = root / "test" / "b" / "011.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(UsageError, match=r"011\.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"011\.png: cannot be read as an image"):
         everything(root, cache, "test")
     assert list(cache.iterdir()) == []
 
@@ -73,29 +134,29 @@ def test_a_decoding_that_was_stopped_leaves_nothing(picture_folder: Path, tmp_pa
         ("RGB", (SIZE, 2 * SIZE), f"odd.png: has 8x16 pixels, but --image-size is {SIZE}"),
     ],
 )
-def test_pictures_of_another_form(
-    picture_folder: Path, tmp_path: Path, mode: str, size: tuple[int, int], message: str
+def test_images_of_another_form(
+    image_folder: Path, tmp_path: Path, mode: str, size: tuple[int, int], message: str
 ) -> None:
-    root = tmp_path / "pictures"
-    shutil.copytree(picture_folder, root)
+    root = tmp_path / "images"
+    shutil.copytree(image_folder, root)
     Image.new(mode, size).save(root / "test" / "a" / "odd.png")
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(DataError, match=message):
         everything(root, tmp_path / "cache", "test")
 
 
-def test_folders_that_hold_nothing(picture_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none: no such folder of pictures"):
+def test_folders_that_hold_nothing(image_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none: no such folder of images"):
         everything(tmp_path / "none", tmp_path / "cache", "train")
-    with pytest.raises(UsageError, match="holds neither 'train' with class folders"):
+    with pytest.raises(DataError, match="holds neither 'train' with class folders"):
         everything(tmp_path, tmp_path / "cache", "train")
     (tmp_path / "train").mkdir()
-    with pytest.raises(UsageError, match="train: Couldn't find any class folder"):
+    with pytest.raises(DataError, match="train: Couldn't find any class folder"):
         everything(tmp_path, tmp_path / "cache", "train")
     (tmp_path / "train" / "cats").mkdir()
-    with pytest.raises(UsageError, match="train: Found no valid file"):
+    with pytest.raises(DataError, match="train: Found no valid file"):
         everything(tmp_path, tmp_path / "cache", "train")
     with pytest.raises(UsageError, match=f"--valid-size {TRAIN}: has to leave some of the {TRAIN}"):
-        open_split(picture_folder, "train", SIZE, tmp_path / "cache", TRAIN)
+        open_split(image_folder, "train", SIZE, tmp_path / "cache", TRAIN)
 
 
 def big(count: int, seed: int) -> np.ndarray:
@@ -117,7 +178,7 @@ def test_cifar10_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
     found = [everything(tmp_path, tmp_path / "cache", split, 32) for split in ("train", "valid")]
     expected = np.concatenate([batches[name] for name in names])
     assert {p.tobytes() for p in np.concatenate(found)} == {p.tobytes() for p in expected}
-    with pytest.raises(UsageError, match=r"--image-size 8: the pictures in .* have 32"):
+    with pytest.raises(UsageError, match=r"--image-size 8: the images in .* have 32"):
         everything(tmp_path, tmp_path / "cache", "test", 8)
 
 
@@ -132,20 +193,20 @@ def test_svhn_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_damaged_cifar10(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
-    with pytest.raises(UsageError, match=r"torchvision cannot read cifar10 there .* --download-data cifar10"):
+    with pytest.raises(DataError, match=r"torchvision cannot read cifar10 there .* --download-data cifar10"):
         everything(tmp_path, tmp_path / "cache", "train", 32)
 
 
-def test_read_pictures_in_the_order_of_their_names(picture_folder: Path, tmp_path: Path) -> None:
-    names, images = read_pictures(picture_folder / "test", SIZE)
+def test_read_images_in_the_order_of_their_names(image_folder: Path, tmp_path: Path) -> None:
+    names, images = read_images(image_folder / "test", SIZE)
     assert names == sorted(names) and names[0] == "a/000.png" and len(names) == TEST
-    assert np.array_equal(images[0], pictures(TEST, 2)[0])
-    with pytest.raises(UsageError, match="holds no pictures"):
-        read_pictures(tmp_path, SIZE)
+    assert np.array_equal(images[0], make_images(TEST, 2)[0])
+    with pytest.raises(DataError, match="holds no images"):
+        read_images(tmp_path, SIZE)
 
 
 def test_shifts_and_mirrors_depend_on_seed_epoch_and_number_alone() -> None:
-    images = pictures(20, 3)
+    images = make_images(20, 3)
 
     def seen(epoch: int, seed: int = 1) -> list[bytes]:
         dataset = ImageDataset(images, crop=2, flip=True, seed=seed)
@@ -154,10 +215,10 @@ def test_shifts_and_mirrors_depend_on_seed_epoch_and_number_alone() -> None:
 
     assert seen(1) == seen(1) and seen(1) != seen(2) and seen(1) != seen(1, seed=2)
     allowed = []
-    for picture in images:
-        padded = np.pad(picture, ((0, 0), (2, 2), (2, 2)), "edge")
+    for image in images:
+        padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), "edge")
         shifted = [padded[:, y : y + SIZE, x : x + SIZE] for y in range(5) for x in range(5)]
-        mirrored = np.pad(picture[:, :, ::-1], ((0, 0), (2, 2), (2, 2)), "edge")
+        mirrored = np.pad(image[:, :, ::-1], ((0, 0), (2, 2), (2, 2)), "edge")
         shifted += [mirrored[:, y : y + SIZE, x : x + SIZE] for y in range(5) for x in range(5)]
         allowed.append({np.ascontiguousarray(each).tobytes() for each in shifted})
     assert all(one in many for one, many in zip(seen(5), allowed, strict=True))
@@ -165,11 +226,24 @@ def test_shifts_and_mirrors_depend_on_seed_epoch_and_number_alone() -> None:
     assert all(np.array_equal(plain[number][1], images[number]) for number in range(20))
 
 
+def test_shifts_change_in_processes_that_read() -> None:
+    """fairseq's data loader, and the datasets in its processes, live on over epochs."""
+    dataset = ImageDataset(make_images(6, 3), crop=2, flip=True)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=6, collate_fn=dataset.collater, num_workers=1, persistent_workers=True
+    )
+    for epoch in (1, 2, 3):
+        dataset.set_epoch(epoch)
+        (batch,) = loader
+        expected = np.stack([dataset[number][1] for number in range(6)])
+        assert np.array_equal(batch["net_input"]["images"], expected)
+
+
 def test_batches() -> None:
-    dataset = ArrayDataset(pictures(5, 1), "images", 3 * SIZE * SIZE)
+    dataset = ArrayDataset(make_images(5, 1), "images", 3 * SIZE * SIZE)
     batch = dataset.collater([dataset[3], dataset[0]])
     assert batch["id"].tolist() == [3, 0] and batch["nsentences"] == 2
     assert batch["ntokens"] == 2 * 3 * SIZE * SIZE
-    assert np.array_equal(batch["net_input"]["images"].numpy(), pictures(5, 1)[[3, 0]])
+    assert np.array_equal(batch["net_input"]["images"].numpy(), make_images(5, 1)[[3, 0]])
     assert dataset.collater([]) == {}
     assert sorted(dataset.ordered_indices()) == list(range(5))

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from tiny_images import SIZE, pictures, tiny_autoencoder
+from tiny_images import SIZE, make_images, tiny_autoencoder
 
 from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
 from vqnat_plugin.errors import UsageError
@@ -15,7 +15,7 @@ from vqnat_plugin.modules.likelihood import to_unit
 
 
 def images(count: int = 5, seed: int = 1) -> torch.Tensor:
-    return torch.from_numpy(pictures(count, seed))
+    return torch.from_numpy(make_images(count, seed))
 
 
 @pytest.mark.parametrize("latents", [1, 3])

@@ -1,7 +1,10 @@
 """The image task through fairseq-train: both stages, resuming, several processes, and wrong companions."""
 
+import contextlib
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,10 @@ import pytest
 import torch
 from fairseq import tasks
 from tiny import different, parse
-from tiny_images import AUTOENCODER, HELD_OUT, PRIOR, SIZE, TRAIN, TRAINING, train_images
+from tiny_images import AUTOENCODER, HELD_OUT, PRIOR, SIZE, TRAIN, TRAINING, make_images, train_images
 
-from vqnat_plugin.errors import UsageError
-from vqnat_plugin.tasks.image_vq import load_autoencoder
+from vqnat_plugin.errors import UsageError, UserError
+from vqnat_plugin.imaging.models import encode_images, load_autoencoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,23 +33,21 @@ def setup(data: Path, out: Path, kind: str, *flags: str) -> tuple[Any, Any]:
 def test_it_learns(image_autoencoder: Path) -> None:
     state = saved(image_autoencoder)
     assert state["optimizer_history"][-1]["num_updates"] == 200
-    model, size = load_autoencoder(image_autoencoder)
-    assert size == SIZE and model.quantizer.initialized
-    from tiny_images import pictures
-
-    images = torch.from_numpy(pictures(32, 9))
+    model = load_autoencoder(image_autoencoder)
+    assert model.image_size == SIZE and model.quantizer.initialized
+    images = torch.from_numpy(make_images(32, 9))
     fresh = type(model)(model.config, SIZE).eval()
     fresh.quantizer.set_codebook(model.quantizer.codebook)
     with torch.no_grad():
         assert float(model(images).losses["pixels"]) < 0.9 * float(fresh(images).losses["pixels"])
 
 
-def test_prior_learns_the_codes(image_prior: Path, image_autoencoder: Path, picture_folder: Path) -> None:
+def test_prior_learns_the_codes(image_prior: Path, image_autoencoder: Path, image_folder: Path) -> None:
     state = saved(image_prior)["model"]
-    model, _ = load_autoencoder(image_autoencoder)
+    model = load_autoencoder(image_autoencoder)
     assert int(state["digest"]) == model.digest()
-    _, task = setup(picture_folder, image_prior.parent, PRIOR, "--codes-from", str(image_autoencoder))
-    prior = task.build_model(parse_model(picture_folder, image_autoencoder))
+    _, task = setup(image_folder, image_prior.parent, PRIOR, "--codes-from", str(image_autoencoder))
+    prior = task.build_model(parse_model(image_folder, image_autoencoder))
     prior.load_state_dict(state)
     task.load_dataset("valid")
     codes = torch.from_numpy(np.asarray(task.dataset("valid").rows))
@@ -59,50 +60,99 @@ def parse_model(data: Path, autoencoder: Path) -> Any:
     return parse([str(data), *PRIOR.split(), *TRAINING.split(), "--codes-from", str(autoencoder)]).model
 
 
-def test_codes_are_those_of_the_pictures_and_made_once(
-    picture_folder: Path, image_autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_codes_are_those_of_the_images_and_made_once(
+    image_folder: Path, image_autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, pictures = setup(picture_folder, tmp_path, AUTOENCODER)
+    _, pixels = setup(image_folder, tmp_path, AUTOENCODER)
     flags = ("--codes-from", str(image_autoencoder), "--flip")
-    _, codes = setup(picture_folder, tmp_path, PRIOR, *flags)
-    for task in (pictures, codes):
+    _, codes = setup(image_folder, tmp_path, PRIOR, *flags)
+    for task in (pixels, codes):
         for split in ("train", "valid"):
             task.load_dataset(split)
     count = TRAIN - HELD_OUT
     assert len(codes.dataset("train")) == 2 * count and len(codes.dataset("valid")) == HELD_OUT
-    model, _ = load_autoencoder(image_autoencoder)
-    images = torch.stack([torch.from_numpy(pictures.dataset("train")[i][1]) for i in range(count)])
+    model = load_autoencoder(image_autoencoder)
+    images = torch.stack([torch.from_numpy(pixels.dataset("train")[i][1]) for i in range(count)])
     expected = torch.cat([model.encode_codes(images), model.encode_codes(images.flip(3))]).numpy()
     assert np.array_equal(codes.dataset("train").rows, expected)
     assert codes.dataset("train").rows.itemsize == 1
     assert codes.dataset("train").collater([codes.dataset("train")[0]])["ntokens"] == 3 * SIZE * SIZE
-    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_pictures", lambda *_: pytest.fail("made again"))
-    _, again = setup(picture_folder, tmp_path, PRIOR, *flags)
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_images", lambda *_: pytest.fail("made again"))
+    _, again = setup(image_folder, tmp_path, PRIOR, *flags)
     again.load_dataset("train")
     assert np.array_equal(again.dataset("train").rows, expected)
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_codes_are_made_on_the_gpu(
+    image_folder: Path,
+    image_autoencoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: bool,
+) -> None:
+    used = []
+
+    def encode(model: torch.nn.Module, count: int, *_: Any) -> np.ndarray:
+        used.append(next(model.parameters()).device.type)
+        return np.zeros((count, 2, 2, 4))
+
+    def device(cpu: bool) -> torch.device:
+        # "meta" stands for a GPU.
+        return torch.device("meta" if gpu and not cpu else "cpu")
+
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_images", encode)
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.available_device", device)
+    for number, cpu in enumerate((True, False)):
+        words = [*PRIOR.split(), *TRAINING.replace("--cpu", "--cpu" if cpu else "").split()]
+        words += ["--codes-from", str(image_autoencoder), "--image-cache", str(tmp_path / str(number))]
+        task = tasks.setup_task(parse([str(image_folder), *words]).task)
+        task.load_dataset("valid")
+    assert used == ["cpu", "meta" if gpu else "cpu"]
+
+
+def test_one_rank_encodes_and_the_others_wait(
+    image_folder: Path, image_autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding, both = [], threading.Barrier(2)
+
+    def encode(*arguments: Any) -> np.ndarray:
+        encoding.append(arguments)
+        # Two of them would meet here.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        return encode_images(*arguments)
+
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.encode_images", encode)
+    ranks = [setup(image_folder, tmp_path, PRIOR, f"--codes-from={image_autoencoder}")[1] for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda task: task.load_dataset("valid"), ranks))
+    assert len(encoding) == 1
+    first, second = (task.dataset("valid").rows for task in ranks)
+    assert np.array_equal(first, second) and len(first) == HELD_OUT
+
+
 @pytest.mark.parametrize("kind", [AUTOENCODER, PRIOR])
 def test_resumed_training_is_the_uninterrupted_one(
-    picture_folder: Path, image_autoencoder: Path, tmp_path: Path, kind: str
+    image_folder: Path, image_autoencoder: Path, tmp_path: Path, kind: str
 ) -> None:
     flags = ["--crop=1", "--flip"] if kind == AUTOENCODER else [f"--codes-from={image_autoencoder}"]
-    whole = train_images(picture_folder, tmp_path / "whole", kind, *flags, "--max-update=10")
+    whole = train_images(image_folder, tmp_path / "whole", kind, *flags, "--max-update=10")
     # In the middle of the second epoch of four batches.
-    train_images(picture_folder, tmp_path / "parts", kind, *flags, "--max-update=6")
-    parts = train_images(picture_folder, tmp_path / "parts", kind, *flags, "--max-update=10")
+    train_images(image_folder, tmp_path / "parts", kind, *flags, "--max-update=6")
+    parts = train_images(image_folder, tmp_path / "parts", kind, *flags, "--max-update=10")
     assert different(saved(whole)["model"], saved(parts)["model"]) == []
 
 
-def test_two_processes_equal_one(picture_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one(image_folder: Path, tmp_path: Path) -> None:
     flags = ["--bottleneck=hard", "--unquantized-updates=1", "--code-revival=0", "--em-decay=0.8"]
     flags += ["--optimizer=sgd", "--lr=0.01", "--max-epoch=2"]
-    words = f"scripts/train.py --workers 2 {picture_folder} --save-dir {tmp_path / 'two'}"
+    words = f"-m vqnat_plugin train --workers 2 {image_folder} --save-dir {tmp_path / 'two'}"
     command = [sys.executable, *words.split(), *AUTOENCODER.split(), *TRAINING.split(), *flags]
     together = subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    train_images(picture_folder, tmp_path / "one", AUTOENCODER, *flags, "--update-freq=2")
+    train_images(image_folder, tmp_path / "one", AUTOENCODER, *flags, "--update-freq=2")
     output, _ = together.communicate(timeout=500)
     assert together.returncode == 0, output[-3000:]
     one, two = (saved(tmp_path / name / "checkpoint_last.pt") for name in ("one", "two"))
@@ -123,7 +173,7 @@ def test_two_processes_equal_one(picture_folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_flags_that_do_not_go_together(
-    picture_folder: Path,
+    image_folder: Path,
     image_autoencoder: Path,
     image_prior: Path,
     tmp_path: Path,
@@ -132,8 +182,8 @@ def test_flags_that_do_not_go_together(
     message: str,
 ) -> None:
     paths = {"CHECKPOINT": str(image_autoencoder), "PRIOR": str(image_prior)}
-    with pytest.raises(UsageError, match=message):
-        cfg, task = setup(picture_folder, tmp_path, kind, *(paths.get(flag, flag) for flag in flags))
+    with pytest.raises(UserError, match=message):
+        cfg, task = setup(image_folder, tmp_path, kind, *(paths.get(flag, flag) for flag in flags))
         task.build_model(cfg.model)
 
 
@@ -145,13 +195,13 @@ def test_flags_that_do_not_go_together(
     ],
 )
 def test_companions_that_cannot_work(
-    picture_folder: Path, tmp_path: Path, change: tuple[str, str], message: str
+    image_folder: Path, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     words = AUTOENCODER.replace(*change)
     for flag in ("--channels 16", "--codebook-size 8", "--code-dim 4", "--unquantized-updates 3"):
         words = words.replace(flag, "") if change[1] == "transformer" else words
     with pytest.raises(UsageError, match=message):
-        cfg, task = setup(picture_folder, tmp_path, words)
+        cfg, task = setup(image_folder, tmp_path, words)
         task.build_model(cfg.model)
         task.build_criterion(cfg.criterion)
 
@@ -166,7 +216,7 @@ def test_autoencoder_with_another_task() -> None:
         VQVAE.build_model(None, Task())
 
 
-def test_unknown_subset(picture_folder: Path, tmp_path: Path) -> None:
-    _, task = setup(picture_folder, tmp_path, AUTOENCODER)
+def test_unknown_subset(image_folder: Path, tmp_path: Path) -> None:
+    _, task = setup(image_folder, tmp_path, AUTOENCODER)
     with pytest.raises(UsageError, match="subset 'dev': needs one of train, valid, test"):
         task.load_dataset("dev")

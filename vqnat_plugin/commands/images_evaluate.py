@@ -1,108 +1,153 @@
-"""How well does a trained vq_vae_em describe pictures? Bits a dimension, use of its codes, and pictures.
+"""How well does an image model describe images? Bits a dimension, use of its codes, and sheets of images.
 
-Prints a table and writes images.json, images.md, reconstructions.png (originals over reconstructions),
-codes.png (every code at all places of the grid), with --prior samples.png, with --earlier progress.png.
+Writes images.json (the figures), reconstructions.png (originals over reconstructions), codes.png (every code
+at all places of the grid), with --prior samples.png, with earlier checkpoints progress.png, and report.json
+and report.md, which also have the stages and commands of a recipe with the same --out.
+
+  vqnat images evaluate autoencoder/checkpoint_best.pt --prior prior/checkpoint_best.pt --data cifar10
 """
 
-import argparse
-import sys
+import shlex
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from ..options import FILE, FOLDER, named_files, option, words
 
-from ..errors import CheckpointError, DataError
-from ..files import write_json, write_text
-from ..imaging.reading import open_split
-from ..machine import describe_machine, describe_versions
-from ..tasks.image_vq import load_autoencoder
-from .evaluate import evaluate, table
-from .models import load_prior
-from .pictures import save_codes, save_progress, save_reconstructions, save_samples
-
-PROGRESS_COLUMNS = 8
+# The row of the report.
+MODEL = "vq_vae_em"
+PROGRAM = ["vqnat", "images", "evaluate"]
+SHOWN = "sheets"
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="evaluate_images.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@dataclass(kw_only=True)
+class Options:
+    """Options of `vqnat images evaluate`."""
+
+    checkpoint: Path = option(
+        ..., "the trained autoencoder", positional=True, exists=FILE, metavar="CHECKPOINT"
+    )
+    data: Path = option(..., "folder of images, as in training", exists=FOLDER, metavar="DIR")
+    prior: Path | None = option(None, "the prior over its codes", exists=FILE, metavar="CHECKPOINT")
+    gen_subset: str = option("test", "which images", choices=("train", "valid", "test"))
+    valid_size: int = option(2000, "images held out of 'train' as 'valid', as in training", least=0)
+    batch_size: int = option(100, "images at a time", least=1)
+    image_cache: Path | None = option(
+        None, "folder of decoded images (default: 'images' in --out)", metavar="DIR"
+    )
+    out: Path | None = option(
+        None, "folder to write to (default: 'evaluation' beside CHECKPOINT)", metavar="DIR"
+    )
+    cpu: bool = option(False, "do not use a GPU")
+    images: int = option(32, "originals and reconstructions shown", least=1, group=SHOWN)
+    samples: int = option(64, "samples of the prior shown", least=1, group=SHOWN)
+    temperature: float = option(1.0, "of the samples", above=0, group=SHOWN)
+    seed: int = option(1, "of the samples", group=SHOWN)
+    earlier: tuple[Path, ...] = option(
+        (),
+        "checkpoints of the same training, from the earliest on, for progress.png",
+        exists=FILE,
+        metavar="CHECKPOINT",
+        group=SHOWN,
+    )
+    earlier_updates: tuple[int, ...] = option(
+        (),
+        "the same by numbers of updates: those checkpoint_*_N.pt beside CHECKPOINT that fairseq wrote",
+        least=1,
+        group=SHOWN,
+    )
+    title: str | None = option(None, "heading of the report", group="report", metavar="TEXT")
+    train_log: tuple[str, ...] = option(
+        (),
+        "log of a training (--log-format json --log-file FILE), to be drawn; once for each",
+        repeat=True,
+        metavar="NAME=FILE",
+        group="report",
     )
 
-    def add(flag: str, text: str, default: Any = None, kind: Any = Path, **more: Any) -> None:
-        text = text if default in (None, []) else f"{text} (default: %(default)s)"
-        parser.add_argument(flag, type=kind, default=default, help=text, **more)
-
-    add("checkpoint", "the trained autoencoder", metavar="CHECKPOINT")
-    add("--data", "folder of pictures", required=True, metavar="DIR")
-    add("--prior", "the prior over its codes", metavar="CHECKPOINT")
-    add("--subset", "which pictures", "test", str, choices=["train", "valid", "test"])
-    add("--valid-size", "pictures held out, as in training", 2000, int, metavar="N")
-    earlier = "checkpoints of the same training, from the earliest on, for progress.png"
-    add("--earlier", earlier, [], nargs="+", metavar="CHECKPOINT")
-    add("--pictures", "reconstructions shown", 32, int, metavar="N")
-    add("--samples", "samples of the prior shown", 64, int, metavar="N")
-    add("--temperature", "of the samples", 1.0, float, metavar="X")
-    add("--batch-size", "pictures at a time", 100, int, metavar="N")
-    add("--seed", "of the samples", 1, int)
-    add("--image-cache", "folder of decoded pictures (default: 'images' in --out)", metavar="DIR")
-    add("--out", "folder to write to (default: evaluation beside CHECKPOINT)", metavar="DIR")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    options = parser.parse_args()
-    for name in ("pictures", "samples", "batch_size"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: needs at least 1")
-    if options.temperature <= 0:
-        parser.error(f"--temperature {options.temperature}: needs a value above 0")
-    return options
+    def check(self) -> None:
+        """Raise `UsageError` unless the logs of trainings are there."""
+        named_files("train_log", self.train_log)
 
 
-def main() -> None:
-    options = parse()
+def run(options: Options) -> None:
+    """Evaluate, draw and report."""
+    from ..evaluation.training_log import TrainingLog
+    from ..files import write_json
+    from ..imaging.evaluation import table
+    from ..imaging.report import SHEETS, write_images_report
+
+    start = time.monotonic()
     out = options.out or options.checkpoint.parent / "evaluation"
-    device = torch.device("cuda" if torch.cuda.is_available() and not options.cpu else "cpu")
-    try:
-        model, size = load_autoencoder(options.checkpoint)
-        earlier = [load_autoencoder(path)[0].to(device) for path in options.earlier]
-        prior = None
-        if options.prior is not None:
-            prior = load_prior(options.prior, options.checkpoint, model).to(device)
-    except (DataError, CheckpointError) as error:
-        sys.exit(f"evaluate_images: {error}")
-    model.to(device)
-    images = open_split(
-        options.data, options.subset, size, options.image_cache or out / "images", options.valid_size
-    )
-    result = evaluate(model, prior, images, options.batch_size)
-    result |= {
+    # Before anything long begins: what the curves need may not be there.
+    logs = {name: TrainingLog(path) for name, path in named_files("train_log", options.train_log).items()}
+    if logs:
+        from ..imaging.curves import draw_training
+    result, drawn = _evaluate(options, out)
+    write_json(out / "images.json", result)
+    if logs and draw_training(logs, out / "training.png"):
+        drawn.append("training.png")
+    for name in SHEETS.keys() - set(drawn):
+        # Of an evaluation before, of which nothing else is left.
+        (out / name).unlink(missing_ok=True)
+    write_images_report(_report(options, out, result, time.monotonic() - start), out)
+    print(table(result))
+    print(f"\n{out}: images.json, report.json, report.md, {', '.join(drawn)} written")
+
+
+def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
+    """The content of images.json, and the names of the sheets that were drawn."""
+    from ..imaging.evaluation import evaluate
+    from ..imaging.models import earlier_checkpoints, load_autoencoder, load_prior
+    from ..imaging.reading import are_jpeg, open_split
+    from ..imaging.sheets import Sampling, draw_sheets, spread
+    from ..machine import available_device, describe_machine, describe_versions
+
+    device = available_device(options.cpu)
+    model = load_autoencoder(options.checkpoint).to(device)
+    prior = None
+    if options.prior is not None:
+        prior = load_prior(options.prior, options.checkpoint, model).to(device)
+    paths = [*options.earlier, *earlier_checkpoints(options.checkpoint, options.earlier_updates)]
+    earlier = [load_autoencoder(path).to(device) for path in paths]
+    cache = options.image_cache or out / "images"
+    images = open_split(options.data, options.gen_subset, model.image_size, cache, options.valid_size)
+    result = {
+        **evaluate(model, prior, images, options.batch_size),
         "checkpoint": str(options.checkpoint),
-        "prior": None if prior is None else str(options.prior),
+        "prior": None if options.prior is None else str(options.prior),
         "data": str(options.data),
-        "subset": options.subset,
+        "subset": options.gen_subset,
+        "jpeg": are_jpeg(options.data),
         "seed": options.seed,
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    # Spread over the subset, so that all classes of a folder are seen.
-    chosen = torch.linspace(0, len(images) - 1, min(options.pictures, len(images))).long().unique().numpy()
-    shown = torch.from_numpy(images[chosen].copy()).to(device)
-    made = ["reconstructions.png", "codes.png"]
-    save_reconstructions(model, shown, out / "reconstructions.png")
-    save_codes(model, out / "codes.png")
-    if prior is not None:
-        save_samples(model, prior, out / "samples.png", options.samples, options.temperature, options.seed)
-        made.append("samples.png")
-    if earlier:
-        save_progress([*earlier, model], shown[:PROGRESS_COLUMNS], out / "progress.png")
-        made.append("progress.png")
-    figures = table(result)
-    write_json(out / "images.json", result)
-    links = "\n\n".join(f"![{name}]({name})" for name in made)
-    write_text(out / "images.md", f"# Pictures of '{options.subset}'\n\n{figures}\n\n{links}\n")
-    print(figures)
-    print(f"\n{out}: images.json, images.md, {', '.join(made)} written")
+    samples = Sampling(options.samples, options.temperature, options.seed)
+    shown = spread(images, options.images).to(device)
+    return result, draw_sheets(model, prior, earlier, shown, out, samples)
 
 
-if __name__ == "__main__":
-    main()
+def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The report, with the stages before this one that were run for the same folder."""
+    from ..evaluation.report import without_folders
+    from ..imaging.report import images_report
+    from ..recipes.stages import Stages
+
+    stages, commands = {}, []
+    before = Stages(out)
+    for (name, taken), command in zip(before.seconds().items(), before.commands(), strict=True):
+        # A stage that was this evaluation is what is made now.
+        if shlex.split(command)[: len(PROGRAM)] != PROGRAM:
+            stages[name] = taken
+            commands.append(command)
+    own = without_folders([*PROGRAM, *words(options)], {"OUT": out, "DATA": options.data})
+    return images_report(
+        options.title or f"Images of '{options.gen_subset}'",
+        {MODEL: [result]},
+        [],
+        {**stages, "evaluate": round(seconds, 1)},
+        [*commands, shlex.join(own)],
+        options.seed,
+    )

@@ -1,4 +1,4 @@
-"""The criterion of the image models: sums the model's named losses, in nats of whole pictures."""
+"""The criterion of the image models: sums the model's named losses, in nats of whole images."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures, or their codes, as a dataset of fairseq."""
+"""Images, or their codes, as a dataset of fairseq."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class ArrayDataset(FairseqDataset):
     Args:
         rows: (rows, ...), for example memory-mapped.
         name: of the model's argument that takes a batch.
-        dimensions: of a picture, 3 * height * width: likelihoods are reported for each.
+        dimensions: of an image, 3 * height * width: likelihoods are reported for each.
     """
 
     def __init__(self, rows: Any, name: str, dimensions: int) -> None:
@@ -28,7 +28,7 @@ class ArrayDataset(FairseqDataset):
         return index, np.asarray(self.rows[index])
 
     def num_tokens(self, index: int) -> int:
-        """1: batches are counted in pictures."""
+        """1: batches are counted in images."""
         return 1
 
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
@@ -36,11 +36,16 @@ class ArrayDataset(FairseqDataset):
         return np.ones(len(indices), np.int64)
 
     def size(self, index: int) -> int:
-        """1: no picture is too long."""
+        """1: no image is too long."""
         return 1
 
     def ordered_indices(self) -> np.ndarray:
-        """A random order, which fairseq asks for under the seed of the epoch."""
+        """A random order, from which fairseq makes the batches.
+
+        It asks once, under a seed that is the same whatever the epoch a process starts in (see `compat`): all
+        epochs have the same batches, in orders of their own. With `--update-epoch-batch-itr` it asks in each
+        epoch, under a seed of that epoch.
+        """
         return np.random.permutation(len(self))
 
     def collater(self, samples: list[tuple[int, np.ndarray]]) -> dict[str, Any]:
@@ -57,34 +62,31 @@ class ArrayDataset(FairseqDataset):
 
 
 class ImageDataset(ArrayDataset):
-    """Pictures (uint8), in training shifted and mirrored at random.
+    """Images (uint8), in training shifted and mirrored at random.
 
-    What happens to a picture depends on seed, epoch and its number alone: a resumed training sees the same.
+    What happens to an image depends on seed, epoch and its number alone: a resumed training sees the same.
 
     Args:
-        images: (pictures, 3, height, width) uint8.
-        crop: pixels by which a picture is moved at most, in each direction; its edge fills the gap.
+        images: (images, 3, height, width) uint8.
+        crop: pixels by which an image is moved at most, in each direction; its edge fills the gap.
         flip: whether half of them are mirrored.
         seed: of both.
     """
 
     def __init__(self, images: Any, crop: int = 0, flip: bool = False, seed: int = 1) -> None:
         super().__init__(images, "images", int(np.prod(images[0].shape)))
-        self.crop, self.flip, self.seed, self.epoch = crop, flip, seed, 1
+        self.crop, self.flip, self.seed = crop, flip, seed
+        # In shared memory: fairseq keeps the processes that read, and the datasets in them, over epochs.
+        self._epoch = torch.ones((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Other shifts in every epoch."""
-        self.epoch = epoch
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """Batches stay, pictures are read anew."""
-        return True
+        """Other shifts from now on; fairseq calls this at the start of every epoch."""
+        self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
         image = np.asarray(self.rows[index])
         if self.crop or self.flip:
-            random = np.random.default_rng((self.seed, self.epoch, index))
+            random = np.random.default_rng((self.seed, int(self._epoch), index))
             if self.flip and random.random() < 0.5:
                 image = image[:, :, ::-1]
             if self.crop:

@@ -1,4 +1,4 @@
-"""How well pictures are described: bits a dimension, use of the codes, and the error of reconstructions."""
+"""How well images are described: bits a dimension, use of the codes, and the error of reconstructions."""
 
 import math
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
-from ..analysis.latent_model import code_use
+from ..analysis.code_use import code_use
+from ..evaluation.tables import markdown_table
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.likelihood import bits_per_dim, to_levels
@@ -16,22 +17,22 @@ from ..modules.likelihood import bits_per_dim, to_levels
 
 @torch.no_grad()
 def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: int) -> dict[str, Any]:
-    """Figures over all pictures.
+    """Figures over all images.
 
-    bits/dim = (-log p(picture | codes) - log p(codes)) / dimensions / ln 2, with the codes that the encoder
-    gives: an upper bound of -log p(picture), because the posterior puts all its mass on them (van den Oord et
+    bits/dim = (-log p(image | codes) - log p(codes)) / dimensions / ln 2, with the codes that the encoder
+    gives: an upper bound of -log p(image), because the posterior puts all its mass on them (van den Oord et
     al., 2017, section 3.2).
 
     Args:
         model: the autoencoder, in evaluation mode.
         prior: over its codes; None for the uniform one alone.
-        images: (pictures, 3, size, size) uint8.
-        batch_size: pictures at a time.
+        images: (images, 3, size, size) uint8.
+        batch_size: images at a time.
 
     Returns:
-        `pictures`; `bits_per_dim` with `reconstruction`, `prior`, `total` (the last two None without a
+        `images`; `bits_per_dim` with `reconstruction`, `prior`, `total` (the last two None without a
         prior), `uniform_prior` and `total_uniform`; `bits_per_code` of the prior; `usage` and `perplexity` of
-        the codes; `psnr` (dB) and `ssim` of expected pictures, means over pictures.
+        the codes; `psnr` (dB) and `ssim` of expected images, means over images.
     """
     device = next(model.parameters()).device
     reconstruction = described = psnr = ssim = 0.0
@@ -48,16 +49,16 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
         for before, after in zip(
             originals, to_levels(model.likelihood.mean(features)).cpu().numpy(), strict=True
         ):
-            # Two equal pictures have no finite figure: 8-bit values cannot tell errors below this one.
+            # Two equal images have no finite figure: 8-bit values cannot tell errors below this one.
             psnr += 100.0 if np.array_equal(before, after) else peak_signal_noise_ratio(before, after)
             ssim += structural_similarity(before, after, channel_axis=0)
     count, dimensions = len(images), int(np.prod(images[0].shape))
-    codes_a_picture = math.prod(model.codes_shape)
-    uniform = bits_per_dim(codes_a_picture * math.log(model.config.codebook_size), dimensions)
+    codes_an_image = math.prod(model.codes_shape)
+    uniform = bits_per_dim(codes_an_image * math.log(model.config.codebook_size), dimensions)
     pixels = bits_per_dim(reconstruction / count, dimensions)
     learned = None if prior is None else bits_per_dim(described / count, dimensions)
     return {
-        "pictures": count,
+        "images": count,
         "bits_per_dim": {
             "reconstruction": pixels,
             "prior": learned,
@@ -65,7 +66,7 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
             "uniform_prior": uniform,
             "total_uniform": pixels + uniform,
         },
-        "bits_per_code": None if prior is None else described / count / codes_a_picture / math.log(2),
+        "bits_per_code": None if prior is None else described / count / codes_an_image / math.log(2),
         **code_use(histogram.tolist(), model.config.codebook_size),
         "psnr": psnr / count,
         "ssim": ssim / count,
@@ -80,18 +81,15 @@ def table(result: dict[str, Any]) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
     rows = [
-        ("bits/dim, pictures given codes", shown(bits["reconstruction"])),
+        ("bits/dim, learned prior", shown(bits["total"])),
+        ("bits/dim, images given codes", shown(bits["reconstruction"])),
         ("bits/dim, codes, learned prior", shown(bits["prior"])),
-        ("**bits/dim, learned prior**", shown(bits["total"])),
-        ("bits/dim, codes, uniform prior", shown(bits["uniform_prior"])),
         ("bits/dim, uniform prior", shown(bits["total_uniform"])),
+        ("bits/dim, codes, uniform prior", shown(bits["uniform_prior"])),
         ("bits a code, learned prior", shown(result["bits_per_code"], 2)),
-        ("codes used", f"{100 * result['usage']:.1f}%"),
+        ("codes used", f"{result['usage']:.1%}"),
         ("perplexity of the codes", shown(result["perplexity"], 1)),
         ("PSNR of reconstructions, dB", shown(result["psnr"], 2)),
         ("SSIM of reconstructions", shown(result["ssim"])),
     ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"| {'over ' + str(result['pictures']) + ' pictures':<{width}} |         |"]
-    lines.append(f"| {'-' * width} | ------: |")
-    return "\n".join([*lines, *(f"| {name:<{width}} | {value:>7} |" for name, value in rows)])
+    return markdown_table((f"over {result['images']} images", ""), rows)

@@ -1,4 +1,4 @@
-"""The prior over the codes of pictures: a Transformer over the grid, a head for the codes of a place.
+"""The prior over the codes of images: a Transformer over the grid, a head for the codes of a place.
 
 The two levels are those of the RQ-Transformer (Lee et al. 2022, arXiv 2203.01941, section 3.2), with a sum
 where it has attention among the few codes of a place: the long sequence of codes costs only small layers.
@@ -93,7 +93,7 @@ class VQImagePrior(BaseFairseqModel):
         Args:
             config: sizes and options, checked.
             codebook_size: number of codes K.
-            codes_shape: codes of a picture: height and width of the grid, codes a place.
+            codes_shape: codes of an image: height and width of the grid, codes a place.
             digest: of the autoencoder whose codes these are; saved, so that no other is taken for it.
         """
         super().__init__()
@@ -141,7 +141,7 @@ class VQImagePrior(BaseFairseqModel):
         return self.head(states, flat)
 
     def log_probability(self, codes: Tensor) -> Tensor:
-        """log p(codes of a picture) in nats: (batch, *codes_shape) int64 to (batch,)."""
+        """log p(codes of an image) in nats: (batch, *codes_shape) int64 to (batch,)."""
         logits = self.logits(codes).float()
         nats = F.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none")
         return -nats.view(codes.size(0), -1).sum(1)
@@ -155,7 +155,7 @@ class VQImagePrior(BaseFairseqModel):
     def sample(
         self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw the codes of `count` pictures with cached keys and values: (count, *codes_shape) int64."""
+        """Draw the codes of `count` images with cached keys and values: (count, *codes_shape) int64."""
         past: list[KeyValues] | None = None
         drawn = []
         x = self.start.expand(count, -1)

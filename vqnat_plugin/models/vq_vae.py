@@ -26,7 +26,7 @@ class VQVAEConfig(BottleneckConfig):
         2, "residual blocks at each of two resolutions, in encoder and decoder", least=0
     )
     latents_per_position: int = option(
-        8, "codes at each position of the grid, which is a quarter as high and wide as the picture", least=1
+        8, "codes at each position of the grid, which is a quarter as high and wide as the image", least=1
     )
     likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]
         "logistic", "components of the mixture that gives every pixel value its probability"
@@ -42,7 +42,7 @@ class VQVAEConfig(BottleneckConfig):
     em_temperature: float = option(
         0.03,
         "temperature of the posterior; larger is softer, and wider code vectors need more. Watch "
-        "'distinct_codes': far above 1, pictures are worse in validation than in training",
+        "'distinct_codes': far above 1, images are worse in validation than in training",
         above=0,
     )
     em_decay: float = option(
@@ -65,7 +65,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class ImageOutput:
-    """What a batch of pictures, or of their codes, returns.
+    """What a batch of images, or of their codes, returns.
 
     Attributes:
         losses: by name: `pixels` or `codes`, sums in nats; `commitment`, a weighted mean.
@@ -86,7 +86,7 @@ class VQVAE(QuantizedModel):
         """
         Args:
             config: sizes and options, checked.
-            image_size: height and width of the pictures.
+            image_size: height and width of the images.
         """
         super().__init__()
         self.config: VQVAEConfig = config
@@ -112,15 +112,15 @@ class VQVAE(QuantizedModel):
 
     @property
     def codes_shape(self) -> tuple[int, int, int]:
-        """Codes of a picture: height and width of the grid, codes a position."""
+        """Codes of an image: height and width of the grid, codes a position."""
         return self.grid, self.grid, self.config.latents_per_position
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (batch, 3, size, size), 0 to 255, to latent vectors (batch, codes of a picture, dim)."""
+        """Images (batch, 3, size, size), 0 to 255, to latent vectors (batch, codes of an image, dim)."""
         return self.encoder(to_unit(images))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latent vectors (batch, codes of a picture, dim) to the features that `likelihood` reads."""
+        """Latent vectors (batch, codes of an image, dim) to the features that `likelihood` reads."""
         return self.decoder(latents, self.grid, self.grid)
 
     def forward(self, images: Tensor, accumulate: bool = True) -> ImageOutput:
@@ -147,12 +147,12 @@ class VQVAE(QuantizedModel):
 
     @torch.no_grad()
     def encode_codes(self, images: Tensor) -> Tensor:
-        """Pictures (batch, 3, size, size), 0 to 255, to int64 codes (batch, grid, grid, codes a position)."""
+        """Images (batch, 3, size, size), 0 to 255, to int64 codes (batch, grid, grid, codes a position)."""
         return self.quantizer(self.encode(images), accumulate=False).codes.view(-1, *self.codes_shape)
 
     @torch.no_grad()
     def decode_codes(self, codes: Tensor) -> Tensor:
-        """Codes (batch, grid, grid, codes a position) to features of pictures, see `decode`."""
+        """Codes (batch, grid, grid, codes a position) to features of images, see `decode`."""
         return self.decode(self.quantizer.lookup(codes.flatten(1)))
 
 
