@@ -457,6 +457,22 @@ def test_options_that_a_kind_needs(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "--jobs 0: needs at least 1" in complaint(images, "--jobs", "0")
 
 
+def test_failures_show_in_the_status_and_leave_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vqnat_plugin.recipes.cells.run_grid", lambda grid, grid_run, jobs: jobs)
+    text = "caption: c\nseeds: [1]\ntrain: ''\ncomparisons: {a: {title: A, rows: {r: --x}}}\n"
+    given = ["--data", str(tmp_path), "--title", "Of <none>", "--out", str(tmp_path)]
+    images = ["ablate", str(grid_file(tmp_path, f"measure: images\n{text}")), *given]
+    assert main(images) == 1 and main([*images, "--report-only"]) == 0
+    grid = grid_file(tmp_path, text)
+    special = ["--distilled", str(tmp_path), "--teacher", str(grid), "--ref", str(grid)]
+    assert main(["ablate", str(grid), *given, *special]) == 1
+    assert "report.md, report.json and plots written" in capsys.readouterr().out
+    report = (tmp_path / "report.md").read_text()
+    assert report.startswith("# Of &lt;none>\n") and "The paper" not in report and "![" not in report
+
+
 def test_end_to_end_with_images(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Stages: run once, resumed after a kill, their seconds, logs and records; and `vqnat stage`."""
 
+import fcntl
 import json
 import os
 import shlex
@@ -107,6 +108,24 @@ def test_a_runner_that_is_killed_leaves_a_stage_to_run_again(tmp_path: Path) -> 
     assert process.stdout.read() == b""
     process.stdout.close()
     assert not Stages(tmp_path).is_done("slow") and Stages(tmp_path).run("slow", ["true"])
+
+
+def test_a_command_that_outlives_its_runner_is_not_run_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "end")
+    runner = (
+        "import os, sys; from pathlib import Path; from vqnat_plugin.recipes.stages import Stages\n"
+        "command = ['sh', '-c', 'read x < \"$0\"', sys.argv[1] + '/end']\n"
+        "end = lambda process: os.kill(os.getpid(), 9)\n"
+        "Stages(Path(sys.argv[1])).run('slow', command, quiet=True, started=end)"
+    )
+    assert subprocess.run([sys.executable, "-c", runner, str(tmp_path)]).returncode == -signal.SIGKILL
+    with pytest.raises(DataError, match="stage slow is still running"):
+        Stages(tmp_path).run("slow", ["true"])
+    with (tmp_path / "end").open("w") as pipe:
+        pipe.write("x\n")
+    with Stages(tmp_path).log("slow").open() as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+    assert Stages(tmp_path).run("slow", ["true"])
 
 
 def test_commands_and_seconds_in_order_of_first_run(tmp_path: Path) -> None:

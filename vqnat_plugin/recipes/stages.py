@@ -5,6 +5,7 @@ trainings `Stages` itself. Commands are lists of words: no shell ever sees them.
 """
 
 import difflib
+import fcntl
 import os
 import re
 import shlex
@@ -102,7 +103,8 @@ class Stages:
         if status:
             ended = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
             raise DataError(
-                f"stage {name} failed ({ended}); its log is {self.log(name)}; the same command goes on from here"
+                f"stage {name} failed ({ended}); its log is {self.log(name)}; the same command goes on from "
+                "here"
             )
         record.seconds = round(record.seconds + time.monotonic() - start, 1)
         record.started, record.done = None, True
@@ -169,6 +171,7 @@ class Stages:
     ) -> int:
         """Run a command to its end; its output is appended to the log."""
         with self.log(name).open("ab", buffering=0) as log:
+            self._lock_log(name, log.fileno())
             try:
                 process = subprocess.Popen(
                     command,
@@ -192,6 +195,16 @@ class Stages:
                 process.terminate()
                 process.wait()
                 raise
+
+    def _lock_log(self, name: str, log: int) -> None:
+        """Refuse what another process, or a command that has outlived its runner, is at."""
+        try:
+            # A command that writes to the log itself has the lock too, until it ends.
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"stage {name} is still running; wait for its end, or end it") from None
+        except OSError:
+            pass  # a file system without locks
 
     def _masked(self, word: str) -> str:
         """A word of a command with the names of folders in place of their paths."""
