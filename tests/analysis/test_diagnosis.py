@@ -1,8 +1,6 @@
 """Where quality is lost: every kind of latents against what they must give, and the command."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,16 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from vqnat_plugin.analysis.decoding import SYSTEMS, Diagnosis, Predictor, Written, decode
+from vqnat_plugin.analysis.diagnosis import SYSTEMS, Diagnosis, PredictorFigures, Written, decode
 from vqnat_plugin.analysis.latents import evaluate_latents
-from vqnat_plugin.analysis.scoring import evaluate, table
-from vqnat_plugin.errors import DataError
-
-ROOT = Path(__file__).resolve().parents[2]
+from vqnat_plugin.analysis.losses import find_losses, losses_table
+from vqnat_plugin.analysis.plot import plot_diagnosis
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import CheckpointError, DataError, UserError
 
 
 def diagnosis(student: Path, teacher: Path | None, **options: Any) -> Diagnosis:
-    return Diagnosis(student, teacher=teacher, subset="valid", detokenizer="space", **options)
+    return Diagnosis(student, teacher=teacher, subset="valid", tokenizer="space", **options)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def written(tiny_student: Path, tiny_teacher: Path) -> Written:
 
 @pytest.fixture(scope="module")
 def result(written: Written) -> dict[str, Any]:
-    return evaluate(written)
+    return find_losses(written)
 
 
 def test_every_system_writes_every_sentence(written: Written) -> None:
@@ -57,9 +55,9 @@ def test_systems_are_scored_alike(result: dict[str, Any], written: Written) -> N
 
 
 def test_codes_of_the_reference_are_those_of_reconstruction(tiny_student: Path, tiny_corpus: Path) -> None:
-    found = evaluate(decode(diagnosis(tiny_student, None)))
+    found = find_losses(decode(diagnosis(tiny_student, None)))
     assert not {"teacher_greedy", "rescored"} & set(found["systems"]) and "autoencoder" not in found["losses"]
-    figures = evaluate_latents(tiny_student, tiny_corpus, "valid", detokenizer="space")
+    figures = evaluate_latents(tiny_student, tiny_corpus, "valid", tokenizer="space")
     # The task rounds what it logs.
     assert found["systems"]["autoencoder"]["bleu"] == pytest.approx(figures["reconstruction_bleu"], abs=0.01)
     predictor = found["predictor"]
@@ -94,7 +92,7 @@ def test_batch_size_changes_what_is_shuffled_only(
 
 
 def test_predictor_by_position() -> None:
-    predictor = Predictor()
+    predictor = PredictorFigures()
     for _ in range(2):
         predictor.add(0, 10, 20 * np.log(2.0), 20)
         predictor.add(1, 6, 12 * np.log(4.0), 12)
@@ -114,37 +112,76 @@ def test_oracle_and_lengths_by_hand() -> None:
     written.predictor.add(0, 1, 0.0, 1)
     written.candidates = {number: ["x y z w", text, "a"] for number, text in texts.items()}
     written.add("predicted", [0, 1, 2, 3], ["x y z w", texts[1], texts[2], "n o p q"])
-    found = evaluate(written)
+    found = find_losses(written)
     assert found["systems"]["oracle"]["bleu"] == pytest.approx(100.0)
     assert found["length_classes"] == ["2-2", "4-4", "8-8", "29-29"]
     first, second, third, last = found["systems"]["predicted"]["bleu_by_length"]
     assert second == third == pytest.approx(100.0) and first < 10 < last < 100
     assert found["codes"] == pytest.approx({"codebook_size": 8, "usage": 0.25, "perplexity": 2.0})
-    assert "| predicted |" in table(found).replace("  ", "")
+    assert "| predicted |" in losses_table(found).replace("  ", "")
 
 
 def test_errors(tiny_teacher: Path, tiny_student: Path, written: Written, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         Diagnosis(tmp_path / "nonesuch.pt")
-    with pytest.raises(DataError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="not a latent translation model"):
         Diagnosis(tiny_teacher)
-    with pytest.raises(DataError, match=r"--teacher .*away\.pt: no such file"):
+    with pytest.raises(UserError, match=r"--teacher .*away\.pt: .*not found"):
         Diagnosis(tiny_student, teacher=tmp_path / "away.pt")
     with pytest.raises(DataError, match="no subset 'test7'"):
-        Diagnosis(tiny_student, subset="test7", detokenizer="space")
+        Diagnosis(tiny_student, subset="test7", tokenizer="space")
     (tmp_path / "short").write_text("one line\n")
     with pytest.raises(DataError, match=r"short: 1 lines for \d+ sentences"):
-        evaluate(written, [tmp_path / "short"])
+        find_losses(written, [tmp_path / "short"])
 
 
-def test_script(tiny_student: Path, tiny_teacher: Path, tmp_path: Path) -> None:
-    command = ["scripts/diagnose.py", str(tiny_student), "--subset", "valid", "--detokenizer", "space"]
-    command += ["--teacher", str(tiny_teacher), "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, check=True, timeout=300, text=True, stdout=subprocess.PIPE
-    )
-    assert "| teacher_greedy" in done.stdout and "accuracy" in done.stdout
+def test_command(
+    tiny_student: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"diagnose {tiny_student} --gen-subset valid --tokenizer space --teacher {tiny_teacher}"
+    assert main([*words.split(), "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "| teacher_greedy" in shown and "accuracy" in shown
+    assert f"{tmp_path}: diagnosis.json, diagnosis.md, diagnosis.png written" in shown
     found = json.loads((tmp_path / "diagnosis.json").read_text())
     assert {"systems", "losses", "predictor", "machine", "versions", "seed", "teacher"} <= set(found)
     assert (tmp_path / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
     assert "teacher_greedy" in (tmp_path / "diagnosis.md").read_text()
+
+
+def test_command_without_a_teacher_and_with_references(
+    tiny_student: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tiny_corpus.parent / "text" / "valid.de"
+    words = f"diagnose {tiny_student} --gen-subset valid --tokenizer space --beam 2 --ref {text} {text}"
+    assert main([*words.split(), "--out", str(tmp_path)]) == 0
+    assert "no teacher (--teacher)" in capsys.readouterr().err
+    found = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert found["teacher"] is None and "nrefs:2" in found["systems"]["predicted"]["signature"]
+    (tmp_path / "short").write_text("one line\n")
+    with pytest.raises(SystemExit, match="2"):
+        main([*words.split(), str(tmp_path / "short"), "--out", str(tmp_path)])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("vqnat diagnose: error: --ref ") and "1 lines for 8 sentences" in line
+
+
+def test_plot_of_any_title_and_of_few_positions(result: dict[str, Any], tmp_path: Path) -> None:
+    for accuracy in ([], [0.5], [0.5, 0.25, 1.0]):
+        shown = {**result, "predictor": {**result["predictor"], "accuracy_by_position": accuracy}}
+        plot_diagnosis(shown, tmp_path / "plot.png", r"checkpoint $\nonesuch{$ _ % \frac")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_axes_of_the_plot(result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row has its name, the legend lies outside, positions start at 1, accuracy goes from 0 to 1."""
+    drawn = []
+    monkeypatch.setattr("vqnat_plugin.analysis.plot.finish", lambda figure, path: drawn.append(figure))
+    shown = {**result, "predictor": {**result["predictor"], "accuracy_by_position": [0.5, 0.4, 0.3]}}
+    plot_diagnosis(shown, tmp_path / "plot.png")
+    bars, lengths, positions = drawn[0].axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == list(result["systems"])[::-1]
+    assert bars.get_xlim()[0] == 0
+    assert positions.get_xlim() == (1, 3) and positions.get_ylim() == (0, 1)
+    assert all(float(tick).is_integer() for tick in positions.get_xticks())
+    drawn[0].draw_without_rendering()
+    assert lengths.get_legend().get_window_extent().x0 >= lengths.get_window_extent().x1

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vqnat_plugin.inspection import codes as inspection
 
+from vqnat_plugin.analysis import codes
 from vqnat_plugin.analysis.codes import inspect
 from vqnat_plugin.analysis.latents import evaluate_latents
 from vqnat_plugin.analysis.page import render
-from vqnat_plugin.errors import DataError
-
-ROOT = Path(__file__).resolve().parents[2]
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import CheckpointError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def test_every_word_is_under_one_code(found: dict[str, Any], tiny_corpus: Path) 
 def test_figures_are_those_of_the_evaluation(
     found: dict[str, Any], tiny_student: Path, tiny_corpus: Path
 ) -> None:
-    figures = evaluate_latents(tiny_student, tiny_corpus, "valid", detokenizer="space")
+    figures = evaluate_latents(tiny_student, tiny_corpus, "valid", tokenizer="space")
     assert found["usage"] == pytest.approx(figures["usage"])
     assert found["perplexity"] == pytest.approx(figures["perplexity"])
 
@@ -63,22 +60,22 @@ def test_examples_hold_their_code(found: dict[str, Any]) -> None:
 
 def test_neighbours_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = torch.randn(23, 5, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(inspection, "ROWS", 7)
-    for code, neighbours in enumerate(inspection._neighbours(codebook)):
+    monkeypatch.setattr(codes, "ROWS", 7)
+    for code, neighbours in enumerate(codes._neighbours(codebook)):
         distances = np.linalg.norm(codebook.numpy() - codebook[code].numpy(), axis=1)
         expected = [int(other) for other in distances.argsort() if other != code][:8]
         assert [other for other, _ in neighbours] == expected
         assert [length for _, length in neighbours] == pytest.approx(distances[expected], abs=1e-3)
-    assert inspection._neighbours(torch.zeros(1, 3)) == [[]]
+    assert codes._neighbours(torch.zeros(1, 3)) == [[]]
 
 
 def test_map_of_used_codes() -> None:
     codebook = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     counts = np.arange(40) % 2
-    places = inspection._map(codebook, counts, seed=1)
+    places = codes._map(codebook, counts, seed=1)
     assert sorted(places) == list(range(1, 40, 2)) and all(len(place) == 2 for place in places.values())
-    assert inspection._map(codebook, counts, seed=1) == places
-    assert inspection._map(codebook, np.eye(40)[0], seed=1) == {}
+    assert codes._map(codebook, counts, seed=1) == places
+    assert codes._map(codebook, np.eye(40)[0], seed=1) == {}
 
 
 def test_fewer_sentences_are_a_draw(tiny_student: Path) -> None:
@@ -98,20 +95,44 @@ def test_page_holds_the_data_and_nothing_from_elsewhere(found: dict[str, Any]) -
     assert set(re.findall(r"https?://[^\"' ]+", page)) <= {"http://www.w3.org/2000/svg"}
 
 
+def test_no_text_becomes_markup(found: dict[str, Any]) -> None:
+    """A word of the dictionary, a sentence or a name that looks like HTML stays text on the page."""
+    evil = "<img src=x onerror=alert(1)>"
+    codes = [{**found["codes"][0], "segments": [[evil, 1]], "words": [[evil, 1]]}, *found["codes"][1:]]
+    sentences = {number: {**each, "source": evil} for number, each in found["sentences"].items()}
+    page = render(
+        {**found, "codes": codes, "sentences": sentences, "checkpoint": evil, "subset": "<!--<script>"}
+    )
+    assert "<img" not in page and "<!--" not in page
+    script = page[page.index("<script>") + len("<script>") : page.rindex("</script>")]
+    # Text gets into the page by append() and textContent only: both make text nodes of it.
+    for way in (
+        *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "srcdoc", "DOMParser"),
+        *("createContextualFragment", "setHTML", "eval(", "Function(", "setTimeout", "javascript:"),
+    ):
+        assert way not in script.replace(evil, ""), way
+    assert "made.append(...children)" in script and ".textContent = " in script
+    # Attributes are made of numbers and of words of the page itself.
+    attributes = set(re.findall(r"[{,] *([a-z]+): ", script))
+    assert not {"href", "src", "style", "action", "formaction"} & attributes
+    assert (
+        "<" not in script[script.index("const data = ") : script.index("\n", script.index("const data = "))]
+    )
+
+
 def test_errors(tiny_teacher: Path, tiny_student: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         inspect(tmp_path / "nonesuch.pt")
-    with pytest.raises(DataError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="not a latent translation model"):
         inspect(tiny_teacher)
     with pytest.raises(DataError, match="no subset 'test7'"):
         inspect(tiny_student, subset="test7")
 
 
-def test_script(tiny_student: Path, tmp_path: Path) -> None:
-    command = ["scripts/inspect_codes.py", str(tiny_student), "--subset", "valid", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, check=True, timeout=300, text=True, stdout=subprocess.PIPE
-    )
-    assert "of 16 codes used" in done.stdout
+def test_command(tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["inspect", str(tiny_student), "--gen-subset", "valid", "--out", str(tmp_path)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "of 16 codes used" in shown and f"{tmp_path}: codes.html and codes.json written" in shown
     assert json.loads((tmp_path / "codes.json").read_text())["codebook_size"] == 16
     assert (tmp_path / "codes.html").read_text().startswith("<!DOCTYPE html>")

@@ -1,17 +1,14 @@
 """The latents' figures on a small trained model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tiny import train_student
 
 from vqnat_plugin.analysis.latents import evaluate_latents
-from vqnat_plugin.errors import DataError
-
-ROOT = Path(__file__).resolve().parents[2]
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import CheckpointError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +40,20 @@ def test_batch_size_changes_nothing(student: Path, tiny_corpus: Path) -> None:
 def test_errors(tiny_teacher: Path, student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         evaluate_latents(tmp_path / "nonesuch.pt", tiny_corpus)
-    with pytest.raises(DataError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="not a latent translation model"):
         evaluate_latents(tiny_teacher, tiny_corpus)
     with pytest.raises(DataError, match="test7"):
         evaluate_latents(student, tiny_corpus, "test7")
 
 
-def test_script(student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+def test_command(
+    student: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["latents", str(student), "--data", str(tiny_corpus), "--tokenizer", "space", "--cpu"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "codebook_size: 16\n" in shown and "reconstruction_bleu: " in shown
     out = tmp_path / "latents.json"
-    command = ["scripts/evaluate_latents.py", str(tiny_corpus), "--path", str(student), "--out", str(out)]
-    subprocess.run([sys.executable, *command, "--detokenizer", "space"], cwd=ROOT, check=True, timeout=120)
+    assert main([*words, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == shown
     assert json.loads(out.read_text())["codebook_size"] == 16

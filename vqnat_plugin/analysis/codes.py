@@ -12,7 +12,8 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from tqdm import tqdm
 
-from ..analysis.latent_model import code_use, load_latent_model
+from .code_use import code_use
+from .latent_model import load_latent_model, moved
 
 # How many of everything are kept for a code.
 SEGMENTS = 12
@@ -48,6 +49,7 @@ def inspect(
     sentences: int = 5000,
     batch_size: int = 50,
     seed: int = 1,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """Look at the codes of the target side of a subset.
 
@@ -58,21 +60,24 @@ def inspect(
         sentences: at most so many, drawn at random.
         batch_size: sentences.
         seed: of the draw and of the map.
+        device: where the model runs; the CPU by default.
 
     Returns:
         `codes`, one entry a code (see `Code`; with `neighbours` by distance and its place `xy` on a map),
         `sentences` used as examples with their segmentation, and figures of the whole.
 
     Raises:
-        DataError: the checkpoint or the subset is missing, or the model is of another kind.
+        DataError: the checkpoint or the subset is missing.
+        CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
-    model, _, task = load_latent_model(checkpoint, subset, data, eval_bleu=False)
+    device = device or torch.device("cpu")
+    model, _, task = load_latent_model(checkpoint, subset, data, device, eval_bleu=False)
     dataset = task.dataset(subset)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:sentences].tolist()
     size = model.quantizer.codebook_size
     codes = [Code() for _ in range(size)]
     shown: dict[int, dict[str, Any]] = {}
-    for number, source, segments in _segmented(model, task, chosen, batch_size, subset):
+    for number, source, segments in _segmented(model, task, chosen, batch_size, subset, device):
         for position, (code, words) in enumerate(segments):
             entry = codes[code]
             entry.count += 1
@@ -85,7 +90,7 @@ def inspect(
                     "source": source,
                     "segments": [[code, " ".join(words)] for code, words in segments],
                 }
-    codebook = model.quantizer.codebook.detach()
+    codebook = model.quantizer.codebook.detach().cpu()
     counts = np.array([code.count for code in codes])
     return {
         "checkpoint": str(checkpoint),
@@ -102,7 +107,7 @@ def inspect(
 
 @torch.no_grad()
 def _segmented(
-    model: Any, task: Any, chosen: list[int], batch_size: int, subset: str
+    model: Any, task: Any, chosen: list[int], batch_size: int, subset: str, device: torch.device
 ) -> Iterator[tuple[int, str, list[tuple[int, list[str]]]]]:
     """Number, source text, and (code, target words under it) of each chosen sentence."""
     dataset = task.dataset(subset)
@@ -110,6 +115,7 @@ def _segmented(
     width = 1 << model.config.compress_steps
     for start in tqdm(range(0, len(chosen), batch_size), desc=f"codes of {subset}", unit="batch"):
         sample = dataset.collater([dataset[number] for number in chosen[start : start + batch_size]])
+        sample = moved(sample, device)
         source = sample["net_input"]["src_tokens"]
         z, mask = model.compress(sample["target"], model.encode(source))
         found = model.quantizer(z, mask).codes

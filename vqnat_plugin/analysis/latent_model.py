@@ -5,53 +5,108 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.dataclass.utils import overwrite_args_by_name
 from tqdm import tqdm
 
-from ..bottleneck import perplexity, usage
-from ..errors import DataError
+from ..errors import CheckpointError, DataError, UserError
+from ..models.vq_nat import VQNAT
+
+KIND = "a latent translation model (trained with --task translation_vq)"
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """What fairseq stored of a latent translation model.
+
+    Raises:
+        DataError: there is no such file.
+        CheckpointError: it is damaged, or is a checkpoint of another kind of model.
+    """
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
+    except OSError as error:
+        raise DataError(f"{checkpoint}: {error.strerror}") from None
+    config = state.get("cfg")
+    if config is None or "model" not in state or not {"task", "model"} <= config.keys():
+        raise CheckpointError(f"{checkpoint}: not a checkpoint of fairseq-train")
+    task = (config.task or {}).get("_name")
+    if task != "translation_vq":
+        raise CheckpointError(f"{checkpoint}: not {KIND}; it was trained with --task {task}")
+    return state
 
 
 def load_latent_model(
-    checkpoint: Path, subset: str, data: Path | None = None, **overrides: Any
-) -> tuple[Any, Any, Any]:
+    checkpoint: Path,
+    subset: str,
+    data: Path | None = None,
+    device: torch.device | None = None,
+    **overrides: Any,
+) -> tuple[VQNAT, Any, Any]:
     """The model in evaluation mode, its configuration, and its task with the subset loaded.
 
     Args:
         checkpoint: of a model trained with `--task translation_vq`.
         subset: split of the data.
         data: binarised data; what the model was trained on by default.
+        device: where the model goes; the CPU by default.
         overrides: options of the checkpoint that are to be others.
 
     Raises:
-        DataError: the checkpoint or the subset is missing, or the model is of another kind.
+        DataError: the checkpoint, its data or the subset is missing, or they do not fit together.
+        CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
+    state = read_checkpoint(checkpoint)
     overrides["init_from_teacher"] = None
     if data is not None:
         overrides["data"] = str(data)
+    overwrite_args_by_name(state["cfg"], overrides)
+    task = _set_up_task(checkpoint, state["cfg"])
     try:
-        (model,), config, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
-    except OSError as error:
-        raise DataError(f"{checkpoint}: {error}") from None
-    if not hasattr(model, "quantizer"):
-        raise DataError(f"{checkpoint}: not a latent translation model (trained with --task translation_vq)")
+        (model,), config, _ = checkpoint_utils.load_model_ensemble_and_task(
+            [str(checkpoint)], task=task, state=state
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        # Weights that are missing, too many or of another shape; options that make no model.
+        raise CheckpointError(f"{checkpoint}: cannot be rebuilt ({_reason(error)})") from None
+    if not isinstance(model, VQNAT):
+        raise CheckpointError(f"{checkpoint}: not {KIND}")
     try:
         task.load_dataset(subset)
     except FileNotFoundError as error:
         raise DataError(f"{config.task.data}: no subset '{subset}' ({error})") from None
-    return model.eval(), config, task
+    return model.eval().to(device or torch.device("cpu")), config, task
 
 
-def batches(task: Any, subset: str, batch_size: int, title: str) -> Iterator[dict[str, Any]]:
+def _set_up_task(checkpoint: Path, config: Any) -> Any:
+    try:
+        return tasks.setup_task(config.task, from_checkpoint=True)
+    except UserError:
+        raise
+    except Exception as error:
+        # fairseq has no kind of its own for a folder without dictionaries.
+        folder = config.task.get("data")
+        reason = f"cannot be used as the data of {checkpoint} ({_reason(error)})"
+        raise DataError(f"{folder}: {reason}; name another with --data") from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+
+
+def batches(
+    task: Any, subset: str, batch_size: int, title: str, device: torch.device
+) -> Iterator[dict[str, Any]]:
     """A loaded subset in batches, sentences of similar length together, with a progress bar."""
     iterator = task.get_batch_iterator(
         task.dataset(subset), max_sentences=batch_size, required_batch_size_multiple=1
     ).next_epoch_itr(shuffle=False)
-    yield from tqdm(iterator, desc=f"{title} of {subset}", unit="batch", mininterval=1)
+    for sample in tqdm(iterator, desc=f"{title} of {subset}", unit="batch", mininterval=1):
+        yield moved(sample, device)
 
 
-def code_use(counts: list[int], codebook_size: int) -> dict[str, float]:
-    """`usage` and `perplexity` of the codes, from how often each was seen (the last may be missing)."""
-    histogram = torch.zeros(codebook_size, dtype=torch.float64)
-    histogram[: len(counts)] = torch.tensor(counts, dtype=torch.float64)
-    return {"usage": float(usage(histogram)), "perplexity": float(perplexity(histogram))}
+def moved(sample: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with all its tensors on the device."""
+    return utils.apply_to_sample(lambda tensor: tensor.to(device), sample)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from fairseq.logging import metrics
 
-from .latent_model import batches, code_use, load_latent_model
+from .code_use import code_use
+from .latent_model import batches, load_latent_model
 
 # Named as in the report; the task's names on the right.
 FIGURES = {
@@ -20,7 +21,12 @@ FIGURES = {
 
 
 def evaluate_latents(
-    checkpoint: Path, data: Path, subset: str = "test", batch_size: int = 50, detokenizer: str = "space"
+    checkpoint: Path,
+    data: Path,
+    subset: str = "test",
+    batch_size: int = 50,
+    tokenizer: str = "space",
+    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Measure the latents of a translation model against the references in `data`.
 
@@ -30,21 +36,27 @@ def evaluate_latents(
     Args:
         checkpoint: of a model trained with `--task translation_vq`.
         data: binarised data with `subset`.
-        detokenizer: fairseq's name of one ('moses' or 'space').
+        subset: split of it.
+        batch_size: sentences.
+        tokenizer: fairseq's name of what undoes tokenisation ('moses' or 'space').
+        device: where the model runs; the CPU by default.
 
     Returns:
         The figures of `FIGURES`, `usage` and `perplexity` of the codes over the subset, `codebook_size` and
         `latents_per_sentence`.
 
     Raises:
-        DataError: the checkpoint is missing or of another kind of model, or the subset is missing.
+        DataError: the checkpoint or the subset is missing.
+        CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
+    device = device or torch.device("cpu")
     model, config, task = load_latent_model(
         checkpoint,
         subset,
         data,
+        device,
         eval_bleu=True,
-        eval_bleu_detok=detokenizer,
+        eval_bleu_detok=tokenizer,
         eval_bleu_remove_bpe="@@ ",
         eval_bleu_args='{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}',
     )
@@ -52,7 +64,7 @@ def evaluate_latents(
     with metrics.aggregate(new_root=True) as collected:
         used: Counter[int] = Counter()
         sentences = 0
-        for sample in batches(task, subset, batch_size, "latents"):
+        for sample in batches(task, subset, batch_size, "latents", device):
             _, _, log = task.valid_step(sample, model, criterion)
             task.reduce_metrics([log], criterion)
             used.update(_codes(model, sample))

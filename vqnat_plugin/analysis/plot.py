@@ -1,9 +1,10 @@
-"""The picture of a diagnosis."""
+"""The plot of a diagnosis."""
 
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.plots import COLORS, decorate, finish
 
@@ -13,7 +14,7 @@ def plot_diagnosis(result: dict[str, Any], path: Path, title: str = "") -> None:
     systems = result["systems"]
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     bars, lengths, positions = figure.subplots(1, 3, width_ratios=[1.2, 1.2, 1])
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12, parse_math=False)
     names = list(systems)[::-1]
     drawn = bars.barh(names, [systems[name]["bleu"] for name in names], color=COLORS[0])
     bars.bar_label(drawn, fmt="%.1f", padding=3, fontsize=9)
@@ -31,7 +32,9 @@ def plot_diagnosis(result: dict[str, Any], path: Path, title: str = "") -> None:
     decorate(lengths, "By length", "source words", "BLEU")
     lengths.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     accuracy = result["predictor"]["accuracy_by_position"]
-    positions.plot(range(1, len(accuracy) + 1), accuracy, marker="o", color=COLORS[1])
+    positions.plot(range(1, len(accuracy) + 1), accuracy, marker="o", color=COLORS[1], clip_on=False)
+    positions.set_xlim(1, max(2, len(accuracy)))
+    positions.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     positions.set_ylim(0, 1)
     decorate(positions, "Latent predictor, teacher-forced", "latent", "accuracy")
     finish(figure, path)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU
 
-from ..analysis.latent_model import code_use
 from ..errors import DataError
 from ..evaluation.bleu import score
-from ..evaluation.report import markdown_table
+from ..evaluation.tables import markdown_table
 from ..files import read_lines
-from .decoding import SYSTEMS, Written
+from .code_use import code_use
+from .diagnosis import SYSTEMS, Written
 
 LENGTH_CLASSES = 4
 
 
-def evaluate(written: Written, references: Sequence[Path] = ()) -> dict[str, Any]:
+def find_losses(written: Written, references: Sequence[Path] = ()) -> dict[str, Any]:
     """Score everything that was decoded.
 
     Args:
@@ -34,7 +34,7 @@ def evaluate(written: Written, references: Sequence[Path] = ()) -> dict[str, Any
     truth = [read_lines(path) for path in references] or [[written.references[n] for n in order]]
     for path, lines in zip(references, truth, strict=False):
         if len(lines) != len(order):
-            raise DataError(f"--references {path}: {len(lines)} lines for {len(order)} sentences")
+            raise DataError(f"--ref {path}: {len(lines)} lines for {len(order)} sentences")
     written.add("oracle", order, _oracle([written.candidates[n] for n in order], truth))
     edges = np.quantile([written.lengths[n] for n in order], np.arange(1, LENGTH_CLASSES) / LENGTH_CLASSES)
     classes = np.searchsorted(edges, [written.lengths[n] for n in order], side="left")
@@ -112,7 +112,7 @@ def _losses(bleu: dict[str, float]) -> dict[str, float]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
+def losses_table(result: dict[str, Any]) -> str:
     """The result as Markdown: systems, losses, and score by length."""
     systems = result["systems"]
     rows = [

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, utils
 from fairseq.data import encoders
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
-from ..analysis.latent_model import batches, load_latent_model
-from ..errors import DataError
+from ..errors import UsageError
 from ..generation.latent_generator import LatentGenerator
 from ..generation.latent_search import Latents
 from ..generation.rescoring import rescore
+from .latent_model import batches, load_latent_model, read_checkpoint
 
 # What is decoded, in the order of the table. `text` is the teacher's output, or the reference without one.
 SYSTEMS = {
@@ -39,7 +38,7 @@ LEAST_SENTENCES = 20
 
 
 @dataclass
-class Predictor:
+class PredictorFigures:
     """Teacher-forced figures of the latent predictor by position (from 0); the end symbol counts.
 
     Attributes:
@@ -49,6 +48,7 @@ class Predictor:
     totals: dict[int, np.ndarray] = field(default_factory=dict)
 
     def add(self, position: int, correct: float, nats: float, count: int) -> None:
+        """Add the hits, nats and number of sentences of some batch at a position."""
         self.totals[position] = self.totals.get(position, np.zeros(3)) + np.array([correct, nats, count])
 
     def summary(self) -> dict[str, Any]:
@@ -72,9 +72,9 @@ class Diagnosis:
         data: Path | None = None,
         teacher: Path | None = None,
         subset: str = "test",
-        candidates: int = 4,
-        detokenizer: str = "moses",
-        cuda: bool = False,
+        beam: int = 4,
+        tokenizer: str = "moses",
+        device: torch.device | None = None,
     ) -> None:
         """
         Args:
@@ -83,32 +83,29 @@ class Diagnosis:
             teacher: its autoregressive teacher; by default the one that it was initialised from, if that is
                 still there.
             subset: split of `data`.
-            candidates: latent candidates of a sentence.
-            detokenizer: fairseq's name of one ('moses' or 'space').
-            cuda: run on the GPU.
+            beam: latent candidates of a sentence.
+            tokenizer: fairseq's name of what undoes tokenisation ('moses' or 'space').
+            device: where everything runs; the CPU by default.
 
         Raises:
-            DataError: a file or the subset is missing, or the checkpoint is of another kind of model.
+            DataError: a file or the subset is missing.
+            CheckpointError: a checkpoint is damaged, or of another kind of model.
+            UsageError: the teacher is no autoregressive model of the same dictionary.
         """
         teacher = teacher or _teacher_of(checkpoint)
-        if teacher is not None and not teacher.is_file():
-            raise DataError(f"--teacher {teacher}: no such file")
+        self.device = device or torch.device("cpu")
         model, config, task = load_latent_model(
             checkpoint,
             subset,
             data,
+            self.device,
             eval_bleu=False,
             rescore_with=None if teacher is None else str(teacher),
         )
-        self.task, self.subset, self.cuda = task, subset, cuda
-        self.model: Any = model.cuda() if cuda else model
+        self.task, self.subset, self.model = task, subset, model
         self.data, self.teacher = Path(config.task.data), teacher
-        self.greedy: LatentGenerator = task.build_generator(
-            [model], Namespace(beam=1, nbest=1, **LENGTH_LIMITS)
-        )
-        self.beam: LatentGenerator = task.build_generator(
-            [model], Namespace(beam=candidates, nbest=candidates, **LENGTH_LIMITS)
-        )
+        self.greedy = self._generator(1)
+        self.beam = self._generator(beam)
         teachers, self.beam.rescorers = self.beam.rescorers, []
         dictionary = task.target_dictionary
         self.teachers = list(teachers)
@@ -116,16 +113,20 @@ class Diagnosis:
             SequenceGenerator(self.teachers, dictionary, beam_size=1, **LENGTH_LIMITS) if teachers else None
         )
         self.tokenizer = encoders.build_tokenizer(
-            Namespace(
-                tokenizer=detokenizer, source_lang=task.cfg.source_lang, target_lang=task.cfg.target_lang
-            )
+            Namespace(tokenizer=tokenizer, source_lang=task.cfg.source_lang, target_lang=task.cfg.target_lang)
         )
         self.special = {dictionary.eos(), dictionary.pad()}
 
+    def _generator(self, beam: int) -> LatentGenerator:
+        try:
+            return self.task.build_generator([self.model], Namespace(beam=beam, nbest=beam, **LENGTH_LIMITS))
+        except UsageError as error:
+            # What the task calls --rescore-with is --teacher here.
+            raise UsageError(str(error).replace("--rescore-with", "--teacher", 1)) from None
+
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """The subset in batches, sentences of similar length together."""
-        for sample in batches(self.task, self.subset, batch_size, "diagnosis"):
-            yield utils.move_to_cuda(sample) if self.cuda else sample
+        return batches(self.task, self.subset, batch_size, "diagnosis", self.device)
 
     def text(self, tokens: Tensor | Sequence[int]) -> str:
         """Detokenised text of token ids."""
@@ -164,7 +165,7 @@ class Diagnosis:
         return self.write(memory, found.codes[:, 0], found.mask[:, 0])
 
     @torch.no_grad()
-    def add_predictor(self, total: Predictor, codes: Tensor, mask: Tensor, memory: Any) -> None:
+    def add_predictor(self, total: PredictorFigures, codes: Tensor, mask: Tensor, memory: Any) -> None:
         """Adds the predictor's figures on given codes (batch, latents) to `total`."""
         end = self.model.predictor.end
         lengths = mask.sum(1)
@@ -186,11 +187,7 @@ class Diagnosis:
 
 def _teacher_of(checkpoint: Path) -> Path | None:
     """The teacher that a latent model was initialised from, if its file is still there."""
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
-    except OSError as error:
-        raise DataError(f"{checkpoint}: {error.strerror}") from None
-    path = getattr(state["cfg"].model, "init_from_teacher", None)
+    path = read_checkpoint(checkpoint)["cfg"].model.get("init_from_teacher")
     return Path(path) if path and Path(path).is_file() else None
 
 
@@ -212,11 +209,12 @@ class Written:
     candidates: dict[int, list[str]] = field(default_factory=dict)
     references: dict[int, str] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
-    predictor: Predictor = field(default_factory=Predictor)
+    predictor: PredictorFigures = field(default_factory=PredictorFigures)
     codes: Counter[int] = field(default_factory=Counter)
     codebook_size: int = 0
 
     def add(self, system: str, numbers: Sequence[int], texts: Sequence[str]) -> None:
+        """Add the texts of one of `SYSTEMS` for some sentences."""
         self.systems.setdefault(system, {}).update(zip(numbers, texts, strict=True))
 
 

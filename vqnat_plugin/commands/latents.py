@@ -1,0 +1,42 @@
+"""Measure the latents of a trained vq_nat_em: reconstruction, predictability, and use of the codes.
+
+None of them is the BLEU of the system: that comes from `vqnat generate` and `vqnat score`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..options import FILE, FOLDER, option
+
+
+@dataclass(kw_only=True)
+class Options:
+    """Options of `vqnat latents`."""
+
+    checkpoint: Path = option(..., "the trained model", positional=True, metavar="CHECKPOINT", exists=FILE)
+    data: Path = option(..., "binarised data", metavar="DIR", exists=FOLDER)
+    gen_subset: str = option("test", "split to look at", metavar="SPLIT")
+    batch_size: int = option(50, "sentences", least=1)
+    tokenizer: str = option("moses", "what undoes tokenisation", choices=("moses", "space"))
+    cpu: bool = option(False, "do not use a GPU")
+    out: Path | None = option(None, "JSON file to write", metavar="FILE")
+
+
+def run(options: Options) -> None:
+    """Measure, write and show the figures."""
+    from ..analysis.latents import evaluate_latents
+    from ..files import write_json
+    from ..machine import available_device
+
+    figures = evaluate_latents(
+        options.checkpoint,
+        options.data,
+        options.gen_subset,
+        batch_size=options.batch_size,
+        tokenizer=options.tokenizer,
+        device=available_device(options.cpu),
+    )
+    if options.out is not None:
+        write_json(options.out, figures)
+    for name, value in figures.items():
+        print(f"{name}: {value:.4g}")
