@@ -14,6 +14,7 @@ EXTRAS = {
         "subword_nmt",
         "sklearn",
         "tqdm",
+        "yaml",
     ),
     "images": ("torchvision", "PIL", "skimage"),
     "plots": ("matplotlib",),
