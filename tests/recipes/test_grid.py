@@ -383,6 +383,32 @@ def test_table_leaves_out_what_nobody_knows() -> None:
     assert lines[3].split("|")[-2].strip() == "0"
 
 
+@pytest.mark.parametrize("grid_name", ["ablations", "cifar10"])
+def test_committed_reports_are_those_of_the_grids(grid_name: str, tmp_path: Path) -> None:
+    folder = ROOT / "examples" / grid_name / "results"
+    folder = folder / "compare" if grid_name == "cifar10" else folder
+    content = json.loads((folder / "report.json").read_text())
+    grid = read_grid(ROOT / "examples" / grid_name / "grid.yaml")
+    if grid.measure == "images":
+        reported = {name: (flags, "images", 3) for name, flags in content["flags"].items()}
+        assert [len(cells) for cells in content["results"].values()] == [3] * len(reported)
+    else:
+        reported = {
+            f"{comparison['title']}, {name}": (row["flags"], row["data"], len(row["cells"]))
+            for comparison in content["comparisons"].values()
+            for name, row in comparison["rows"].items()
+        }
+    assert reported == {
+        f"{comparison.title}, {row.name}": (list(row.cells[0].flags), row.cells[0].data, len(row.cells))
+        for comparison in grid.comparisons
+        for row in comparison.rows
+    }
+    for file in folder.iterdir():
+        shutil.copy(file, tmp_path)
+    render_report(tmp_path)
+    assert (tmp_path / "report.md").read_text() == (folder / "report.md").read_text()
+
+
 def test_end_to_end(
     tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
