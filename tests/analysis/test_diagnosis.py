@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from sacrebleu.metrics import BLEU
 
 from vqnat_plugin.analysis.diagnosis import SYSTEMS, Diagnosis, PredictorFigures, Written, decode
@@ -16,6 +17,7 @@ from vqnat_plugin.analysis.losses import find_losses, losses_table
 from vqnat_plugin.analysis.plot import plot_diagnosis
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import CheckpointError, DataError, UserError
+from vqnat_plugin.evaluation.plots import finish
 
 
 def diagnosis(student: Path, teacher: Path | None, **options: Any) -> Diagnosis:
@@ -165,11 +167,18 @@ def test_command_without_a_teacher_and_with_references(
     assert line.startswith("vqnat diagnose: error: --ref ") and "1 lines for 8 sentences" in line
 
 
-def test_plot_of_any_title_and_of_few_positions(result: dict[str, Any], tmp_path: Path) -> None:
-    for accuracy in ([], [0.5], [0.5, 0.25, 1.0]):
-        shown = {**result, "predictor": {**result["predictor"], "accuracy_by_position": accuracy}}
-        plot_diagnosis(shown, tmp_path / "plot.png", r"checkpoint $\nonesuch{$ _ % \frac")
-        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize("accuracy", [[], [0.5], [0.5, 0.25, 1.0]], ids=len)
+def test_plot_of_any_title_and_of_few_positions(
+    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracy: list[float]
+) -> None:
+    def finish_and_look(figure: Figure, path: Path) -> None:
+        finish(figure, path)
+        assert all(axes.get_position().width > 0.15 for axes in figure.axes)
+
+    monkeypatch.setattr("vqnat_plugin.analysis.plot.finish", finish_and_look)
+    shown = {**result, "predictor": {**result["predictor"], "accuracy_by_position": accuracy}}
+    plot_diagnosis(shown, tmp_path / "plot.png", r"checkpoint $\nonesuch{$ _ % \frac")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_axes_of_the_plot(result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +191,6 @@ def test_axes_of_the_plot(result: dict[str, Any], tmp_path: Path, monkeypatch: p
     assert [label.get_text() for label in bars.get_yticklabels()] == list(result["systems"])[::-1]
     assert bars.get_xlim()[0] == 0
     assert positions.get_xlim() == (1, 3) and positions.get_ylim() == (0, 1)
-    assert all(float(tick).is_integer() for tick in positions.get_xticks())
+    assert positions.get_xticks().tolist() == [1, 2, 3]
     drawn[0].draw_without_rendering()
     assert lengths.get_legend().get_window_extent().x0 >= lengths.get_window_extent().x1

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.plots import COLORS, decorate, finish
 
@@ -32,9 +31,12 @@ def plot_diagnosis(result: dict[str, Any], path: Path, title: str = "") -> None:
     decorate(lengths, "By length", "source words", "BLEU")
     lengths.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     accuracy = result["predictor"]["accuracy_by_position"]
-    positions.plot(range(1, len(accuracy) + 1), accuracy, marker="o", color=COLORS[1], clip_on=False)
-    positions.set_xlim(1, max(2, len(accuracy)))
-    positions.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if accuracy:
+        # Whole markers at the edges.
+        positions.plot(range(1, len(accuracy) + 1), accuracy, marker="o", color=COLORS[1], clip_on=False)
+    last = max(2, len(accuracy))
+    positions.set_xlim(1, last)
+    positions.set_xticks(range(1, last + 1, -(-last // 10)))
     positions.set_ylim(0, 1)
     decorate(positions, "Latent predictor, teacher-forced", "latent", "accuracy")
     finish(figure, path)
