@@ -84,7 +84,8 @@ def test_systems_are_decoded_scored_timed_and_reported_as_declared(
         *("--system", "beam", teacher, "beam=2", "--system", "greedy", teacher),
         *("--system", "short", tiny_student, "beam=3", "lenpen=2", "max_len_b=1"),
         *("--system", "rescored", tiny_student, "beam=2", f"rescore_with={teacher}"),
-        *("--max-len-a", 1.5, "--max-len-b", 10, "--train-log", f"teacher={tmp_path / 'train.log'}"),
+        *("--max-len-a", 1.5, "--max-len-b", 10),
+        *("--train-log", f"teacher={tmp_path / 'train.log'}", "--train-log", "student=gone.log"),
     )
     assert torch.get_num_threads() == threads
 
@@ -122,7 +123,8 @@ def test_systems_are_decoded_scored_timed_and_reported_as_declared(
     assert command.startswith("vqnat compare DATA --system beam OUT/teacher.pt beam=2 --system greedy ")
     assert "rescore_with=OUT/teacher.pt" in command and " --out OUT " in command
     assert report["seed"] == 1 and report["title"] == "A title"
-    table = capsys.readouterr().out
+    table, notes = capsys.readouterr()
+    assert "--train-log student=gone.log: no such file; not drawn" in notes
     assert table.splitlines()[0] in (out / "report.md").read_text()
     assert "- rescored: `" in (out / "report.md").read_text()
 
@@ -263,10 +265,11 @@ def test_a_benchmark_needs_no_references(
 
 
 def test_stages_of_the_same_folder_are_reported_but_not_the_comparison_itself(
-    tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path
+    tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vqnat_plugin.recipes.stages import Stages
 
+    monkeypatch.setattr("vqnat_plugin.recipes.stages.executable", lambda command: ["true"])
     out = tmp_path / "out"
     words = ["vqnat", "benchmark", str(tiny_corpus), "--out", str(out), *QUICK[:-2]]
     words += ["--system", "greedy", str(tiny_teacher)]
@@ -378,7 +381,7 @@ def test_references_are_those_of_the_subset(
             ("--system", "a", "b.pt", "--train-log", "student"),
             "--train-log student: needs the form NAME=FILE",
         ),
-        (("--system", "a", "b.pt", "--train-log", "student=x"), "--train-log student=x: no such file"),
+        (("--system", "a", "b.pt", "--train-log", "a=b", "--train-log", "a=c"), "a second log of 'a'"),
         ((), "--system"),
     ],
 )

@@ -100,7 +100,7 @@ def test_columns_without_values_are_left_out() -> None:
     assert "BLEU" not in header and "batch 1, ms" in header
 
 
-def test_markdown_names_signature_machine_versions_seed_commands_and_pictures() -> None:
+def test_markdown_names_signature_machine_versions_seed_commands_and_plots() -> None:
     text = render_markdown(full_report(), ["quality_speed.png"])
     for part in (
         "# Title\n",

@@ -11,6 +11,7 @@ Writes report.json, report.md and plots, the translations (decoded/), and latenc
 run on the machine while it measures latency.
 """
 
+import sys
 from dataclasses import dataclass
 
 from ..evaluation.settings import ComparisonOptions
@@ -29,7 +30,13 @@ def run(options: Options) -> None:
     from ..evaluation.report import results, write_report
     from ..evaluation.training_log import TrainingLog
 
-    logs = {name: TrainingLog(path) for name, path in options.train_logs().items()}
+    logs = {}
+    for name, path in options.train_logs().items():
+        if path.exists():
+            logs[name] = TrainingLog(path)
+        else:
+            # Logs are the first to be deleted; nothing but a plot depends on them.
+            print(f"vqnat compare: --train-log {name}={path}: no such file; not drawn", file=sys.stderr)
     report = compare(options)
     drawn = plots.draw(report, logs, options.out)
     write_report(report, drawn, options.out)

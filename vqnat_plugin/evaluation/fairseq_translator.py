@@ -1,6 +1,7 @@
 """A system made of fairseq checkpoints, decoded through their own task as `fairseq-generate` does."""
 
 import dataclasses
+import functools
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,6 +72,17 @@ def _option_names(config: DictConfig | Namespace | None) -> Iterator[str]:
             yield from _option_names(value)
 
 
+def _training(path: Path) -> Training:
+    state = path.stat()
+    return _known_training(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _known_training(path: Path, size: int, modified: int) -> Training:
+    """What a file says; systems share large ones, and are looked at before decoding and before timing."""
+    return Training.of(path)
+
+
 def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
     """See, without building a model, whether systems can be what they are declared as.
 
@@ -78,18 +90,15 @@ def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
         DataError: a file is missing, an option unknown or of another type, or the data of other languages.
         CheckpointError: a checkpoint cannot be read, is no translation model, or has other dictionaries.
     """
-    known: dict[Path, Training] = {}
     pairs = {}
     for system in systems:
         system.require_files()
         _generation_options(system)
         for number, path in enumerate(system.paths()):
-            training = known[path] = known.get(path) or Training.of(path)
             option = "" if number < len(system.checkpoints) else "rescore_with: "
-            pairs[system.name] = _check_training(
-                f"system {system.name}: {option}{path}", training, conditions
-            )
-        trained = known[Path(system.checkpoints[0])].options
+            who = f"system {system.name}: {option}{path}"
+            pairs[system.name] = _check_training(who, _training(path), conditions)
+        trained = _training(Path(system.checkpoints[0])).options
         unknown = set(system.options) - GENERATION_OPTIONS - trained
         # fairseq ignores what it does not know: a misspelt option would be measured as if it were absent.
         if unknown:
