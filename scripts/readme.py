@@ -99,8 +99,8 @@ def summary(examples: Path) -> str:
     collapsed = sum(each["usage"] < 0.1 for row in compared["results"].values() for each in row)
     trainings = sum(map(len, compared["results"].values()))
     text.append(
-        f"{images['title']}: {bits['total']:.2f} bits/dim with the learned prior "
-        f"({bits['reconstruction']:.2f} for images given codes, {bits['prior']:.2f} for codes), "
+        f"{images['title']} ({', '.join(images['notes'])}): {bits['total']:.2f} bits/dim with the learned "
+        f"prior ({bits['reconstruction']:.2f} for images given codes, {bits['prior']:.2f} for codes), "
         f"{figures['usage']:.0%} of the codes used, PSNR {figures['psnr']:.1f} dB: {link}. Soft EM, hard EM "
         f"and gradients, three seeds each: {collapsed} of {trainings} trainings collapsed: {comparison}. The "
         "paper's comparisons with small translation models: [report](examples/ablations/results/report.md)."

@@ -69,6 +69,7 @@ stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosi
 # lenpen was chosen on valid: the student's own score favours short outputs.
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT/data/reference/test.de" \
     --out "$OUT" --title "Multi30k, English to German, test_2016_flickr" --seed 1 \
+    --note "the student also learns from back-translations of the training set" \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
     --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \

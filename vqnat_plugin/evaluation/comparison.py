@@ -348,6 +348,7 @@ def _report(
         systems={system.name: system.as_dict() for system in options.systems()},
         stages={**stages, **seconds},
         seed=options.seed,
+        notes=options.note,
         **parts,
     )
     return {**without_folders(report, folders), "commands": [*commands, shlex.join(own)]}

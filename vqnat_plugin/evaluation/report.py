@@ -20,6 +20,7 @@ def comparison_report(
     stages: Mapping[str, float] | None = None,
     commands: Sequence[str] = (),
     seed: int | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of `report.json`. Every part but the title may be missing.
 
@@ -32,9 +33,10 @@ def comparison_report(
         stages: seconds by stage.
         commands: that made the numbers.
         seed: of the training.
+        notes: lines to stand under the table.
 
     Returns:
-        `title`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as far as
+        `title`, `notes`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as far as
         known, and `options`), `latents`, `machine`, `versions`, `seed`, `commands`, `stages` and `latency`
         (how it was measured).
     """
@@ -47,6 +49,7 @@ def comparison_report(
     made = provenance(commands, stages, seed)
     return {
         "title": title,
+        "notes": list(notes),
         "systems": found,
         "latents": dict(latents or {}),
         **made,
@@ -140,7 +143,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             f"at least {latency['sentences']} sentences; greedy is {escape(latency['baseline'])}"
             + (f", beam is {escape(beam)}" if beam else "")
         )
-    return notes
+    return notes + [f"- {escape(note)}" for note in report.get("notes", ())]
 
 
 def write_report(report: Mapping[str, Any], plots: Sequence[str], out: Path) -> None:

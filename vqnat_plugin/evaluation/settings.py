@@ -38,6 +38,9 @@ class TimingOptions:
         None, "language of the translations, likewise", short="-t", metavar="LANG"
     )
     title: str = option("Report", "heading of the report", metavar="TEXT")
+    note: tuple[str, ...] = option(
+        (), "a line under the report's table; once for each", repeat=True, metavar="TEXT"
+    )
     max_len_a: float | None = option(
         None, "at most A * source tokens + B words", least=0, group=LENGTHS, metavar="A"
     )

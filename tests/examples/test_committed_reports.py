@@ -1,0 +1,62 @@
+"""The committed reports are those of the commands beside them: what `run.sh --dry-run` prints."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vqnat_plugin.commands.main import find, load, parser_of
+from vqnat_plugin.evaluation.report import render_markdown
+from vqnat_plugin.options import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = {
+    "multi30k": ["--data", "/DATA"],
+    "own_corpus": ["--data", "/DATA", "--title", "Tatoeba"],
+    "cifar10": ["--data", "/DATA"],
+    "quickstart": [],
+}
+TRANSLATION = ("multi30k", "own_corpus", "quickstart")
+
+
+def report(recipe: str) -> dict[str, Any]:
+    return json.loads((ROOT / "examples" / recipe / "results" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_commands_are_those_of_the_recipe(recipe: str) -> None:
+    command = [ROOT / "examples" / recipe / "run.sh", *RECIPES[recipe], "--out", "/OUT", "--dry-run"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    expected = [
+        shlex.split(line) for line in shown.replace("/OUT", "OUT").replace("/DATA", "DATA").splitlines()
+    ]
+    assert [shlex.split(line) for line in report(recipe)["commands"]] == expected
+
+
+@pytest.mark.parametrize("recipe", TRANSLATION)
+def test_systems_are_reported_as_they_are_declared(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = report(recipe)
+    name, words = find(shlex.split(found["commands"][-1])[1:])
+    # Files that the parser wants to see.
+    monkeypatch.chdir(tmp_path)
+    for word in words:
+        if word.startswith("OUT/"):
+            path = tmp_path / word
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True) if path.name == "bin" else path.touch()
+    options = parse(load(name).Options, parser_of(name), words)
+    declared = {system.name: system.as_dict() for system in options.systems()}
+    assert {name: system["options"] for name, system in found["systems"].items()} == declared
+    assert found["title"] == options.title
+
+
+@pytest.mark.parametrize("recipe", TRANSLATION)
+def test_markdown_is_made_of_the_json(recipe: str) -> None:
+    folder = ROOT / "examples" / recipe / "results"
+    text = render_markdown(report(recipe), ["quality_speed.png", "training.png"])
+    assert (folder / "report.md").read_text() == text
