@@ -1,4 +1,4 @@
-"""Checkpoints as data, `--amp` on a CPU, skipped steps."""
+"""Checkpoints as data, `--amp` on a CPU, skipped steps, batches of an epoch."""
 
 import argparse
 import collections
@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fairseq import tasks
+from fairseq.tasks.fairseq_task import FairseqTask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import batches, different, model_state, trainer
+from omegaconf import open_dict
+from tiny import STUDENT, TRAINING, batches, different, model_state, parse, trainer
 
 from vqnat_plugin import compat
 from vqnat_plugin.errors import CheckpointError
@@ -221,3 +224,51 @@ def test_help_shows_the_options_of_model_and_task(
         shown = capsys.readouterr().out
         assert ended.value.code == 0
         assert all(option in shown for option in ("--compress-steps", "--rescore-with", "--max-tokens"))
+
+
+def batches_of(task: Any, epoch: int, asked: Any = None) -> list[Any]:
+    """The batches of the training data in an epoch, as a process makes them that starts with it."""
+    asked = asked or {}
+    task.dataset_to_epoch_iter.clear()
+    made = task.get_batch_iterator(task.dataset("train"), max_tokens=100, seed=1, epoch=epoch, **asked)
+    return [tuple(batch) for batch in made.frozen_batches]
+
+
+@pytest.fixture
+def training_task(tiny_corpus: Path) -> Any:
+    """The task of the tiny student with its training data."""
+    task = tasks.setup_task(parse(f"{tiny_corpus} {STUDENT} {TRAINING}".split()).task)
+    task.load_dataset("train")
+    return task
+
+
+def test_batches_made_once_are_those_of_the_first_epoch(training_task: Any) -> None:
+    first = batches_of(training_task, 1)
+    assert all(batches_of(training_task, epoch) == first for epoch in (2, 3))
+    # fairseq's own, in a training that starts with the first epoch.
+    fairseqs = FairseqTask.get_batch_iterator.__wrapped__
+    training_task.dataset_to_epoch_iter.clear()
+    own = fairseqs(training_task, training_task.dataset("train"), max_tokens=100, seed=1, epoch=1)
+    assert [tuple(batch) for batch in own.frozen_batches] == first and own.seed == 1
+
+
+@pytest.mark.parametrize("reason", ["dataset", "disable_iterator_cache", "update_epoch_batch_itr"])
+def test_batches_made_anew_belong_to_their_epoch(
+    training_task: Any, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    asked = {} if reason == "dataset" else {reason: True}
+    if reason == "dataset":
+        monkeypatch.setattr(training_task, "can_reuse_epoch_itr", lambda _dataset: False)
+    epochs = [batches_of(training_task, epoch, asked) for epoch in (1, 2, 3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epochs == [batches_of(training_task, epoch, asked) for epoch in (1, 2, 3)]
+
+
+def test_batches_rebuilt_for_each_epoch_do_not_depend_on_the_start(training_task: Any) -> None:
+    with open_dict(training_task.cfg):
+        training_task.cfg.rebuild_batches = True
+    made = training_task.get_batch_iterator(training_task.dataset("train"), max_tokens=100, seed=1, epoch=1)
+    assert len(list(made.next_epoch_itr(shuffle=False))) == len(made.frozen_batches)
+    made.next_epoch_itr(shuffle=False)
+    assert made.epoch == 2
+    assert [tuple(batch) for batch in made.frozen_batches] == batches_of(training_task, 2)

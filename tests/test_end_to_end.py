@@ -135,9 +135,7 @@ def test_two_processes_equal_one(tiny_corpus: Path, tmp_path: Path) -> None:
     # Both go on from here, so the second process has to be given what the first one has loaded.
     (tmp_path / "two").mkdir()
     shutil.copy(first_epoch, tmp_path / "two")
-    words = (
-        f"scripts/train.py --workers 2 {tiny_corpus} --user-dir vqnat_plugin --save-dir {tmp_path / 'two'}"
-    )
+    words = f"-m vqnat_plugin train --workers 2 {tiny_corpus} --save-dir {tmp_path / 'two'}"
     together = command(*f"{words} {STUDENT} {TRAINING}".split(), *flags)
     train_student(tiny_corpus, tmp_path / "one", *flags, "--update-freq=2")
     output, errors = together.communicate(timeout=500)
@@ -167,9 +165,9 @@ def test_commands_as_users_type_them(tiny_corpus: Path, tiny_student: Path, tmp_
     options = f"--path {tiny_student} --required-batch-size-multiple 1 --beam 2 --max-len-b 12"
     decoded = command(*f"{decoding} {options}".split())
     output, errors = wrong.communicate(timeout=500)
-    assert wrong.returncode != 0 and "Traceback" not in output + errors
+    assert wrong.returncode == 2 and "Traceback" not in output + errors
     line = "--arch vq_nat_em cannot be driven by --task translation: add --task translation_vq"
-    assert errors.splitlines()[-1] == line
+    assert errors.splitlines()[-1] == f"fairseq-train: error: {line}"
     output, errors = decoded.communicate(timeout=500)
     assert decoded.returncode == 0, errors
     translated = sorted(line.split("\t")[0] for line in output.splitlines() if line.startswith("D-"))

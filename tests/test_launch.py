@@ -1,7 +1,6 @@
 """Workers on a CPU: their commands, their environment, their end."""
 
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -13,8 +12,8 @@ import pytest
 import torch
 
 from vqnat_plugin import launch
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import UsageError
 
 
 def python(code: str, *arguments: str | Path) -> list[str]:
@@ -110,40 +109,53 @@ def test_gpus_are_left_to_fairseq(gpus: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("flag", ["workers", "threads"])
 def test_flags_for_cpus_are_refused_on_gpus(gpus: list[dict[str, Any]], flag: str) -> None:
-    with pytest.raises(SystemExit, match=f"--{flag} 2: is for CPUs, but training runs on 4 GPUs"):
+    with pytest.raises(UsageError, match=f"--{flag} 2: is for CPUs, but training runs on 4 GPUs"):
         launch.train(["DATA"], **{flag: 2})
     assert launch.train(["DATA", "--cpu"], **{flag: 2}) == 7
 
 
-def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
+def test_command_passes_fairseqs_flags_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(launch, "train", lambda words, **options: seen.extend([words, options]) or 5)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    return [*seen, ended.value.code]
+    words = ["--batch-tokens", "4096", "DATA", "--lr", "0.1", "--workers=2", "--batch", "7"]
+    assert main(["train", *words]) == 5
+    passed = ["DATA", "--lr", "0.1", "--batch", "7", "--user-dir", launch.PLUGIN]
+    options = {"workers": 2, "batch_tokens": 4096, "threads": None, "mixed_precision": False}
+    assert seen == [passed, options]
 
 
-def test_script_passes_fairseqs_flags_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = run_script(
-        monkeypatch, "--batch-tokens", "4096", "DATA", "--lr", "0.1", "--workers=2", "--batch", "7"
-    )
-    options = {"workers": 2, "batch_tokens": 4096, "threads": None}
-    assert passed == [["DATA", "--lr", "0.1", "--batch", "7"], options, 5]
+@pytest.mark.parametrize("given", [["--user-dir", "mine"], ["--user-dir=mine"]])
+def test_anothers_user_dir_stays(given: list[str]) -> None:
+    assert launch.with_plugin(["DATA", *given]) == ["DATA", *given]
+    assert launch.with_plugin(["DATA"]) == ["DATA", "--user-dir", launch.PLUGIN]
+    assert (Path(launch.PLUGIN) / "__init__.py").is_file()
+
+
+def test_mixed_precision_is_what_the_machine_has(
+    gpus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch.train(["DATA"], mixed_precision=True)
+    assert "--fp16" in gpus[0]["commands"][0] and "--amp" not in gpus[0]["commands"][0]
+    launch.train(["DATA", "--cpu"], mixed_precision=True)
+    assert all("--amp" in command and "--fp16" not in command for command in gpus[1]["commands"])
+
+
+def test_fairseqs_help_is_asked_of_one_worker(on_cpu: list[dict[str, Any]]) -> None:
+    assert main(["train", "--arch", "vq_nat_em", "--fairseq-help"]) == 7
+    (command,) = on_cpu[0]["commands"]
+    assert command[-5:] == ["--arch", "vq_nat_em", "--user-dir", launch.PLUGIN, "--help"]
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--batch-tokens", "--threads"])
-def test_script_refuses_numbers_below_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
-) -> None:
-    assert run_script(monkeypatch, flag, "0") == [2]
+def test_command_refuses_numbers_below_one(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", flag, "0"])
+    assert ended.value.code == 2
     assert f"{flag} 0: needs at least 1" in capsys.readouterr().err
 
 
-def test_script_refuses_fewer_tokens_than_workers(
-    monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]
-) -> None:
-    with pytest.raises(SystemExit, match="--batch-tokens 5: needs at least one for each of 6 workers"):
+def test_command_refuses_fewer_tokens_than_workers(on_cpu: list[dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match="--batch-tokens 5: needs at least one for each of 6 workers"):
         launch.train(["DATA"], batch_tokens=5)
     assert not on_cpu
 
@@ -158,6 +170,12 @@ def test_workers_run_in_an_environment_for_one_thread(tmp_path: Path) -> None:
     assert launch.run_workers(commands, launch.worker_environment(3)) == 0
     for rank in range(2):
         assert (tmp_path / str(rank)).read_text() == f"3 3 {4 << 30} {os.environ['PATH']}"
+
+
+def test_one_of_the_workers_has_the_voice(tmp_path: Path) -> None:
+    code = "import os, sys; open(sys.argv[1], 'wb').write(os.read(int(os.environ['VQNAT_VOICE']), 1))"
+    assert launch.run_workers([python(code, tmp_path / str(rank)) for rank in range(3)], {}) == 0
+    assert sorted((tmp_path / str(rank)).read_bytes() for rank in range(3)) == [b"", b"", b"1"]
 
 
 WAITS_FOR_SIGTERM = """
@@ -208,6 +226,7 @@ def test_workers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     launcher = """
 import subprocess, sys
 worker = "import sys, types; sys.modules['fairseq_cli.train'] = m = types.ModuleType('t'); "
+worker += "sys.modules['vqnat_plugin.compat'] = m; "
 worker += "m.cli_main = lambda: (print('ready', flush=True), __import__('signal').pause()); "
 worker += "from vqnat_plugin import launch; launch._worker()"
 subprocess.Popen([sys.executable, '-c', worker, '--cpu'])

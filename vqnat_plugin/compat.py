@@ -7,6 +7,8 @@ loader, and `--amp` works on a CPU.
 
 import argparse
 import functools
+import importlib.util
+import inspect
 import logging
 import re
 import sys
@@ -17,8 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import registration
+from . import fairseq_commands, registration
 
+fairseq_commands.explain_errors()
+fairseq_commands.require_python()
 registration.stop_watching()
 
 # On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages;
@@ -32,6 +36,7 @@ with warnings.catch_warnings():
     from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
+    from fairseq.tasks import TASK_REGISTRY
     from fairseq.tasks.fairseq_task import FairseqTask
     from fairseq.trainer import Trainer
 logging.disable(logging.NOTSET)
@@ -39,9 +44,18 @@ _root.setLevel(_level)
 _root.handlers[:] = _handlers
 
 from .cpu import has_bfloat16  # noqa: E402
-from .errors import CheckpointError  # noqa: E402
+from .errors import CheckpointError, UsageError  # noqa: E402
 
 logger = logging.getLogger(__name__)
+
+# What fairseq makes Hydra say at every start; nobody but fairseq can change it.
+HYDRA_WARNINGS = (
+    "hydra.experimental",
+    "The version_base parameter",
+    "The strict flag",
+    "'config' is validated",
+    "In 'config'",
+)
 
 
 def safe_globals() -> list[Any]:
@@ -181,12 +195,28 @@ def _announced(train_step: Callable[..., Any]) -> Callable[..., Any]:
 def _with_the_same_batches(get_batch_iterator: Callable[..., Any]) -> Callable[..., Any]:
     """Let a resumed training see the batches of an uninterrupted one.
 
-    fairseq makes them once, with the seed of the epoch in which the process starts.
+    For most data sets fairseq puts sentences together into batches once, at the first epoch of the process,
+    with a seed to which that epoch is added; every epoch then has these batches, in an order of its own. Here
+    they are those of epoch 1, whatever the epoch in which the process starts. Where fairseq makes new batches
+    for each epoch (see `made_once`), nothing is changed: they follow from the seed and the epoch alone.
     """
+    signature = inspect.signature(get_batch_iterator)
+
+    def made_once(task: FairseqTask, asked: dict[str, Any]) -> bool:
+        anew = asked["disable_iterator_cache"] or asked.get("update_epoch_batch_itr")
+        rebuilt = getattr(task.cfg, "rebuild_batches", False)
+        return not anew and not rebuilt and task.can_reuse_epoch_itr(asked["dataset"])
 
     @functools.wraps(get_batch_iterator)
-    def same_batches(self: FairseqTask, *args: Any, seed: int = 1, epoch: int = 1, **kwargs: Any) -> Any:
-        iterator = get_batch_iterator(self, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
+    def same_batches(self: FairseqTask, *args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        asked = call.arguments
+        if not made_once(self, asked):
+            return get_batch_iterator(self, *args, **kwargs)
+        seed = asked["seed"]
+        asked["seed"] = seed + 1 - asked["epoch"]
+        iterator = get_batch_iterator(*call.args, **call.kwargs)
         # It also orders the batches of each epoch, and there fairseq adds the true epoch.
         iterator.seed = seed
         return iterator
@@ -204,6 +234,41 @@ def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.de
     return box[0]
 
 
+def _check_machine(cfg: Any) -> None:
+    """Raise `UsageError` for a precision that fairseq trains in on GPUs only."""
+    common = cfg.common
+    if (torch.cuda.is_available() and not common.cpu) or common.tpu:
+        return
+    for name in ("fp16", "bf16"):
+        if getattr(common, name):
+            raise UsageError(f"--{name}: trains on GPUs only; on a CPU use --amp, which computes in bfloat16")
+
+
+def _checked(make: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(make)
+    def checked_trainer(self: Trainer, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        _check_machine(cfg)
+        make(self, cfg, *args, **kwargs)
+
+    return checked_trainer
+
+
+def _corrected(args: argparse.Namespace) -> None:
+    """Look through options that fairseq has parsed.
+
+    Raises:
+        UsageError: for one that a model with a codebook cannot be trained with.
+    """
+    if getattr(args, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
+        # fairseq takes --bf16 for a TPU, and then finds none.
+        args.tpu = False
+    trains_codebook = hasattr(TASK_REGISTRY.get(getattr(args, "task", None)), "begin_update")
+    if trains_codebook and getattr(args, "ddp_backend", None) == "fully_sharded":
+        raise UsageError(
+            "--ddp-backend fully_sharded: not supported, each GPU holds the whole codebook; leave it out"
+        )
+
+
 def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
     """Let `--help` show the options of the model, task and criterion as well.
 
@@ -217,12 +282,15 @@ def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
         parse_known_args = parser.parse_known_args
 
         def first(given: list[str] | None = None, namespace: Any = None) -> Any:
-            del parser.parse_known_args
+            # fairseq-validate comes through here twice with one parser, one call inside the other.
+            vars(parser).pop("parse_known_args", None)
             given = sys.argv[1:] if given is None else given
             return parse_known_args([each for each in given if each not in ("-h", "--help")], namespace)
 
         parser.parse_known_args = first  # type: ignore[method-assign,assignment]
-        return parse(parser, input_args, *args, **kwargs)
+        parsed = parse(parser, input_args, *args, **kwargs)
+        _corrected(parsed[0] if isinstance(parsed, tuple) else parsed)
+        return parsed
 
     return parse_args_and_arch
 
@@ -230,6 +298,8 @@ def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
+    for beginning in HYDRA_WARNINGS:
+        warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     FairseqTask.train_step = _train_step
@@ -239,6 +309,7 @@ def install() -> None:
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0
     AMPOptimizer.next_loss_scale = property(_next_loss_scale)
+    Trainer.__init__ = _checked(Trainer.__init__)
     Trainer.train_step = _announced(Trainer.train_step)
     options.parse_args_and_arch = _with_whole_help(options.parse_args_and_arch)
 

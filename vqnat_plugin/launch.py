@@ -6,6 +6,7 @@ fastest on a CPU. None of them changes what is learnt, except for the precision 
 """
 
 import ctypes
+import importlib
 import os
 import signal
 import socket
@@ -13,9 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 from .errors import UsageError
+from .fairseq_commands import VOICE, WORKER
 
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
@@ -30,9 +30,19 @@ PR_SET_PDEATHSIG = 1
 PLUGIN = str(Path(__file__).resolve().parent)
 
 
+def with_plugin(arguments: list[str]) -> list[str]:
+    """The arguments of a fairseq command, with `--user-dir` unless they have one."""
+    return arguments if "--user-dir" in flags(arguments) else [*arguments, "--user-dir", PLUGIN]
+
+
+def flags(arguments: list[str]) -> set[str]:
+    """The options among the arguments of a command: `--user-dir` of `--user-dir=vqnat_plugin`."""
+    return {word.partition("=")[0] for word in arguments if word.startswith("-")}
+
+
 def worker_process(arguments: list[str]) -> list[str]:
     """The command line of one training process, set up as fast as it can be; it ends with its parent."""
-    return [sys.executable, "-m", "vqnat_plugin.launch", *arguments]
+    return [sys.executable, "-m", WORKER, *arguments]
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -83,6 +93,10 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
         The exit status: 0, or that of the first worker that failed.
     """
     processes: list[subprocess.Popen[bytes]] = []
+    voice, byte = os.pipe()
+    os.write(byte, b"1")
+    os.close(byte)
+    environment = {**os.environ, **environment, VOICE: str(voice)}
 
     def stop(signum: int, _frame: object) -> None:
         for process in processes:
@@ -91,7 +105,7 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for command in commands:
-            processes.append(subprocess.Popen(command, env={**os.environ, **environment}))
+            processes.append(subprocess.Popen(command, env=environment, pass_fds=(voice,)))
         running = list(processes)
         status = 0
         while running:
@@ -107,6 +121,7 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
                         other.terminate()
         return status
     finally:
+        os.close(voice)
         for process in processes:
             if process.poll() is None:
                 process.kill()
@@ -119,6 +134,7 @@ def train(
     workers: int | None = None,
     batch_tokens: int | None = None,
     threads: int | None = None,
+    mixed_precision: bool = False,
 ) -> int:
     """Train with fairseq on all GPUs, or with one worker a core where there is none.
 
@@ -128,6 +144,7 @@ def train(
         batch_tokens: target tokens of one batch, over all processes; becomes fairseq's `--max-tokens`, which
             counts a single process.
         threads: threads of each process on the CPU; the cores shared out evenly by default.
+        mixed_precision: compute in half precision on GPUs, in bfloat16 on a CPU that is faster with it.
 
     Returns:
         The exit status.
@@ -135,6 +152,8 @@ def train(
     Raises:
         UsageError: the options do not go together.
     """
+    import torch
+
     on_gpu = torch.cuda.is_available() and "--cpu" not in arguments
     for flag, value in (("--workers", workers), ("--threads", threads)):
         if on_gpu and value is not None:
@@ -150,6 +169,8 @@ def train(
                 f"--batch-tokens {batch_tokens}: needs at least one for each of {workers} workers"
             )
         arguments = [*arguments, "--max-tokens", str(batch_tokens // workers)]
+    if mixed_precision:
+        arguments = [*arguments, "--fp16" if on_gpu else "--amp"]
     if on_gpu:
         return run_workers([worker_process(arguments)], {})
     commands = worker_commands([*arguments, "--cpu"], workers)
@@ -161,6 +182,8 @@ def _worker() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
+    # Before fairseq, whose import is silent this way.
+    importlib.import_module(".compat", __package__)
     from fairseq_cli.train import cli_main
 
     from .cpu import use_fast_kernels

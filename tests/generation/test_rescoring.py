@@ -12,7 +12,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from omegaconf import OmegaConf
 from tiny import padded, parse
 
-from vqnat_plugin.errors import CheckpointError, UsageError
+from vqnat_plugin.errors import CheckpointError, UsageError, UserError
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.rescoring import rescore
 
@@ -140,3 +140,12 @@ def test_teachers_that_cannot_rank_are_refused(
     (tmp_path / "broken.pt").write_text("no checkpoint")
     with pytest.raises(CheckpointError):
         Setting(tiny_corpus, tiny_student, str(tmp_path / "broken.pt")).generator()
+
+
+def test_models_of_images_cannot_rank(
+    tiny_corpus: Path, tiny_student: Path, image_autoencoder: Path, image_prior: Path
+) -> None:
+    for path in (image_autoencoder, image_prior):
+        with pytest.raises(UserError) as caught:
+            Setting(tiny_corpus, tiny_student, str(path)).generator()
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)

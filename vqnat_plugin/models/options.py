@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from fairseq.models import register_model_architecture
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, register_model_architecture
 
 from .. import options
+from ..errors import UsageError
+from ..fairseq_commands import program
 
 Config = TypeVar("Config")
 
@@ -20,6 +22,11 @@ def complete(kind: type[Config], args: Any) -> Config:
     Raises:
         UsageError: an option is out of its range, or options do not go together.
     """
+    name = str(getattr(args, "_name", ""))
+    model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
+    if model != name and program() == "fairseq-hydra-train":
+        # fairseq would take the sizes of the model's base, without a word.
+        raise UsageError(f"model._name {name}: is for --arch only; give _name {model} and its sizes")
     config = kind()
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name != "_name" and getattr(args, field.name, None) is not None:

@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.models import register_model
+from fairseq.models import ARCH_MODEL_REGISTRY, register_model
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import CheckpointError, UsageError
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
 from ..modules.embedding import TokenEmbedding
 from ..modules.latent_predictor import LatentPredictor
 from ..modules.upsampler import Upsampler
+from .hub import Belongings, find_checkpoint, saved_options
 from .latent_loss import latent_loss
 from .options import complete, register_sizes
 from .quantized import QuantizedModel, build_quantizer
@@ -118,6 +120,42 @@ class VQNAT(QuantizedModel):
             target_tokens if source == target else _embedding(len(source), config.embed_dim, source.pad())
         )
         return cls(config, source_tokens, target_tokens)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str | Path,
+        checkpoint_file: str | None = None,
+        data_name_or_path: str | Path | None = None,
+        **overrides: Any,
+    ) -> Any:
+        """A trained model with its dictionaries, ready to translate.
+
+        Args:
+            model_name_or_path: a checkpoint, or the folder that a training wrote.
+            checkpoint_file: its name in that folder; by default that of the best, else of the last one.
+            data_name_or_path: folder with the dictionaries; by default that of the training data, or one
+                beside the checkpoint. Where `bpe.codes` lies there too, text is tokenised by Moses and
+                segmented by these codes; elsewhere it has to be as the model was trained on.
+            overrides: other options of fairseq by name, such as `tokenizer` or `rescore_with`.
+
+        Returns:
+            fairseq's `GeneratorHubInterface`: `translate(text, beam=4)` and `cuda()` are what one needs.
+
+        Raises:
+            DataError: the checkpoint, a dictionary or the languages are missing.
+            CheckpointError: the checkpoint cannot be read, or is of another kind of model.
+        """
+        path = find_checkpoint(Path(model_name_or_path), checkpoint_file)
+        options = saved_options(path)
+        if not issubclass(ARCH_MODEL_REGISTRY.get(options.model._name, object), cls):
+            raise CheckpointError(f"{path}: is no {cls.__name__} (--arch {options.model._name})")
+        data = None if data_name_or_path is None else Path(data_name_or_path)
+        languages = overrides.get("source_lang"), overrides.get("target_lang")
+        found = Belongings.find(path, options.task, data, languages)
+        return super().from_pretrained(
+            str(path.resolve().parent), path.name, str(found.data), **{**found.overrides(), **overrides}
+        )
 
     def max_positions(self) -> tuple[int, int]:
         """Longest source and target; positions are sinusoidal, so only the task limits them."""

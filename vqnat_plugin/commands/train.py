@@ -1,0 +1,48 @@
+r"""Train with fairseq: on all GPUs, or with one worker a core where there is none.
+
+Takes everything that fairseq-train takes, and passes it on with --user-dir. --fairseq-help shows all of that
+for the --task, --arch and --criterion beside it.
+
+  vqnat train runs/data/bin --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
+      --optimizer adam --lr 1e-3 --batch-tokens 4096 --mixed-precision --save-dir runs/student
+  vqnat train --task translation_vq --arch vq_nat_em --criterion vq_nat_loss --fairseq-help
+"""
+
+from dataclasses import dataclass
+
+from ..options import option
+
+
+@dataclass(kw_only=True)
+class Options:
+    """Options of `vqnat train`; the others are fairseq's."""
+
+    workers: int | None = option(None, "processes on a CPU (default: one a core)", least=1)
+    batch_tokens: int | None = option(
+        None, "target tokens a batch over all processes (fairseq's --max-tokens counts one process)", least=1
+    )
+    threads: int | None = option(
+        None,
+        "threads of each process on a CPU (default: the cores, shared out evenly); say 1 with --workers 1 "
+        "when several trainings run side by side",
+        least=1,
+    )
+    mixed_precision: bool = option(False, "--fp16 on GPUs, --amp on a CPU")
+    fairseq_help: bool = option(False, "show the options of fairseq-train and of the model, and end")
+    arguments: tuple[str, ...] = option((), "what fairseq-train takes", rest=True)
+
+
+def run(options: Options) -> int:
+    """Train; the exit status."""
+    from .. import launch
+
+    arguments = launch.with_plugin(list(options.arguments))
+    if options.fairseq_help:
+        return launch.run_workers([launch.worker_process([*arguments, "--help"])], {})
+    return launch.train(
+        arguments,
+        workers=options.workers,
+        batch_tokens=options.batch_tokens,
+        threads=options.threads,
+        mixed_precision=options.mixed_precision,
+    )

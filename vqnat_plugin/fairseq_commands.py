@@ -1,0 +1,75 @@
+"""The edge of fairseq's own commands, once the plugin is loaded: mistakes are one line, as those of `vqnat`.
+
+Nothing heavy is imported here, so that even an import that fails can be explained.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from .errors import UserError, explain
+
+# A process that `vqnat train` starts.
+WORKER = "vqnat_plugin.launch"
+# Names, in the environment of workers that run side by side, a pipe that holds one byte for all of them.
+VOICE = "VQNAT_VOICE"
+# The first version of Python on which fairseq makes no parser: it has `str | None` as the type of an option.
+TOO_NEW = (3, 14)
+
+
+def program() -> str | None:
+    """The command of fairseq that this process runs; `vqnat train` for its workers; None otherwise."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    package, _, module = (spec.name if spec else "").rpartition(".")
+    if package == "fairseq_cli":
+        return f"fairseq-{module.replace('_', '-')}"
+    if spec and spec.name == WORKER:
+        return "vqnat train"
+    script = Path(sys.argv[0]).name.removesuffix(".exe")
+    return script if script.startswith("fairseq-") else None
+
+
+def require_python(version: tuple[int, ...] = sys.version_info[:2]) -> None:
+    """Raise `UserError` for a Python on which fairseq does not run."""
+    if version >= TOO_NEW:
+        raise UserError(f"fairseq does not run on Python {'.'.join(map(str, version))}: use 3.10 to 3.13")
+
+
+def own_error(error: BaseException) -> BaseException:
+    """The `UserError` of another process, of which only the text has come over; any other error as it is.
+
+    Processes that torch starts, for each GPU or to load data, send their traceback as an error's message.
+    """
+    found = re.search(r"^vqnat_plugin\.errors\.\w+: (.*)\Z", str(error), re.MULTILINE | re.DOTALL)
+    return UserError(found.group(1)) if found else error
+
+
+def _has_the_voice() -> bool:
+    """Whether this process says what is wrong: of several workers, the first that gets the byte."""
+    try:
+        return os.read(int(os.environ[VOICE]), 1) != b""
+    except (KeyError, ValueError, OSError):
+        return True
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    explained = explain(own_error(error))
+    if explained is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    line, status = explained
+    if line and _has_the_voice():
+        # torch.distributed catches what is written to sys.stderr here, to mark it with the rank afterwards.
+        print(f"{program()}: error: {line}", file=sys.__stderr__)
+    raise SystemExit(status)
+
+
+def explain_errors() -> None:
+    """Let the process end with one line for a mistake, if it runs one of fairseq's commands."""
+    if program() is None:
+        return
+    sys.excepthook = _show
+    # Hydra prints tracebacks itself unless it is told to let errors pass.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")

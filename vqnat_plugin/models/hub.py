@@ -1,0 +1,110 @@
+"""What belongs to a checkpoint: its file in a folder, its options, its dictionaries, its BPE codes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq import checkpoint_utils
+from fairseq.data.data_utils import infer_language_pair
+
+from ..errors import CheckpointError, DataError
+
+# What a training writes, the best first.
+CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
+# Where dictionaries may lie, from the folder of the checkpoint and from the two above it.
+DATA = (".", "data/bin", "bin", "data", "data-bin")
+# Sentences of a batch, in tokens, as in fairseq-generate.
+MAX_TOKENS = 12000
+
+
+def saved_options(path: Path) -> Any:
+    """All options that a checkpoint was trained with, by fairseq's groups (`task`, `model`, ...).
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no checkpoint of fairseq-train.
+        DataError: there is no such file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint")
+    config = checkpoint_utils.load_checkpoint_to_cpu(str(path)).get("cfg")
+    if getattr(getattr(config, "task", None), "_name", None) is None:
+        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train")
+    return config
+
+
+def find_checkpoint(place: Path, name: str | None = None) -> Path:
+    """The checkpoint itself, or that of this name in a folder: the best, else the last one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if place.is_file() and name is None:
+        return place
+    names = CHECKPOINTS if name is None else (name,)
+    found = next((place / each for each in names if (place / each).is_file()), None)
+    if found is None:
+        raise DataError(f"{place}: has no {' and no '.join(names)}")
+    return found
+
+
+@dataclass
+class Belongings:
+    """What a translation model needs beside its checkpoint.
+
+    Attributes:
+        data: folder with the dictionaries.
+        languages: of source and target.
+        codes: merges of the BPE, if there are any.
+    """
+
+    data: Path
+    languages: tuple[str, str]
+    codes: Path | None
+
+    @classmethod
+    def find(
+        cls, checkpoint: Path, task: Any, data: Path | None = None, languages: tuple[Any, Any] = (None, None)
+    ) -> "Belongings":
+        """Look where the model was trained, then beside the checkpoint, or only in `data`.
+
+        Args:
+            checkpoint: its file.
+            task: the options of its task.
+            data: folder with the dictionaries, if it is known.
+            languages: of source and target, each None where it is not known.
+
+        Raises:
+            DataError: a dictionary is missing, or the languages are not known.
+        """
+        source, target = languages[0] or task.source_lang, languages[1] or task.target_lang
+        names = [f"dict.{language or '*'}.txt" for language in (source, target)]
+        trained_on = Path(str(task.data).split(":")[0])
+        parents = checkpoint.resolve().parents[:3]
+        beside = [parent / name for parent in parents for name in DATA]
+        folders = [data] if data is not None else [trained_on, *beside]
+        found = next((each for each in folders if all(any(each.glob(name)) for name in names)), None)
+        if found is None:
+            shown = ", ".join(map(str, folders[:3])) + (", ... " if len(folders) > 3 else "")
+            needed = " and ".join(dict.fromkeys(name.replace("*", "LANGUAGE") for name in names))
+            raise DataError(
+                f"{checkpoint}: needs {needed} from the folder of its binarised training data; looked in "
+                f"{shown}(say where it is with data_name_or_path)"
+            )
+        if source is None or target is None:
+            source, target = infer_language_pair(str(found))
+        if source is None or target is None:
+            raise DataError(
+                f"{found}: does not say the languages of the model: give source_lang and target_lang"
+            )
+        near = (found, found.parent, found.parent / "data")
+        codes = next((each / "bpe.codes" for each in near if (each / "bpe.codes").is_file()), None)
+        return cls(found.resolve(), (source, target), codes)
+
+    def overrides(self) -> dict[str, Any]:
+        """The options of fairseq that make it use them."""
+        source, target = self.languages
+        options: dict[str, Any] = {"source_lang": source, "target_lang": target}
+        options |= {"max_tokens": MAX_TOKENS, "batch_size": None}
+        if self.codes is not None:
+            options |= {"tokenizer": "moses", "bpe": "subword_nmt", "bpe_codes": str(self.codes)}
+        return options
