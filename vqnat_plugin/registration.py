@@ -2,8 +2,11 @@
 
 import importlib
 import importlib.util
+import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -25,6 +28,26 @@ def register() -> None:
         importlib.import_module(f".{name}", __package__)
 
 
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """For the import of fairseq, which is noisy and does not leave logging alone.
+
+    Two of its modules configure the root logger, which then prints everybody's debug messages; others use
+    what torch has deprecated, and tell the user to install what nothing here needs.
+    """
+    root = logging.getLogger()
+    level, handlers, disabled = root.level, root.handlers[:], root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
 class _Watch:
     """A finder that waits for `import fairseq` and loads `compat` right behind it."""
 
@@ -40,7 +63,8 @@ class _Watch:
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            execute(module)
+            with quiet_imports():
+                execute(module)
             importlib.import_module(".compat", __package__)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]

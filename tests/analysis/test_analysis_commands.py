@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,6 +129,17 @@ def test_other_models_and_data(
     assert "cannot be rebuilt" in line and "size mismatch" in line
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_damaged_data(
+    command: str, tiny_student: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_corpus, tmp_path / "bin")
+    damaged = tmp_path / "bin" / "valid.en-de.de.bin"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    line = complaint(capsys, command, tiny_student, "--data", tmp_path / "bin", "--gen-subset", "valid")
+    assert f"{tmp_path / 'bin'}: subset 'valid' is damaged" in line
+
+
 @pytest.mark.parametrize("kind", ["latent", "image", "truncated", "other dictionary"])
 def test_teachers_that_will_not_do(
     kind: str,
@@ -244,3 +256,15 @@ def test_light_answers_of_these_commands(tmp_path: Path) -> None:
 def test_what_a_checkpoint_is_of_is_read_from_its_configuration(tiny_student: Path) -> None:
     state = latent_model.read_checkpoint(tiny_student)
     assert OmegaConf.select(state["cfg"], "task._name") == "translation_vq"
+
+
+def test_importing_fairseq_later_leaves_logging_alone() -> None:
+    """Commands import it when they run: nobody's messages may appear among theirs because of that."""
+    code = (
+        "import logging, vqnat_plugin\n"
+        "before = logging.root.level, logging.root.handlers[:], logging.root.manager.disable\n"
+        "import fairseq.data\n"
+        "assert (logging.root.level, logging.root.handlers, logging.root.manager.disable) == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

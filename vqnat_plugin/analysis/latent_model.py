@@ -72,10 +72,7 @@ def load_latent_model(
         raise CheckpointError(f"{checkpoint}: cannot be rebuilt ({_reason(error)})") from None
     if not isinstance(model, VQNAT):
         raise CheckpointError(f"{checkpoint}: not {KIND}")
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError as error:
-        raise DataError(f"{config.task.data}: no subset '{subset}' ({error})") from None
+    _load_subset(task, subset)
     return model.eval().to(device or torch.device("cpu")), config, task
 
 
@@ -89,6 +86,17 @@ def _set_up_task(checkpoint: Path, config: Any) -> Any:
         folder = config.task.get("data")
         reason = f"cannot be used as the data of {checkpoint} ({_reason(error)})"
         raise DataError(f"{folder}: {reason}; name another with --data") from None
+
+
+def _load_subset(task: Any, subset: str) -> None:
+    try:
+        task.load_dataset(subset)
+        # The last sentence ends where both files have to end.
+        task.dataset(subset)[len(task.dataset(subset)) - 1]
+    except FileNotFoundError as error:
+        raise DataError(f"{task.cfg.data}: no subset '{subset}' ({error})") from None
+    except Exception as error:
+        raise DataError(f"{task.cfg.data}: subset '{subset}' is damaged ({_reason(error)})") from None
 
 
 def _reason(error: Exception) -> str:
