@@ -262,6 +262,8 @@ def test_errors_of_other_processes_are_recognised() -> None:
     assert (
         str(fairseq_commands.own_error(DataError("Caught DataError\n" + raised))).strip() == "c.pt: truncated"
     )
+    missing = FileNotFoundError("Dataset not found: test")
+    assert str(fairseq_commands.own_error(missing)) == "Dataset not found: test"
     for other in (ValueError("vqnat_plugin.errors.DataError"), CheckpointError("c.pt: refused")):
         assert fairseq_commands.own_error(other) is other
 

@@ -48,13 +48,14 @@ from .errors import CheckpointError, UsageError  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-# What fairseq makes Hydra say at every start; nobody but fairseq can change it.
-HYDRA_WARNINGS = (
+# What fairseq makes Hydra and torch say at every start; nobody but fairseq can change it.
+KNOWN_WARNINGS = (
     "hydra.experimental",
     "The version_base parameter",
     "The strict flag",
     "'config' is validated",
     "In 'config'",
+    "'pin_memory' argument is set as true",
 )
 
 
@@ -298,7 +299,7 @@ def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
-    for beginning in HYDRA_WARNINGS:
+    for beginning in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)

@@ -38,10 +38,13 @@ def require_python(version: tuple[int, ...] = sys.version_info[:2]) -> None:
 
 
 def own_error(error: BaseException) -> BaseException:
-    """The `UserError` of another process, of which only the text has come over; any other error as it is.
+    """The `UserError` that an error of fairseq or of torch stands for; any other error as it is.
 
     Processes that torch starts, for each GPU or to load data, send their traceback as an error's message.
+    fairseq says of missing files what is missing, but leaves out what `explain` would say of them.
     """
+    if isinstance(error, OSError) and not error.strerror:
+        return UserError(str(error))
     found = re.search(r"^vqnat_plugin\.errors\.\w+: (.*)\Z", str(error), re.MULTILINE | re.DOTALL)
     return UserError(found.group(1)) if found else error
 

@@ -7,10 +7,14 @@ out. --fairseq-help shows all of that.
   vqnat generate runs/data/bin --path runs/student/checkpoint_best.pt --beam 4 --remove-bpe
 """
 
+import importlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
+from ..fairseq_commands import own_error
+from ..launch import flags, with_plugin
 from ..options import option
 
 
@@ -38,16 +42,16 @@ def value(arguments: list[str], flag: str) -> str:
 
 def run(options: Options) -> None:
     """Decode in this process."""
-    import sys
-
-    from ..launch import flags, with_plugin
-
+    path = None if options.fairseq_help else Path(value(list(options.arguments), "--path").split(":")[0])
+    if path is not None and not path.is_file():
+        raise DataError(f"{path}: no such checkpoint")
     arguments = with_plugin(list(options.arguments))
     given = flags(arguments)
     if "--required-batch-size-multiple" not in given:
         arguments += ["--required-batch-size-multiple", "1"]
-    path = None if options.fairseq_help else Path(value(list(options.arguments), "--path").split(":")[0])
 
+    # Before fairseq, whose import is silent this way.
+    importlib.import_module("vqnat_plugin.compat")
     from fairseq_cli.generate import cli_main
 
     from ..models.hub import saved_options
@@ -62,5 +66,7 @@ def run(options: Options) -> None:
     sys.argv = ["vqnat generate", *arguments]
     try:
         cli_main()
+    except OSError as error:
+        raise own_error(error) from None
     finally:
         sys.argv = before
