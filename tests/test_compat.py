@@ -18,7 +18,7 @@ from omegaconf import open_dict
 from tiny import STUDENT, TRAINING, batches, different, model_state, parse, trainer
 
 from vqnat_plugin import compat
-from vqnat_plugin.errors import CheckpointError
+from vqnat_plugin.errors import CheckpointError, UsageError
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -208,6 +208,16 @@ def test_training_that_never_gets_a_finite_gradient_ends(
                 student.train_step([batch])
         assert student.get_num_updates() == 0
     assert "NaN detected in output of upsampler.project" in caplog.text
+
+
+def test_training_needs_a_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from fairseq import options
+
+    with pytest.raises(UsageError, match="needs --arch"):
+        options.parse_args_and_arch(options.get_training_parser(), ["DATA"])
+    with pytest.raises(SystemExit) as ended:
+        options.parse_args_and_arch(options.get_training_parser(), ["--help"])
+    assert ended.value.code == 0 and "--max-tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -160,6 +160,8 @@ def test_two_workers_say_a_mistake_once(tiny_corpus: Path, tmp_path: Path) -> No
     words = f"train --workers 2 {tiny_corpus} --save-dir {tmp_path} {STUDENT} {TRAINING} --codebook-size 0"
     line = mistake(start("vqnat", *words.split()))
     assert line == "vqnat train: error: --codebook-size 0: needs at least 1"
+    line = mistake(start("vqnat", *words.split(), "--lrr", "1"))
+    assert line == "vqnat train: error: unrecognized arguments: --lrr 1 (see --fairseq-help)"
 
 
 # In this process.
@@ -199,6 +201,18 @@ def test_generate_command_needs_a_checkpoint(
         main(["generate", *words])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"vqnat generate: error: {message}\n"
+
+
+def test_generate_command_names_a_mistyped_option(
+    tiny_student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vqnat_plugin.commands.main import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "DATA", "--path", str(tiny_student), "--baem", "4"])
+    assert ended.value.code == 2
+    line = "vqnat generate: error: unrecognized arguments: --baem 4 (see --fairseq-help)"
+    assert capsys.readouterr().err.splitlines()[-1] == line
 
 
 @pytest.mark.parametrize("flag", ["--fp16", "--bf16"])

@@ -117,9 +117,9 @@ def test_flags_for_cpus_are_refused_on_gpus(gpus: list[dict[str, Any]], flag: st
 def test_command_passes_fairseqs_flags_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(launch, "train", lambda words, **options: seen.extend([words, options]) or 5)
-    words = ["--batch-tokens", "4096", "DATA", "--lr", "0.1", "--workers=2", "--batch", "7"]
+    words = ["--batch-tokens", "4096", "DATA", "--arch", "tiny", "--workers=2", "--batch", "7"]
     assert main(["train", *words]) == 5
-    passed = ["DATA", "--lr", "0.1", "--batch", "7", "--user-dir", launch.PLUGIN]
+    passed = ["DATA", "--arch", "tiny", "--batch", "7", "--user-dir", launch.PLUGIN]
     options = {"workers": 2, "batch_tokens": 4096, "threads": None, "mixed_precision": False}
     assert seen == [passed, options]
 
@@ -144,6 +144,14 @@ def test_fairseqs_help_is_asked_of_one_worker(on_cpu: list[dict[str, Any]]) -> N
     assert main(["train", "--arch", "vq_nat_em", "--fairseq-help"]) == 7
     (command,) = on_cpu[0]["commands"]
     assert command[-5:] == ["--arch", "vq_nat_em", "--user-dir", launch.PLUGIN, "--help"]
+
+
+def test_command_needs_a_model(capsys: pytest.CaptureFixture[str], on_cpu: list[dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "DATA"])
+    assert ended.value.code == 2 and not on_cpu
+    assert capsys.readouterr().err.startswith("vqnat train: error: needs --arch, ")
+    assert main(["train", "-a", "vq_nat_em", "DATA"]) == main(["train", "--arch=vq_nat_em", "DATA"]) == 7
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--batch-tokens", "--threads"])

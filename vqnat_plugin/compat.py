@@ -286,7 +286,12 @@ def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
             # fairseq-validate comes through here twice with one parser, one call inside the other.
             vars(parser).pop("parse_known_args", None)
             given = sys.argv[1:] if given is None else given
-            return parse_known_args([each for each in given if each not in ("-h", "--help")], namespace)
+            found = parse_known_args([each for each in given if each not in ("-h", "--help")], namespace)
+            if getattr(found[0], "arch", "") is None:
+                # Without a model there is nothing to add, and fairseq ends with a bare RuntimeError.
+                parse_known_args(given, namespace)
+                raise UsageError("needs --arch, the model to train")
+            return found
 
         parser.parse_known_args = first  # type: ignore[method-assign,assignment]
         parsed = parse(parser, input_args, *args, **kwargs)

@@ -3,13 +3,17 @@
 Nothing heavy is imported here, so that even an import that fails can be explained.
 """
 
+import argparse
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
-from .errors import UserError, explain
+from .errors import UsageError, UserError, explain
 
 # A process that `vqnat train` starts.
 WORKER = "vqnat_plugin.launch"
@@ -47,6 +51,21 @@ def own_error(error: BaseException) -> BaseException:
         return UserError(str(error))
     found = re.search(r"^vqnat_plugin\.errors\.\w+: (.*)\Z", str(error), re.MULTILINE | re.DOTALL)
     return UserError(found.group(1)) if found else error
+
+
+@contextmanager
+def short_complaints() -> Iterator[None]:
+    """Within, a mistyped option of fairseq is a `UsageError`, without the page of options before it."""
+
+    def error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --fairseq-help)")
+
+    before = argparse.ArgumentParser.error
+    argparse.ArgumentParser.error = error  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.error = before  # type: ignore[method-assign]
 
 
 def _has_the_voice() -> bool:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from .errors import UsageError
-from .fairseq_commands import VOICE, WORKER
+from .fairseq_commands import VOICE, WORKER, short_complaints
 
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
@@ -190,7 +190,8 @@ def _worker() -> None:
 
     if "--cpu" in sys.argv:
         use_fast_kernels()
-    cli_main()
+    with short_complaints():
+        cli_main()
 
 
 if __name__ == "__main__":

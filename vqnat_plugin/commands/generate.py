@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, UsageError
-from ..fairseq_commands import own_error
+from ..fairseq_commands import own_error, short_complaints
 from ..launch import flags, with_plugin
 from ..options import option
 
@@ -65,7 +65,8 @@ def run(options: Options) -> None:
     # fairseq looks there for --user-dir.
     sys.argv = ["vqnat generate", *arguments]
     try:
-        cli_main()
+        with short_complaints():
+            cli_main()
     except OSError as error:
         raise own_error(error) from None
     finally:

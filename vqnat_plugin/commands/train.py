@@ -10,6 +10,7 @@ for the --task, --arch and --criterion beside it.
 
 from dataclasses import dataclass
 
+from ..errors import UsageError
 from ..options import option
 
 
@@ -37,6 +38,8 @@ def run(options: Options) -> int:
     from .. import launch
 
     arguments = launch.with_plugin(list(options.arguments))
+    if not options.fairseq_help and not launch.flags(arguments) & {"--arch", "-a"}:
+        raise UsageError("needs --arch, for example --arch vq_nat_em_small")
     if options.fairseq_help:
         return launch.run_workers([launch.worker_process([*arguments, "--help"])], {})
     return launch.train(
