@@ -190,6 +190,7 @@ def _worker() -> None:
 
     if "--cpu" in sys.argv:
         use_fast_kernels()
+    sys.argv[0] = "vqnat train"
     with short_complaints():
         cli_main()
 
