@@ -7,11 +7,12 @@ are made from the same fields. Nothing heavy is imported here.
 import argparse
 import dataclasses
 import difflib
+import functools
 import math
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -26,10 +27,10 @@ def option(
     default: Any,
     help: str,
     *,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
     choices: Sequence[str] = (),
     exists: str = "",
     metavar: str | tuple[str, str] | None = None,
@@ -44,7 +45,8 @@ def option(
     Args:
         default: value when it is not given; its help shows it.
         help: what it means, in one phrase.
-        least, most, above, below: the range of a number; infinite and undefined ones are never in it.
+        least, most, above, below: the range of a number: `least` with or without an upper end, or `above`.
+            Infinite and undefined ones are never in it.
         choices: the values that a text may have.
         exists: `FILE`, `FOLDER` or `PATH`: what has to be there at that path.
         metavar: stands for the value in the help; for several values, the first and the others.
@@ -57,9 +59,7 @@ def option(
     checks = {"least": least, "most": most, "above": above, "below": below, "allowed": tuple(choices)}
     marks = {"exists": exists, "short": short, "repeat": repeat, "positional": positional, "rest": rest}
     metadata = {"help": help, "group": group, "placeholder": metavar, **checks, **marks}
-    if default is ...:
-        return dataclasses.field(metadata={**metadata, "required": True})
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=dataclasses.MISSING if default is ... else default, metadata=metadata)
 
 
 def flag(name: str) -> str:
@@ -70,9 +70,9 @@ def flag(name: str) -> str:
 def check(options: Any) -> None:
     """Raise `UsageError` for the first option of a dataclass that is out of its range."""
     for field in dataclasses.fields(options):
-        for value in _values(getattr(options, field.name)):
-            needed = _needed(field.metadata, value)
-            if needed:
+        given = getattr(options, field.name)
+        for value in given if isinstance(given, tuple | list) else (given,):
+            if needed := _needed(field.metadata, value):
                 name = field.name if field.metadata.get("positional") else flag(field.name)
                 raise UsageError(f"{name} {value}: {needed}")
 
@@ -83,49 +83,31 @@ def require(options: Any, name: str, holds: bool, needed: str) -> None:
         raise UsageError(f"{flag(name)} {getattr(options, name)}: needs {needed}")
 
 
-def _values(value: Any) -> tuple[Any, ...]:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _needed(allowed: typing.Mapping[str, Any], value: Any) -> str:
+def _needed(marks: Mapping[str, Any], value: Any) -> str:
     """What a value would have to be; empty when it is that."""
-    if isinstance(value, bool):
+    # fairseq's own options have no marks.
+    if value is None or isinstance(value, bool) or "rest" not in marks:
         return ""
     if isinstance(value, int | float):
-        # A whole number may be too large to be a float.
-        finite = isinstance(value, int) or math.isfinite(value)
-        bounds = {name: allowed.get(name) for name in ("least", "most", "above", "below")}
-        least, most, above, below = bounds.values()
-        if any(bound is not None for bound in bounds.values()) and not (
-            finite
-            and (least is None or value >= least)
-            and (most is None or value <= most)
-            and (above is None or value > above)
-            and (below is None or value < below)
-        ):
-            return f"needs {_range(least, most, above, below)}"
-        if not finite:
-            return "needs a number"
-    if allowed.get("allowed") and value not in allowed["allowed"]:
-        return f"needs one of {', '.join(allowed['allowed'])}"
-    if allowed.get("exists"):
-        return _missing(allowed["exists"], Path(value))
-    return ""
+        return _out_of_range(value, *(marks[name] for name in ("least", "most", "above", "below")))
+    if marks["allowed"] and value not in marks["allowed"]:
+        return f"needs one of {', '.join(marks['allowed'])}"
+    return _missing(marks["exists"], Path(value)) if marks["exists"] else ""
 
 
-def _range(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
-    low = f"at least {least}" if least is not None else f"a value above {above}" if above is not None else ""
-    high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
-    if least is not None and high:
-        return f"a value from {least} to {high.removeprefix('at most ')}"
-    return " and ".join(filter(None, (low, high)))
+def _out_of_range(value: float, least: float, most: float, above: float, below: float) -> str:
+    # Infinite and undefined numbers are neither above nor below the infinite ends.
+    if least <= value <= most and above < value < below:
+        return ""
+    if math.isfinite(above):
+        return f"needs a value above {above}"
+    if math.isfinite(below) or math.isfinite(most):
+        return f"needs a value from {least} to {f'below {below}' if math.isfinite(below) else most}"
+    return f"needs at least {least}" if math.isfinite(least) else "needs a number"
 
 
 def _missing(kind: str, path: Path) -> str:
-    there = {FILE: path.is_file, FOLDER: path.is_dir, PATH: path.exists}[kind]()
-    if there:
+    if {FILE: path.is_file, FOLDER: path.is_dir, PATH: path.exists}[kind]():
         return ""
     return f"no such {kind}" if not path.exists() else f"is no {kind}"
 
@@ -138,17 +120,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Descriptions as they are written; each option with its default."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+# Descriptions as they are written.
+_HELP = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=100)
 
 
 def build_parser(kind: type, program: str, description: str, epilog: str = "") -> Parser:
     """The parser of a command whose options are the fields of a dataclass."""
     parser = Parser(
-        prog=program, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
+        prog=program, description=description, epilog=epilog, formatter_class=_HELP, allow_abbrev=False
     )
     groups: dict[str, Any] = {"": parser}
     for field, annotation in option_fields(kind):
@@ -171,49 +150,43 @@ def option_fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 
 def _add(parser: Any, field: dataclasses.Field[Any], annotation: Any) -> None:
     marks, default = field.metadata, field.default
-    kind, several, pairs = _kind(annotation, marks["repeat"])
-    required = bool(marks.get("required"))
+    kind, several = _kind(annotation, marks["repeat"])
     text = marks["help"].replace("%", "%%")
-    unset = required or default is None or default is False or default in ((), "")
-    shown = "" if unset else _shown(default)
-    more: dict[str, Any] = {"help": text + (f" (default: {shown})" if shown else "")}
     if kind is bool:
-        parser.add_argument(flag(field.name), action="store_true", **more)
+        parser.add_argument(flag(field.name), action="store_true", help=text)
         return
-    more |= {"type": _converter(kind), "metavar": marks["placeholder"] or _placeholder(kind, field.name)}
-    if marks["allowed"]:
-        more["metavar"] = "{" + ",".join(marks["allowed"]) + "}"
-    if pairs or several:
-        more["nargs"] = "+" if required or not marks["positional"] else "*"
+    required = default is dataclasses.MISSING
+    if not required and default is not None and default not in ((), ""):
+        text += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
+    placeholder = {int: "N", float: "X", Path: "PATH"}.get(kind, field.name.upper())
+    allowed = "{" + ",".join(marks["allowed"]) + "}" if marks["allowed"] else None
+    more: dict[str, Any] = {
+        "help": text,
+        "type": _converter(kind),
+        "metavar": allowed or marks["placeholder"] or placeholder,
+    }
+    if several:
+        more["nargs"] = "+"
+    elif marks["positional"] and not required:
+        more["nargs"] = "?"
     if marks["repeat"]:
         more["action"] = "append"
     if marks["positional"]:
-        if not required and not several:
-            more["nargs"] = "?"
-        parser.add_argument(field.name, default=None if required else default, **more)
-        return
-    names = [marks["short"]] if marks["short"] else []
-    parser.add_argument(*names, flag(field.name), dest=field.name, required=required, default=None, **more)
+        parser.add_argument(field.name, **more)
+    else:
+        names = [*filter(None, [marks["short"]]), flag(field.name)]
+        parser.add_argument(*names, dest=field.name, required=required, **more)
 
 
-def _kind(annotation: Any, repeat: bool) -> tuple[type, bool, bool]:
-    """The type of one value, whether the option takes several, and whether each of them is a tuple itself."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+def _kind(annotation: Any, repeat: bool) -> tuple[type, bool]:
+    """The type of one value, and whether the option takes several of them each time."""
+    if isinstance(annotation, types.UnionType):
         annotation = next(each for each in typing.get_args(annotation) if each is not type(None))
     if typing.get_origin(annotation) is not tuple:
-        return annotation, False, False
-    inner = typing.get_args(annotation)[0]
-    if typing.get_origin(inner) is tuple:
-        return typing.get_args(inner)[0], False, True
-    return inner, not repeat, False
-
-
-def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _placeholder(kind: type, name: str) -> str:
-    return {int: "N", float: "X", Path: "PATH"}.get(kind, name.upper())
+        return annotation, False
+    if not repeat:
+        return typing.get_args(annotation)[0], True
+    return _kind(typing.get_args(annotation)[0], False)
 
 
 def _converter(kind: type) -> Any:
@@ -232,16 +205,13 @@ def _converter(kind: type) -> Any:
 
 def parse(kind: type[Options], parser: Parser, arguments: Sequence[str]) -> Options:
     """The options of a command line, checked; a mistake ends the program with one line."""
-    rest, behind = next(
-        ((field.name, field.metadata["rest"]) for field, _ in option_fields(kind) if field.metadata["rest"]),
-        (None, False),
-    )
+    rests = {field.name: field.metadata["rest"] for field, _ in option_fields(kind) if field.metadata["rest"]}
     words, others = list(arguments), []
-    if behind == "--" and "--" in words:
+    if "--" in rests.values() and "--" in words:
         end = words.index("--")
         words, others = words[:end], words[end + 1 :]
-    strict = behind is not True
     known = {name for action in parser._actions for name in action.option_strings}
+    strict = True not in rests.values()
     if strict:
         # Before argparse looks: it would name what is missing, not what was mistyped.
         for word in words:
@@ -251,9 +221,7 @@ def parse(kind: type[Options], parser: Parser, arguments: Sequence[str]) -> Opti
     if unknown and strict:
         parser.error(_unknown(known, unknown[0]))
     values = {name: _frozen(value) for name, value in vars(found).items() if value is not None}
-    if rest is not None:
-        values[rest] = (*unknown, *others)
-    options = kind(**values)
+    options = kind(**values, **dict.fromkeys(rests, (*unknown, *others)))
     try:
         check(options)
         if own := getattr(options, "check", None):
@@ -290,8 +258,8 @@ def _given(name: str, value: Any, repeat: bool) -> list[str]:
     return [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
 
 
-def named_files(name: str, texts: Sequence[str]) -> dict[str, Path]:
-    """The files of an option of the form NAME=FILE, by name.
+def named_files(name: str, texts: Sequence[str], missing: bool = False) -> dict[str, Path]:
+    """The files of an option of the form NAME=FILE, by name; `missing`: they need not be there.
 
     Raises:
         UsageError: a text has another form, a name stands twice, or a file is not there.
@@ -304,8 +272,8 @@ def named_files(name: str, texts: Sequence[str]) -> dict[str, Path]:
         if key in files:
             raise UsageError(f"{flag(name)} {text}: a second file of '{key}'")
         files[key] = Path(path)
-        if missing := _missing(FILE, files[key]):
-            raise UsageError(f"{flag(name)} {text}: {missing}")
+        if not missing and (needed := _missing(FILE, files[key])):
+            raise UsageError(f"{flag(name)} {text}: {needed}")
     return files
 
 

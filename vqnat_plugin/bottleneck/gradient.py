@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .assignment import nearest_codes
-from .codebook import perplexity, require, usage
+from .codebook import require
 from .parameter_codebook import ParameterCodebook
 from .quantizer import QuantizerOutput, zero_padding
 
@@ -51,23 +51,10 @@ class GradientQuantizer(ParameterCodebook):
             total = valid.sum().clamp(min=1) * self.dim
             commitment = zero_padding(vectors - chosen.detach(), mask).square().sum() / total
             codebook_loss = zero_padding(vectors.detach() - chosen, mask).square().sum() / total
-            counts = self.count(codes[valid], accumulate)
         straight_through = chosen.detach().to(z.dtype) + (z - z.detach())
-        codes = zero_padding(codes, mask)
-        zero = torch.zeros((), device=z.device)
-        return QuantizerOutput(
-            quantized=zero_padding(straight_through, mask),
-            codes=codes,
-            samples=codes[..., None],
-            commitment_loss=codebook_loss + self.commitment_weight * commitment,
-            metrics={
-                "usage": usage(counts),
-                "perplexity": perplexity(counts),
-                "posterior_entropy": zero,
-                "distinct_codes": zero + 1.0,
-                "commitment": commitment.detach(),
-            },
-            _codebook_size=self.codebook_size,
-            _mask=mask,
-            _posteriors=[],
-        )
+        loss = codebook_loss + self.commitment_weight * commitment
+        metrics = {
+            "posterior_entropy": torch.zeros((), device=z.device),
+            "commitment": commitment.detach(),
+        }
+        return self.output(straight_through, codes, codes, valid, accumulate, loss, metrics)

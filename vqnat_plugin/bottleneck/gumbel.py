@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codebook import perplexity, require, usage
+from .codebook import require
 from .parameter_codebook import ParameterCodebook
 from .quantizer import QuantizerOutput, zero_padding
 
@@ -67,20 +67,9 @@ class GumbelQuantizer(ParameterCodebook):
             valid = torch.ones_like(nearest, dtype=torch.bool) if mask is None else mask
             total = valid.sum().clamp(min=1)
             divergence = ((math.log(self.codebook_size) - entropy) * valid).sum() / total
-            counts = self.count(drawn[valid], accumulate)
-        return QuantizerOutput(
-            quantized=zero_padding(quantized.to(z.dtype), mask),
-            codes=zero_padding(nearest, mask),
-            samples=zero_padding(drawn[..., None], mask),
-            commitment_loss=self.kl_weight * divergence,
-            metrics={
-                "usage": usage(counts),
-                "perplexity": perplexity(counts),
-                "posterior_entropy": (entropy.detach() * valid).sum() / total,
-                "distinct_codes": torch.ones((), device=z.device),
-                "commitment": divergence.detach(),
-            },
-            _codebook_size=self.codebook_size,
-            _mask=mask,
-            _posteriors=[],
-        )
+        loss = self.kl_weight * divergence
+        metrics = {
+            "posterior_entropy": (entropy.detach() * valid).sum() / total,
+            "commitment": divergence.detach(),
+        }
+        return self.output(quantized.to(z.dtype), nearest, drawn, valid, accumulate, loss, metrics)

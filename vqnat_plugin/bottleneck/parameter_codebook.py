@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codebook import require_integer
+from .codebook import perplexity, require_integer, usage
+from .quantizer import QuantizerOutput, zero_padding
 
 
 class ParameterCodebook(nn.Module):
@@ -40,12 +41,43 @@ class ParameterCodebook(nn.Module):
         """Code vectors: codes `(...)` to `(..., dim)`."""
         return F.embedding(codes, self.codebook)
 
-    def count(self, codes: Tensor, accumulate: bool) -> Tensor:
-        """How often each code occurs, (codebook_size,); added to the histogram in training if wanted."""
-        counts = torch.bincount(codes, minlength=self.codebook_size)
+    def output(
+        self,
+        quantized: Tensor,
+        codes: Tensor,
+        drawn: Tensor,
+        mask: Tensor,
+        accumulate: bool,
+        loss: Tensor,
+        metrics: dict[str, Tensor],
+    ) -> QuantizerOutput:
+        """What `forward` returns; counts the codes in the histogram in training, if wanted.
+
+        Args:
+            quantized: (..., dim).
+            codes, drawn: (...) int64, the nearest and the sampled ones.
+            mask: (...) bool, true where valid.
+            loss: 0-d.
+            metrics: `posterior_entropy` and `commitment`, see `QuantizerOutput`.
+        """
+        counts = torch.bincount(drawn[mask], minlength=self.codebook_size)
         if self.training and accumulate:
             self.histogram += counts
-        return counts
+        return QuantizerOutput(
+            quantized=zero_padding(quantized, mask),
+            codes=zero_padding(codes, mask),
+            samples=zero_padding(drawn, mask)[..., None],
+            commitment_loss=loss,
+            metrics={
+                "usage": usage(counts),
+                "perplexity": perplexity(counts),
+                "distinct_codes": torch.ones((), device=codes.device),
+                **metrics,
+            },
+            _codebook_size=self.codebook_size,
+            _mask=mask,
+            _posteriors=[],
+        )
 
     def discard(self) -> None:
         """Nothing is accumulated between steps."""
