@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import DataError
 
@@ -55,6 +55,17 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines, each ended by a line feed, in one step."""
     write_text(path, "".join(line + "\n" for line in lines))
+
+
+def lock(file: IO[Any]) -> bool:
+    """Wait for the lock on an open file, given up when it is closed; False where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def read_text(path: Path) -> str:

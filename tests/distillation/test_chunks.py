@@ -12,6 +12,7 @@ from vqnat_plugin.distillation.chunks import (
     equal_length_batches,
     in_mixed_order,
     plan_chunks,
+    remove_parts,
 )
 from vqnat_plugin.errors import DataError
 
@@ -98,7 +99,7 @@ def test_what_killed_writers_left_is_no_chunk_and_removed(tmp_path: Path) -> Non
     for name in (".000000.k3x_9.part.npz", "000000.host.77.part"):
         (tmp_path / name).write_bytes(b"PK")
     assert 0 not in store
-    store.remove_unfinished()
+    remove_parts(store.folder)
     assert [path.name for path in tmp_path.iterdir()] == ["000001.npz"]
 
 

@@ -93,9 +93,9 @@ def test_codes_are_made_on_the_gpu(
 ) -> None:
     used = []
 
-    def encode(model: torch.nn.Module, count: int, *_: Any) -> np.ndarray:
+    def encode(model: torch.nn.Module, images: Any, *_: Any) -> np.ndarray:
         used.append(next(model.parameters()).device.type)
-        return np.zeros((count, 2, 2, 4))
+        return np.zeros((len(images), 2, 2, 4))
 
     def device(cpu: bool) -> torch.device:
         # "meta" stands for a GPU.

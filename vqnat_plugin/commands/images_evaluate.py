@@ -98,17 +98,21 @@ def run(options: Options) -> None:
 
 def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     """The content of images.json, and the names of the sheets that were drawn."""
+    import torch
+
     from ..imaging.evaluation import evaluate
     from ..imaging.models import earlier_checkpoints, load_autoencoder, load_prior
     from ..imaging.reading import are_jpeg, open_split
-    from ..imaging.sheets import Sampling, draw_sheets, spread
+    from ..imaging.sheets import draw_sheets, spread
     from ..machine import available_device, describe_machine, describe_versions
 
     device = available_device(options.cpu)
     model = load_autoencoder(options.checkpoint).to(device)
-    prior = None
+    prior = samples = None
     if options.prior is not None:
         prior = load_prior(options.prior, options.checkpoint, model).to(device)
+        generator = torch.Generator(device).manual_seed(options.seed)
+        samples = prior.sample(options.samples, options.temperature, generator)
     paths = [*options.earlier, *earlier_checkpoints(options.checkpoint, options.earlier_updates)]
     earlier = [load_autoencoder(path).to(device) for path in paths]
     cache = options.image_cache or out / "images"
@@ -124,9 +128,8 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    samples = Sampling(options.samples, options.temperature, options.seed)
     shown = spread(images, options.images).to(device)
-    return result, draw_sheets(model, prior, earlier, shown, out, samples)
+    return result, draw_sheets(model, shown, samples, earlier, out)
 
 
 def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -135,13 +138,7 @@ def _report(options: Options, out: Path, result: dict[str, Any], seconds: float)
     from ..imaging.report import images_report
     from ..recipes.stages import Stages
 
-    stages, commands = {}, []
-    before = Stages(out)
-    for (name, taken), command in zip(before.seconds().items(), before.commands(), strict=True):
-        # A stage that was this evaluation is what is made now.
-        if shlex.split(command)[: len(PROGRAM)] != PROGRAM:
-            stages[name] = taken
-            commands.append(command)
+    stages, commands = Stages(out).before(PROGRAM)
     own = without_folders([*PROGRAM, *words(options)], {"OUT": out, "DATA": options.data})
     return images_report(
         options.title or f"Images of '{options.gen_subset}'",

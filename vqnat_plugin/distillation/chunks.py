@@ -124,12 +124,8 @@ class ChunkStore:
         ]
         return Chunk(indices, outputs, seconds)
 
-    def remove_unfinished(self) -> None:
-        """Delete what killed processes left half-written. Only for when nobody writes any more."""
-        remove_parts(self.folder)
-
 
 def remove_parts(folder: Path) -> None:
-    """Delete the temporary files that killed writers left in a folder."""
+    """Delete what killed processes left half-written. Only for when nobody writes any more."""
     for part in folder.glob("*.part*"):
         part.unlink(missing_ok=True)

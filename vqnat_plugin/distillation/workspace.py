@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import DataError
-from ..files import read_json_if_there, sha256, write_json
+from ..files import lock, read_json_if_there, sha256, write_json
 from .chunks import ChunkStore, remove_parts
 from .corpus import ParallelData
 from .settings import DistillOptions
@@ -45,20 +45,6 @@ def identity(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
         "precision": options.precision,
         **(batches if options.sampling else {}),
     }
-
-
-def _lock(file: IO[str]) -> bool:
-    """Wait for the lock on a file; False where the system or a network file system knows none.
-
-    Then ranks may merge side by side, to the same result.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -149,8 +135,9 @@ class Workspace:
     @contextlib.contextmanager
     def merging(self) -> Iterator[Path]:
         """A new, empty folder to put the data together in, while other ranks that came to merge must wait."""
-        with (self.folder / "lock").open("w") as lock:
-            if _lock(lock):
+        with (self.folder / "lock").open("w") as file:
+            # Without a lock ranks may merge side by side, to the same result.
+            if lock(file):
                 for leftover in self.folder.glob("merge-*"):
                     shutil.rmtree(leftover)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix="merge-") as stage:
@@ -170,5 +157,5 @@ class Workspace:
             os.replace(stage / name, self.out / name)
         write_json(stage / self.manifest.name, {**manifest, "work": self.work, "files": sorted(names)})
         os.replace(stage / self.manifest.name, self.manifest)
-        self.chunks.remove_unfinished()
+        remove_parts(self.chunks.folder)
         remove_parts(self.folder)

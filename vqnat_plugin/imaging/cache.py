@@ -1,10 +1,10 @@
 """Files that several processes need and one of them makes."""
 
-import contextlib
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ..files import lock
 
 
 @contextmanager
@@ -16,16 +16,15 @@ def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
         name: of what is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / f".{name}.lock"
-    with lock.open("ab") as handle:
-        # A file system without locks: then all do the work, each in a temporary file of its own.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    file = folder / f".{name}.lock"
+    with file.open("ab") as handle:
+        # Without a lock all do the work, each in a temporary file of its own.
+        lock(handle)
         try:
             yield
         finally:
             # Those who wait hold the same file, newcomers make another: both look first what is there.
-            lock.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
 def make_once(file: Path, make: Callable[[Path], object]) -> None:

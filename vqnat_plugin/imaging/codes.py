@@ -1,6 +1,5 @@
 """Code grids as files: images to codes and back."""
 
-import functools
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +32,7 @@ def encode(model: VQVAE, folder: Path, out: Path) -> int:
         DataError: there are none, or one is broken or has another form.
     """
     names, images = read_images(folder, model.image_size)
-    codes = encode_images(model, len(images), lambda rows: images[rows], "images")
+    codes = encode_images(model, images, "images")
     digest = np.array(model.digest())
 
     def save(part: Path) -> None:
@@ -72,8 +71,8 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
     return names, codes
 
 
-def _write_png(image: Tensor, path: Path) -> None:
-    write_png(image, str(path))
+def _save(image: Tensor, file: Path) -> None:
+    write_atomically(file, lambda part: write_png(image, str(part)))
 
 
 @torch.no_grad()
@@ -90,5 +89,5 @@ def decode(model: VQVAE, path: Path, out: Path) -> int:
         images = to_levels(model.likelihood.mean(model.decode_codes(batch))).cpu()
         for name, image in zip(names[start : start + DECODING_BATCH], images, strict=True):
             file = out / (name if name.endswith(".png") else f"{name}.png")
-            write_atomically(file, functools.partial(_write_png, image))
+            _save(image, file)
     return len(names)

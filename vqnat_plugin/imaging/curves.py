@@ -1,10 +1,8 @@
 """Curves of trainings of image models."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import functools
 
 from ..evaluation.plots import CODEBOOK_PANELS, Panels, plot_training
-from ..evaluation.training_log import TrainingLog
 
 PANELS: Panels = (
     (
@@ -20,16 +18,5 @@ PANELS: Panels = (
     ("Codes", "bits per code", (("code_bits", "train", "train"), ("code_bits", "valid", "valid"))),
     *CODEBOOK_PANELS,
 )
-
-
-def draw_training(logs: Mapping[str, TrainingLog], path: Path) -> bool:
-    """Draw what the logs have of losses in bits, and of the use of the codes, as one PNG.
-
-    Args:
-        logs: by name of the training.
-        path: of the PNG.
-
-    Returns:
-        Whether there was anything to draw.
-    """
-    return plot_training(logs, path, PANELS)
+# What the logs have of losses in bits, and of the use of the codes.
+draw_training = functools.partial(plot_training, panels=PANELS)

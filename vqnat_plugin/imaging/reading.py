@@ -193,10 +193,8 @@ def read_images(folder: Path, size: int) -> tuple[list[str], np.ndarray]:
     Raises:
         DataError: there are none, or one is broken or has another form.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-    paths = sorted(path for path in files if path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    paths = sorted(path for path in found if path.is_file())
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(IMG_EXTENSIONS)})")
     bar = tqdm(paths, "read", unit="img", disable=None)

@@ -69,16 +69,16 @@ def images_report(
     }
 
 
+def _find(result: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        result = result[key]
+    return result
+
+
 def figures_table(results: Results) -> str:
     """One row a name: means over its trainings, half their range, and how many of them collapsed."""
-
-    def find(result: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-        for key in path:
-            result = result[key]
-        return result
-
     columns = [
-        (title, [summary([find(one, path) for one in many], spec) for many in results.values()])
+        (title, [summary([_find(one, path) for one in many], spec) for many in results.values()])
         for title, path, spec in COLUMNS
     ]
     if any(len(many) > 1 for many in results.values()):
@@ -110,7 +110,7 @@ def render_images_report(report: Mapping[str, Any], out: Path) -> str:
     return "\n\n".join([*parts, *made_with(report)]) + "\n"
 
 
-def write_images_report(report: Mapping[str, Any], out: Path) -> None:
+def write_images_report(report: dict[str, Any], out: Path) -> None:
     """Write `report.json` and `report.md`; the sheets and plots are in `out` before."""
-    write_json(out / "report.json", dict(report))
+    write_json(out / "report.json", report)
     write_text(out / "report.md", render_images_report(report, out))

@@ -12,7 +12,7 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import CheckpointError, UsageError
 from ..files import write_atomically
 from ..imaging.cache import make_once
 from ..imaging.dataset import ArrayDataset, ImageDataset
@@ -85,7 +85,10 @@ class ImageVQTask(EMTask, FairseqTask):
         complete(ImageVQConfig, cfg)
         autoencoder = None
         if cfg.codes_from:
-            autoencoder = load_autoencoder(Path(cfg.codes_from), "--codes-from ")
+            try:
+                autoencoder = load_autoencoder(Path(cfg.codes_from))
+            except CheckpointError as error:
+                raise CheckpointError(f"--codes-from {error}") from None
             if autoencoder.image_size != cfg.image_size:
                 raise UsageError(
                     f"--codes-from {cfg.codes_from}: was trained with --image-size {autoencoder.image_size}"
@@ -146,7 +149,7 @@ class ImageVQTask(EMTask, FairseqTask):
 
         def make(file: Path) -> None:
             model = autoencoder.to(available_device(self.cfg.cpu))
-            codes = encode_images(model, len(images), lambda rows: images[rows], split, mirrored)
+            codes = encode_images(model, images, split, mirrored)
             kind = np.uint8 if model.config.codebook_size <= 256 else np.int32
             write_atomically(file, lambda part: np.save(part, codes.astype(kind)))
 
