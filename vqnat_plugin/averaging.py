@@ -25,12 +25,7 @@ KINDS = {
 
 
 def last_checkpoints(folder: Path, count: int, kind: Literal["updates", "epochs"]) -> list[Path]:
-    """The last `count` checkpoints in a folder of fairseq-train, newest first.
-
-    Args:
-        folder: that of `--save-dir`.
-        count: how many.
-        kind: those saved after so many updates (`--save-interval-updates`), or those saved after epochs.
+    """The last `count` checkpoints of epochs or updates in the `--save-dir` of a training, newest first.
 
     Raises:
         DataError: there are too few.
@@ -60,12 +55,6 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     nothing, so here it stays at the new one. A code that no checkpoint has counts for stays where it is in
     the newest. A code replaced while still in some use would end up between its places all the same: average
     checkpoints from after `--code-revival-until`.
-
-    Args:
-        paths: checkpoints of the same model.
-
-    Returns:
-        A checkpoint, as fairseq stores it.
 
     Raises:
         DataError: there is none, they differ in their entries, or a codebook had its start in some only.

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .code_use import code_use
-from .latent_model import load_latent_model, moved
+from .latent_model import codes_of, load_latent_model, moved
 
 # How many of everything are kept for a code.
 SEGMENTS = 12
@@ -77,7 +77,7 @@ def inspect(
     size = model.quantizer.codebook_size
     codes = [Code() for _ in range(size)]
     shown: dict[int, dict[str, Any]] = {}
-    for number, source, segments in _segmented(model, task, chosen, batch_size, subset, device):
+    for number, source, segments in _segmented(model, task, subset, chosen, batch_size, device):
         for position, (code, words) in enumerate(segments):
             entry = codes[code]
             entry.count += 1
@@ -107,7 +107,7 @@ def inspect(
 
 @torch.no_grad()
 def _segmented(
-    model: Any, task: Any, chosen: list[int], batch_size: int, subset: str, device: torch.device
+    model: Any, task: Any, subset: str, chosen: list[int], batch_size: int, device: torch.device
 ) -> Iterator[tuple[int, str, list[tuple[int, list[str]]]]]:
     """Number, source text, and (code, target words under it) of each chosen sentence."""
     dataset = task.dataset(subset)
@@ -117,19 +117,14 @@ def _segmented(
         sample = dataset.collater([dataset[number] for number in chosen[start : start + batch_size]])
         sample = moved(sample, device)
         source = sample["net_input"]["src_tokens"]
-        z, mask = model.compress(sample["target"], model.encode(source))
-        found = model.quantizer(z, mask).codes
+        found, mask = codes_of(model, sample["target"], model.encode(source))
         for row, number in enumerate(sample["id"].tolist()):
             tokens = sample["target"][row]
             words = [task.target_dictionary[token] for token in tokens[tokens != model.pad].tolist()]
-            yield (
-                number,
-                task.source_dictionary.string(source[row][source[row] != model.pad], "@@ "),
-                [
-                    (code, words[i * width : (i + 1) * width])
-                    for i, code in enumerate(found[row, mask[row]].tolist())
-                ],
-            )
+            codes = enumerate(found[row, mask[row]].tolist())
+            segments = [(code, words[i * width : (i + 1) * width]) for i, code in codes]
+            text = task.source_dictionary.string(source[row][source[row] != model.pad], "@@ ")
+            yield number, text, segments
 
 
 def _neighbours(codebook: Tensor) -> list[list[tuple[int, float]]]:

@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..generation.latent_generator import LatentGenerator
 from ..generation.latent_search import Latents
 from ..generation.rescoring import rescore
-from .latent_model import batches, load_latent_model, read_checkpoint
+from .latent_model import batches, codes_of, load_latent_model, read_checkpoint
 
 # What is decoded, in the order of the table. `text` is the teacher's output, or the reference without one.
 SYSTEMS = {
@@ -84,7 +84,7 @@ class Diagnosis:
                 still there.
             subset: split of `data`.
             beam: latent candidates of a sentence.
-            tokenizer: fairseq's name of what undoes tokenisation ('moses' or 'space').
+            tokenizer: what undoes tokenisation, 'moses' or 'space'.
             device: where everything runs; the CPU by default.
 
         Raises:
@@ -106,16 +106,11 @@ class Diagnosis:
         self.data, self.teacher = Path(config.task.data), teacher
         self.greedy = self._generator(1)
         self.beam = self._generator(beam)
-        teachers, self.beam.rescorers = self.beam.rescorers, []
-        dictionary = task.target_dictionary
-        self.teachers = list(teachers)
-        self.teacher_search = (
-            SequenceGenerator(self.teachers, dictionary, beam_size=1, **LENGTH_LIMITS) if teachers else None
-        )
+        self.teachers, self.beam.rescorers = list(self.beam.rescorers), []
+        self.dictionary = task.target_dictionary
         self.tokenizer = encoders.build_tokenizer(
             Namespace(tokenizer=tokenizer, source_lang=task.cfg.source_lang, target_lang=task.cfg.target_lang)
         )
-        self.special = {dictionary.eos(), dictionary.pad()}
 
     def _generator(self, beam: int) -> LatentGenerator:
         try:
@@ -128,27 +123,20 @@ class Diagnosis:
         """The subset in batches, sentences of similar length together."""
         return batches(self.task, self.subset, batch_size, "diagnosis", self.device)
 
-    def text(self, tokens: Tensor | Sequence[int]) -> str:
+    def text(self, tokens: Tensor) -> str:
         """Detokenised text of token ids."""
-        kept = torch.tensor([int(token) for token in tokens if int(token) not in self.special])
-        line = self.task.target_dictionary.string(kept, "@@ ")
-        return self.tokenizer.decode(line) if self.tokenizer is not None else line
+        line = self.dictionary.string(tokens, "@@ ", extra_symbols_to_ignore=[self.dictionary.pad()])
+        return self.tokenizer.decode(line)
 
     def teacher_output(self, sample: dict[str, Any]) -> list[Tensor]:
         """The teacher's greedy translations, token ids with EOS."""
-        assert self.teacher_search is not None
-        found = self.teacher_search.generate(self.teachers, sample)
+        search = SequenceGenerator(self.teachers, self.dictionary, beam_size=1, **LENGTH_LIMITS)
+        found = search.generate(self.teachers, sample)
         return [hypotheses[0]["tokens"] for hypotheses in found]
-
-    @torch.no_grad()
-    def codes(self, tokens: Tensor, memory: Any) -> tuple[Tensor, Tensor]:
-        """Codes of target tokens (batch, positions) and their mask: both (batch, latents)."""
-        z, mask = self.model.compress(tokens, memory)
-        return self.model.quantizer(z, mask).codes, mask
 
     def padded(self, rows: Sequence[Tensor]) -> Tensor:
         """Sentences as one tensor, padded on the right."""
-        pad = self.task.target_dictionary.pad()
+        pad = self.dictionary.pad()
         return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad)
 
     def write(self, memory: Any, codes: Tensor, mask: Tensor) -> list[str]:
@@ -174,15 +162,11 @@ class Diagnosis:
         steps = torch.arange(mask.size(1) + 1, device=mask.device)
         labels = torch.nn.functional.pad(codes, (0, 1)).where(steps < lengths[:, None], end)
         nats = -log_probabilities.gather(-1, labels[..., None]).squeeze(-1)
-        hits = log_probabilities.argmax(-1) == labels
-        for position in range(mask.size(1) + 1):
-            rows = lengths >= position
-            total.add(
-                position,
-                int(hits[rows, position].sum()),
-                float(nats[rows, position].sum()),
-                int(rows.sum()),
-            )
+        real = steps <= lengths[:, None]
+        hits = (log_probabilities.argmax(-1) == labels) & real
+        figures = torch.stack([hits.sum(0), nats.where(real, 0.0).double().sum(0), real.sum(0)], 1)
+        for position, values in enumerate(figures.tolist()):
+            total.add(position, *values)
 
 
 def _teacher_of(checkpoint: Path) -> Path | None:
@@ -219,13 +203,7 @@ class Written:
 
 
 def decode(diagnosis: Diagnosis, batch_size: int = 50, seed: int = 1) -> Written:
-    """Decode the subset under every kind of latents.
-
-    Args:
-        diagnosis: model and data.
-        batch_size: sentences.
-        seed: of the random codes.
-    """
+    """Decode the subset under every kind of latents; the seed is that of the random ones."""
     written = Written(codebook_size=diagnosis.model.quantizer.codebook_size)
     generator = torch.Generator().manual_seed(seed)
     for sample in diagnosis.batches(batch_size):
@@ -240,7 +218,7 @@ def decode(diagnosis: Diagnosis, batch_size: int = 50, seed: int = 1) -> Written
             outputs = diagnosis.teacher_output(sample)
             written.add("teacher_greedy", numbers, [diagnosis.text(output) for output in outputs])
             tokens = diagnosis.padded(outputs)
-        codes, mask = diagnosis.codes(tokens, memory)
+        codes, mask = codes_of(diagnosis.model, tokens, memory)
         written.codes.update(codes[mask].tolist())
         diagnosis.add_predictor(written.predictor, codes, mask, memory)
         drawn = torch.randint(written.codebook_size, codes.shape, generator=generator)
@@ -271,7 +249,7 @@ def _add_candidates(diagnosis: Diagnosis, sample: dict[str, Any], written: Writt
     filled = [hypotheses + hypotheses[:1] * (width - len(hypotheses)) for hypotheses in found]
     tokens = diagnosis.padded([each["tokens"] for hypotheses in filled for each in hypotheses])
     tokens = tokens.view(len(found), width, -1).to(sample["target"].device)
-    pad = diagnosis.task.target_dictionary.pad()
+    pad = diagnosis.dictionary.pad()
     scores, _ = rescore(diagnosis.teachers, sample["net_input"], tokens, pad)
     best = (scores / tokens.ne(pad).sum(-1)).argmax(1).tolist()
     chosen = [

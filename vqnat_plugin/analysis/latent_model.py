@@ -1,5 +1,6 @@
 """A trained latent translation model with a subset of its data, for everything that looks at its latents."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.dataclass.utils import overwrite_args_by_name
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import CheckpointError, DataError, UserError
@@ -60,48 +62,45 @@ def load_latent_model(
     if data is not None:
         overrides["data"] = str(data)
     overwrite_args_by_name(state["cfg"], overrides)
-    task = _set_up_task(checkpoint, state["cfg"])
-    try:
+    folder = state["cfg"].task.get("data")
+    unfit = f"{folder}: cannot be used as the data of {checkpoint}"
+    with _refused(DataError, unfit, "; name another with --data"):
+        task = tasks.setup_task(state["cfg"].task, from_checkpoint=True)
+    # Weights that are missing, too many or of another shape; options that make no model.
+    with _refused(CheckpointError, f"{checkpoint}: cannot be rebuilt"):
         (model,), config, _ = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], task=task, state=state
         )
-    except UserError:
-        raise
-    except Exception as error:
-        # Weights that are missing, too many or of another shape; options that make no model.
-        raise CheckpointError(f"{checkpoint}: cannot be rebuilt ({_reason(error)})") from None
     if not isinstance(model, VQNAT):
         raise CheckpointError(f"{checkpoint}: not {KIND}")
-    _load_subset(task, subset)
+    with _refused(DataError, f"{folder}: subset '{subset}' is damaged"):
+        try:
+            task.load_dataset(subset)
+        except FileNotFoundError as error:
+            raise DataError(f"{folder}: no subset '{subset}' ({error})") from None
+        # The last sentence ends where both files have to end.
+        task.dataset(subset)[len(task.dataset(subset)) - 1]
     return model.eval().to(device or torch.device("cpu")), config, task
 
 
-def _set_up_task(checkpoint: Path, config: Any) -> Any:
+@contextlib.contextmanager
+def _refused(kind: type[UserError], what: str, way_out: str = "") -> Iterator[None]:
+    """Tell what fairseq could not do; it has no kinds of exceptions for it."""
     try:
-        return tasks.setup_task(config.task, from_checkpoint=True)
+        yield
     except UserError:
         raise
     except Exception as error:
-        # fairseq has no kind of its own for a folder without dictionaries.
-        folder = config.task.get("data")
-        reason = f"cannot be used as the data of {checkpoint} ({_reason(error)})"
-        raise DataError(f"{folder}: {reason}; name another with --data") from None
+        text = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+        raise kind(f"{what} ({reason}){way_out}") from None
 
 
-def _load_subset(task: Any, subset: str) -> None:
-    try:
-        task.load_dataset(subset)
-        # The last sentence ends where both files have to end.
-        task.dataset(subset)[len(task.dataset(subset)) - 1]
-    except FileNotFoundError as error:
-        raise DataError(f"{task.cfg.data}: no subset '{subset}' ({error})") from None
-    except Exception as error:
-        raise DataError(f"{task.cfg.data}: subset '{subset}' is damaged ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+@torch.no_grad()
+def codes_of(model: VQNAT, tokens: Tensor, memory: Any) -> tuple[Tensor, Tensor]:
+    """Codes of target tokens (batch, positions) and their mask: both (batch, latents)."""
+    z, mask = model.compress(tokens, memory)
+    return model.quantizer(z, mask).codes, mask
 
 
 def batches(

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
 from fairseq.logging import metrics
 
 from .code_use import code_use
-from .latent_model import batches, load_latent_model
+from .latent_model import batches, codes_of, load_latent_model
 
 # Named as in the report; the task's names on the right.
 FIGURES = {
@@ -20,9 +19,10 @@ FIGURES = {
 }
 
 
+@torch.no_grad()
 def evaluate_latents(
     checkpoint: Path,
-    data: Path,
+    data: Path | None = None,
     subset: str = "test",
     batch_size: int = 50,
     tokenizer: str = "space",
@@ -35,10 +35,10 @@ def evaluate_latents(
 
     Args:
         checkpoint: of a model trained with `--task translation_vq`.
-        data: binarised data with `subset`.
+        data: binarised data; what the model was trained on by default.
         subset: split of it.
         batch_size: sentences.
-        tokenizer: fairseq's name of what undoes tokenisation ('moses' or 'space').
+        tokenizer: what undoes tokenisation, 'moses' or 'space'.
         device: where the model runs; the CPU by default.
 
     Returns:
@@ -67,7 +67,8 @@ def evaluate_latents(
         for sample in batches(task, subset, batch_size, "latents", device):
             _, _, log = task.valid_step(sample, model, criterion)
             task.reduce_metrics([log], criterion)
-            used.update(_codes(model, sample))
+            codes, mask = codes_of(model, sample["target"], model.encode(sample["net_input"]["src_tokens"]))
+            used.update(codes[mask].tolist())
             sentences += len(sample["id"])
     values = collected.get_smoothed_values()
     figures = {name: float(values[key]) for name, key in FIGURES.items() if key in values}
@@ -78,10 +79,3 @@ def evaluate_latents(
         "codebook_size": size,
         "latents_per_sentence": used.total() / sentences,
     }
-
-
-@torch.no_grad()
-def _codes(model: Any, sample: dict[str, Any]) -> list[int]:
-    memory = model.encode(sample["net_input"]["src_tokens"])
-    z, mask = model.compress(sample["target"], memory)
-    return model.quantizer(z, mask).codes[mask].tolist()

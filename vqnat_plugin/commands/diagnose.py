@@ -8,17 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..analysis.options import AnalysisOptions
+from ..options import FILE, option
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(AnalysisOptions):
     """Options of `vqnat diagnose`."""
 
-    checkpoint: Path = option(..., "the trained model", positional=True, metavar="CHECKPOINT", exists=FILE)
-    data: Path | None = option(
-        None, "binarised data; what the model was trained on by default", metavar="DIR", exists=FOLDER
-    )
     teacher: Path | None = option(
         None,
         "its autoregressive teacher; that of --init-from-teacher in training by default. Without one the "
@@ -26,7 +23,6 @@ class Options:
         metavar="CHECKPOINT",
         exists=FILE,
     )
-    gen_subset: str = option("test", "split to decode", metavar="SPLIT")
     ref: tuple[Path, ...] = option(
         (),
         "raw text of the references; the detokenised target side of the data by default",
@@ -34,10 +30,8 @@ class Options:
         exists=FILE,
     )
     beam: int = option(4, "latent candidates", least=1)
-    batch_size: int = option(50, "sentences", least=1)
     seed: int = option(1, "of the random codes", least=0)
     tokenizer: str = option("moses", "what undoes tokenisation", choices=("moses", "space"))
-    cpu: bool = option(False, "do not use a GPU")
     out: Path | None = option(
         None, "folder to write to; 'diagnosis' beside the checkpoint by default", metavar="DIR"
     )

@@ -7,22 +7,17 @@ neighbours, examples, a map of the codebook; searchable), and the same as codes.
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..analysis.options import AnalysisOptions
+from ..options import option
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(AnalysisOptions):
     """Options of `vqnat inspect`."""
 
-    checkpoint: Path = option(..., "the trained model", positional=True, metavar="CHECKPOINT", exists=FILE)
-    data: Path | None = option(
-        None, "binarised data; what the model was trained on by default", metavar="DIR", exists=FOLDER
-    )
     gen_subset: str = option("train", "split to look at", metavar="SPLIT")
     sentences: int = option(5000, "at most so many, drawn at random", least=1)
-    batch_size: int = option(50, "sentences", least=1)
     seed: int = option(1, "of the draw and of the map", least=0, most=2**32 - 1)
-    cpu: bool = option(False, "do not use a GPU")
     out: Path | None = option(
         None, "folder to write to; 'codes' beside the checkpoint by default", metavar="DIR"
     )

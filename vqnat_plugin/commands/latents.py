@@ -6,19 +6,15 @@ None of them is the BLEU of the system: that comes from `vqnat generate` and `vq
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..analysis.options import AnalysisOptions
+from ..options import option
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(AnalysisOptions):
     """Options of `vqnat latents`."""
 
-    checkpoint: Path = option(..., "the trained model", positional=True, metavar="CHECKPOINT", exists=FILE)
-    data: Path = option(..., "binarised data", metavar="DIR", exists=FOLDER)
-    gen_subset: str = option("test", "split to look at", metavar="SPLIT")
-    batch_size: int = option(50, "sentences", least=1)
     tokenizer: str = option("moses", "what undoes tokenisation", choices=("moses", "space"))
-    cpu: bool = option(False, "do not use a GPU")
     out: Path | None = option(None, "JSON file to write", metavar="FILE")
 
 

@@ -96,8 +96,6 @@ def _sentences(part: Part, member: str, path: Path) -> Iterator[str]:
 
 def _find(corpus: Corpus, archives: Path, folder: Path) -> dict[str, Path]:
     """Where each file of the corpus lies: in `archives` if unpacked there, else in `folder` from now on."""
-    if not archives.is_dir():
-        raise DataError(f"--archives {archives}: no such folder")
     files: dict[str, Path] = {}
     missing: dict[str, list[str]] = {}
     for part in (*corpus.train, *corpus.valid, *corpus.test):

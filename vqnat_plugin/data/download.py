@@ -1,7 +1,6 @@
 """Downloading a file: with retries, going on where a cut connection ended, whole or not at all."""
 
 import gzip
-import hashlib
 import http.client
 import os
 import shutil
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from ..files import read_text, write_atomically, write_text
+from ..files import sha256 as digest_of
 
 CHUNK = 1 << 16
 TIMEOUT = 60.0
@@ -190,15 +190,11 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _check(url: str, part: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
-    with part.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest() != sha256.lower():
+    found, expected = digest_of(part), sha256.lower()
+    if found != expected:
         part.unlink()
         raise DataError(
-            f"{url}: damaged or changed: its SHA-256 is {digest.hexdigest()}, expected {sha256.lower()}; "
-            + _way_out(url)
+            f"{url}: damaged or changed: its SHA-256 is {found}, expected {expected}; {_way_out(url)}"
         )
 
 

@@ -42,21 +42,17 @@ def find_splits(data: Path, source: str, target: str) -> list[Split]:
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder")
 
-    def pair(subset: str, names: Iterable[str]) -> Split:
-        names = list(names)
+    def pair(subset: str, *names: str) -> Split:
         for name in names:
             files = data / f"{name}.{source}", data / f"{name}.{target}"
             if all(file.is_file() for file in files):
                 return Split(subset, *files)
         raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}")
 
-    splits = [pair("train", ["train"]), pair("valid", VALID_NAMES)]
-    tests = sorted(file.stem for file in data.glob(f"test*.{source}"))
-    for number, name in enumerate(tests):
-        splits.append(pair(f"test{number or ''}", [name]))
-    if not tests:
-        raise DataError(f"--data {data}: needs a test set, for example test.{source} and test.{target}")
-    return splits
+    splits = [pair("train", "train"), pair("valid", *VALID_NAMES)]
+    # Without any, `pair` says what is missing.
+    tests = sorted(file.stem for file in data.glob(f"test*.{source}")) or ["test"]
+    return splits + [pair(f"test{number or ''}", name) for number, name in enumerate(tests)]
 
 
 def read_pairs(split: Split) -> list[tuple[str, str]]:
@@ -205,7 +201,7 @@ def prepare(
     return {subset: len(pairs) for subset, pairs in texts.items()}
 
 
-def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int = 1) -> None:
+def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int) -> None:
     """Binarise segmented text with `fairseq-preprocess`, one dictionary for both sides; replaces `out`."""
     # Not at the top: it configures the root logger when imported.
     from fairseq_cli import preprocess
@@ -214,11 +210,11 @@ def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str]
     if part.is_symlink():
         part.unlink()
     shutil.rmtree(part, ignore_errors=True)
-    tests = [str(text / subset) for subset in subsets if subset.startswith("test")]
+    tests = ",".join(str(text / subset) for subset in subsets if subset.startswith("test"))
     parser_arguments = [
         *("--source-lang", source, "--target-lang", target, "--joined-dictionary", "--workers", str(workers)),
-        *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--destdir", str(part)),
-        *(("--testpref", ",".join(tests)) if tests else ()),
+        *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--testpref", tests),
+        *("--destdir", str(part)),
     ]
     preprocess.main(options.get_preprocessing_parser().parse_args(parser_arguments))
     shutil.rmtree(out, ignore_errors=True)

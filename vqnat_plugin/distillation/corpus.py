@@ -104,8 +104,6 @@ def open_data(folder: Path, source_lang: str | None = None, target_lang: str | N
     Raises:
         DataError: something is missing, or the language pair is not there or not clear.
     """
-    if not folder.is_dir():
-        raise DataError(f"--data {folder}: no such folder (it is what fairseq-preprocess writes)")
     pairs = sorted({file.name.split(".")[1] for file in folder.glob("train.*-*.*.idx")})
     if not pairs:
         raise DataError(

@@ -90,7 +90,8 @@ def merge(
         pairs = _pairs(options, reasons)
         for language in (data.source_lang, data.target_lang):
             _write_side(stage, data, sentences, translations, pairs, language)
-        _copy_other_splits(data, stage)
+        for file in [*data.dictionary_files(), *data.other_splits()]:
+            shutil.copyfile(file, stage / file.name)
         manifest = _manifest(options, data, translations, sentences, reasons, len(pairs[0]))
         manifest["seconds"]["merging"] = round(time.monotonic() - started, 1)
         workspace.publish(stage, manifest)
@@ -111,10 +112,11 @@ def _write_texts(
             output = translations[index]
             ids = [token for token in sentences.source[index].tolist() if token != eos]
             source = [sentences.source_dictionary[token] for token in ids]
-            words = (
-                [] if output is None else [sentences.target_dictionary[token] for token in output.tolist()]
-            )
-            reason = TOO_LONG if output is None else reason_against(options, source, words)
+            words: list[str] = []
+            reason: str | None = TOO_LONG
+            if output is not None:
+                words = [sentences.target_dictionary[token] for token in output.tolist()]
+                reason = reason_against(options, source, words)
             reasons.append(reason)
             text.write(" ".join(words) + "\n")
             if reason is not None:
@@ -150,18 +152,12 @@ def _write_side(
         bar = tqdm(zip(*pairs, strict=True), f"write {language}", len(pairs[0]), unit="sent", disable=None)
         for index, distilled in bar:
             output = translations[index] if distilled and not is_source else None
-            yield (
-                human[int(index)]
-                if output is None
-                else torch.from_numpy(np.append(output, eos).astype(np.int64))
-            )
+            if output is None:
+                yield human[int(index)]
+            else:
+                yield torch.from_numpy(np.append(output, eos).astype(np.int64))
 
     write_sentences(stage / f"train.{data.pair}.{language}", rows(), len(dictionary))
-
-
-def _copy_other_splits(data: ParallelData, stage: Path) -> None:
-    for file in [*data.dictionary_files(), *data.other_splits()]:
-        shutil.copyfile(file, stage / file.name)
 
 
 def _manifest(
@@ -173,8 +169,6 @@ def _manifest(
     out: int,
 ) -> dict[str, Any]:
     filtered = Counter(reason for reason in reasons if reason is not None)
-    kept = reasons.count(None)
-    assert kept + sum(filtered.values()) == len(sentences)
     # Lengths without EOS; the teacher's translations that were left out count too.
     source = sentences.source_lengths() - 1
     translated = (translations.lengths >= 0) & (source > 0)
@@ -183,7 +177,7 @@ def _manifest(
         "counts": {
             "in": len(sentences),
             "out": out,
-            "distilled": kept,
+            "distilled": reasons.count(None),
             "filtered": dict(sorted(filtered.items())),
         },
         "mean_length_ratio": round(float(ratios.mean()), 4) if len(ratios) else None,

@@ -1,7 +1,6 @@
 """Distillation from beginning to end: chunk after chunk, in one process or several, then the data set."""
 
 import contextlib
-import functools
 import logging
 import multiprocessing
 import os
@@ -91,10 +90,7 @@ def decode_share(
     share: Share,
     report: Callable[[int], object],
 ) -> None:
-    """Translate and keep those chunks of this share that are not there yet.
-
-    Args:
-        report: called with the number of sentences after each batch.
+    """Translate and keep those chunks of this share that are not there yet; report as `translate_chunk`.
 
     Raises:
         UserError: see `open_teacher` and `choose_device`.
@@ -233,9 +229,6 @@ class _Lines:
 
 def progress_bar(total: int, done: int, disable: bool = False) -> Any:
     """A bar over sentences with the time that remains; in a log file a line every half minute."""
-    bar = functools.partial(
-        tqdm, total=total, initial=done, desc="distill", unit="sent", disable=disable, file=sys.stderr
-    )
-    if sys.stderr.isatty():
-        return bar()
-    return bar(file=_Lines(sys.stderr), mininterval=30, maxinterval=60, ascii=True)
+    lines = {"file": _Lines(sys.stderr), "mininterval": 30, "maxinterval": 60, "ascii": True}
+    shown = {"file": sys.stderr} if sys.stderr.isatty() else lines
+    return tqdm(total=total, initial=done, desc="distill", unit="sent", disable=disable, **shown)

@@ -89,7 +89,7 @@ class DistillOptions:
     """Options of `vqnat distill` and of `distillation.run.distill`."""
 
     data: Path = option(..., "folder that fairseq-preprocess wrote", exists=FOLDER, metavar="DIR", group=DATA)
-    teacher: str = option(
+    teacher: Path = option(
         ...,
         "checkpoint of any fairseq translation model with the dictionaries of --data; several, joined by "
         "':', translate as an ensemble",
@@ -232,7 +232,8 @@ class DistillOptions:
     @property
     def teachers(self) -> tuple[Path, ...]:
         """The teacher's checkpoints; several make an ensemble."""
-        return tuple(Path(path) for path in self.teacher.split(":") if path)
+        # An empty path reads as ".".
+        return tuple(Path(path) for path in str(self.teacher).split(":") if path not in ("", "."))
 
     @property
     def share(self) -> Share:
