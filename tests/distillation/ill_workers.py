@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 
-def die(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
+def die(job: Any, share: Any, connection: Any) -> None:
     """Worker 1 is killed after its first batch; worker 0 would work on for ever."""
     connection.send(5)
     if share.rank == 1:
@@ -14,13 +14,13 @@ def die(options: Any, data: Any, workspace: Any, share: Any, connection: Any) ->
         signal.pause()
 
 
-def complain(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
+def complain(job: Any, share: Any, connection: Any) -> None:
     """Worker 1 finds a mistake of the user's."""
     if share.rank == 1:
         connection.send("the teacher is ill")
     signal.pause()
 
 
-def crash(options: Any, data: Any, workspace: Any, share: Any, connection: Any) -> None:
+def crash(job: Any, share: Any, connection: Any) -> None:
     """Every worker meets a mistake of ours."""
     raise SystemExit(1)

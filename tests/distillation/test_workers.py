@@ -47,7 +47,7 @@ def test_fault_of_a_worker_stops_all(
     nothing: Any = None
     reported: list[int] = []
     with pytest.raises(DataError, match=message):
-        running.run_decoders(nothing, nothing, nothing, Share(workers=2), reported.append)
+        running.run_decoders(nothing, Share(workers=2), reported.append)
     assert not multiprocessing.active_children()
     assert set(reported) <= {5}
 
@@ -71,7 +71,7 @@ def test_mistake_in_a_worker_is_one_line(
     monkeypatch.setattr(running.torch, "set_num_threads", lambda _: None)
     ours, theirs = multiprocessing.Pipe(duplex=False)
     nothing: Any = None
-    running._work(nothing, nothing, nothing, Share(), theirs)
+    running._work(nothing, Share(), theirs)
     sent = ours.recv()
     assert sent.startswith(line) and "\n" not in sent
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TextIO
 
@@ -25,6 +26,15 @@ from .merge import choices, merge
 from .settings import DistillOptions, Share
 from .teacher import Teacher, choose_device, open_teacher
 from .workspace import Workspace, identity
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be translated, and where it is kept."""
+
+    options: DistillOptions
+    data: ParallelData
+    workspace: Workspace
 
 
 def distill(options: DistillOptions) -> bool:
@@ -53,7 +63,7 @@ def distill(options: DistillOptions) -> bool:
 
     sentences = data.read()
     chunks = plan_chunks(sentences.source_lengths(), options.chunk_size)
-    _translate(options, data, workspace, [len(chunk) for chunk in chunks])
+    _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
     missing = sum(number not in workspace.chunks for number in range(len(chunks)))
     if missing:
         share = options.share
@@ -67,11 +77,11 @@ def distill(options: DistillOptions) -> bool:
     return True
 
 
-def _translate(options: DistillOptions, data: ParallelData, workspace: Workspace, sizes: list[int]) -> None:
+def _translate(job: Job, sizes: list[int]) -> None:
     """Translate what is missing of this process's chunks, of which `sizes` has the sentences."""
-    share = options.share
+    share = job.options.share
     mine = share.chunks(len(sizes))
-    finished = [number for number in mine if number in workspace.chunks]
+    finished = [number for number in mine if number in job.workspace.chunks]
     if len(finished) == len(mine):
         return
     done = sum(sizes[number] for number in finished)
@@ -80,31 +90,26 @@ def _translate(options: DistillOptions, data: ParallelData, workspace: Workspace
     decode = run_decoders if share.workers > 1 else decode_share
     # The ranks take turns, so the first one's progress stands for all.
     with progress_bar(sum(sizes[number] for number in mine), done, disable=share.rank > 0) as bar:
-        decode(options, data, workspace, share, bar.update)
+        decode(job, share, bar.update)
 
 
-def decode_share(
-    options: DistillOptions,
-    data: ParallelData,
-    workspace: Workspace,
-    share: Share,
-    report: Callable[[int], object],
-) -> None:
+def decode_share(job: Job, share: Share, report: Callable[[int], object]) -> None:
     """Translate and keep those chunks of this share that are not there yet; report as `translate_chunk`.
 
     Raises:
         UserError: see `open_teacher` and `choose_device`.
     """
-    sentences = data.read()
+    options, kept = job.options, job.workspace.chunks
+    sentences = job.data.read()
     chunks = plan_chunks(sentences.source_lengths(), options.chunk_size)
-    todo = [number for number in share.chunks(len(chunks)) if number not in workspace.chunks]
+    todo = [number for number in share.chunks(len(chunks)) if number not in kept]
     if not todo:
         return
-    teacher = open_teacher(options, data, choose_device(share, options.cpu, options.precision))
+    teacher = open_teacher(options, job.data, choose_device(share, options.cpu, options.precision))
     for number in in_mixed_order(todo):
         # Of use to sampling: a chunk is the same whoever draws it, and whenever.
         torch.manual_seed(options.seed * len(chunks) + number)
-        workspace.chunks.write(number, translate_chunk(teacher, sentences, chunks[number], options, report))
+        kept.write(number, translate_chunk(teacher, sentences, chunks[number], options, report))
 
 
 def translate_chunk(
@@ -132,13 +137,7 @@ def translate_chunk(
     return Chunk(indices, [outputs.get(index) for index in indices.tolist()], time.monotonic() - started)
 
 
-def run_decoders(
-    options: DistillOptions,
-    data: ParallelData,
-    workspace: Workspace,
-    share: Share,
-    report: Callable[[int], object],
-) -> None:
+def run_decoders(job: Job, share: Share, report: Callable[[int], object]) -> None:
     """Let this rank's workers, a process each, decode until each has done its part of the share.
 
     Raises:
@@ -150,7 +149,7 @@ def run_decoders(
         with _environment(worker_environment(threads=1)):
             for worker in range(share.workers):
                 ours, theirs = context.Pipe(duplex=False)
-                task = (options, data, workspace, share.of_worker(worker), theirs)
+                task = (job, share.of_worker(worker), theirs)
                 process = context.Process(target=_work, args=task, daemon=True)
                 process.start()
                 theirs.close()
@@ -173,16 +172,14 @@ def run_decoders(
             process.join()
 
 
-def _work(
-    options: DistillOptions, data: ParallelData, workspace: Workspace, share: Share, connection: Connection
-) -> None:
+def _work(job: Job, share: Share, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it too, stops us
     torch.set_num_threads(1)
     logging.getLogger("fairseq").setLevel(logging.WARNING)
     # Once the parent is gone, however it went, nobody reads and the next report ends this process.
     with contextlib.suppress(BrokenPipeError):
         try:
-            decode_share(options, data, workspace, share, connection.send)
+            decode_share(job, share, connection.send)
         except BrokenPipeError:
             raise
         except Exception as error:
