@@ -51,14 +51,9 @@ class ParameterCodebook(nn.Module):
         loss: Tensor,
         metrics: dict[str, Tensor],
     ) -> QuantizerOutput:
-        """What `forward` returns; counts the codes in the histogram in training, if wanted.
+        """What `forward` returns of nearest and drawn codes (...); counts the drawn ones.
 
-        Args:
-            quantized: (..., dim).
-            codes, drawn: (...) int64, the nearest and the sampled ones.
-            mask: (...) bool, true where valid.
-            loss: 0-d.
-            metrics: `posterior_entropy` and `commitment`, see `QuantizerOutput`.
+        `metrics` are `posterior_entropy` and `commitment`.
         """
         counts = torch.bincount(drawn[mask], minlength=self.codebook_size)
         if self.training and accumulate:
