@@ -73,7 +73,8 @@ def _translation_rows(examples: Path) -> list[list[str]]:
             "student_4_candidates",
             "student_4_rescored",
         )
-        notes = "".join(f"; {note}" for note in report.get("notes", ()))
+        # The first is what one has to know of a model; the others are about its figures.
+        notes = "".join(f"; {note}" for note in report.get("notes", [])[:1])
         rows.append([escape(report["title"] + notes), *map(bleu, names), *times, f"{minutes:.0f}", link])
     return rows
 
