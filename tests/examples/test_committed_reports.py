@@ -33,7 +33,26 @@ def test_commands_are_those_of_the_recipe(recipe: str) -> None:
     expected = [
         shlex.split(line) for line in shown.replace("/OUT", "OUT").replace("/DATA", "DATA").splitlines()
     ]
-    assert [shlex.split(line) for line in report(recipe)["commands"]] == expected
+    # Set-up makes no result.
+    expected = [command for command in expected if command != ["scripts/setup.sh"]]
+    found = [shlex.split(line) for line in report(recipe)["commands"]]
+    assert list(map(meaning, found)) == list(map(meaning, expected))
+
+
+def meaning(command: list[str]) -> Any:
+    """A command with all its options, whatever their order; that of a training as it is."""
+    if command[0] != "vqnat" or command[1] == "train":
+        return command
+    name, words = find(command[1:])
+    parsed = vars(parser_of(name).parse_args(words))
+    values = {key: value for key, value in parsed.items() if value is not None}
+    if "ref" in values:
+        # 'test.de*' stands for test.de and whatever test.de.1, test.de.2, ... there are.
+        values["ref"] = [str(values["ref"][0]).removesuffix("*")]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    if "system" in values:
+        values["system"] = tuple(map(tuple, values["system"]))
+    return name, load(name).Options(**values)
 
 
 @pytest.mark.parametrize("recipe", TRANSLATION)
