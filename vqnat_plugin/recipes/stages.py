@@ -128,6 +128,11 @@ class Stages:
         """The commands of the stages that are done, quoted for a shell, in order of first run."""
         return [shlex.join(record.command) for _, record in self._done()]
 
+    def before(self, program: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+        """As `seconds` and `commands`, without the stages that ran a program: it reports on the others."""
+        done = [(name, each) for name, each in self._done() if each.command[: len(program)] != [*program]]
+        return {name: each.seconds for name, each in done}, [shlex.join(each.command) for _, each in done]
+
     def redo(self, name: str) -> None:
         """Let a stage be run again; what it made stays where it is.
 
