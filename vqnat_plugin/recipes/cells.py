@@ -6,17 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import DataError
+from ..evaluation.training_log import TrainingLog
 from ..files import read_json, read_json_if_there, write_json
 from ..launch import available_cores, worker_environment
-from .grid import Cell, Grid
+from .grid import Cell, Comparison, Grid
 from .stages import Stages
 
 TRAIN, MEASURE = "train", "measure"
@@ -24,12 +23,12 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class GridKind(Protocol):
-    """All that differs from one kind of grid to another; `KINDS` in `grid_report` lists them.
+    """How cells of one kind are trained and measured; `KINDS` in `grid_report` lists the kinds.
 
     Attributes:
         result: name of the JSON file that measuring leaves in a cell's folder.
         jobs: how many cells are run side by side, unless told otherwise.
-        paths: what the commands read, by the names that stand for it in records of stages.
+        paths: what the commands read, absolute, by the names that stand for it in records of stages.
     """
 
     result: str
@@ -38,27 +37,9 @@ class GridKind(Protocol):
 
     def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
         """The training of a cell, with its checkpoints in `folder/checkpoints`, by so many threads."""
-        ...
 
     def measure_command(self, folder: Path) -> list[str]:
-        """What measures the trained cell in a folder, and writes `result` there."""
-        ...
-
-    def report(
-        self, grid: Grid, grid_run: "GridRun", title: str, commands: list[str], stages: dict[str, float]
-    ) -> dict[str, Any]:
-        """The content of `report.json`; draws what needs more than that, curves of trainings, beside it."""
-        ...
-
-    @staticmethod
-    def table(report: dict[str, Any]) -> str:
-        """The figures of a report, for the terminal."""
-        ...
-
-    @staticmethod
-    def render(report: dict[str, Any], out: Path) -> str:
-        """`report.md`, with the images in `out`; first draws those that the report suffices for."""
-        ...
+        """What measures the end of the training in a folder, and writes `result` there."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +73,11 @@ class GridRun:
         """What the training of a cell printed."""
         return self.stages(cell).log(TRAIN)
 
+    def logs(self, comparison: Comparison) -> dict[str, TrainingLog]:
+        """The training of the first seed of each row that is done, by the row's name."""
+        first = {row.name: row.cells[0] for row in comparison.rows if self.is_done(row.cells[0])}
+        return {name: TrainingLog(self.log(cell)) for name, cell in first.items() if self.log(cell).is_file()}
+
     def read(self, cell: Cell) -> dict[str, Any] | None:
         """What was measured of a cell; None if it is not done.
 
@@ -100,10 +86,9 @@ class GridRun:
         """
         if not self.is_done(cell):
             return None
-        seconds = self.stages(cell).seconds()[TRAIN]
-        if read_json(self.folder(cell) / "cell.json")["interrupted"]:
-            return {**read_json(self.folder(cell) / self.kind.result), "seconds": None}
-        return {**read_json(self.folder(cell) / self.kind.result), "seconds": round(seconds)}
+        folder, seconds = self.folder(cell), round(self.stages(cell).seconds()[TRAIN])
+        interrupted = read_json(folder / "cell.json")["interrupted"]
+        return {**read_json(folder / self.kind.result), "seconds": None if interrupted else seconds}
 
 
 class Runner:
@@ -117,9 +102,9 @@ class Runner:
         """
         self.grid_run = grid_run
         self.threads = threads
-        self.running: set[subprocess.Popen[bytes]] = set()
-        self.lock = threading.Lock()
-        self.stopped = False
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
 
     def run(self, cell: Cell) -> None:
         """Train and measure one cell.
@@ -127,48 +112,38 @@ class Runner:
         Raises:
             DataError: a command failed; the message names its log. Or the cell was done by another command.
         """
-        folder, kind = self.grid_run.folder(cell), self.grid_run.kind
-        threads = self._begin(cell)
-        self._stage(cell, TRAIN, kind.train_command(cell, folder, threads), threads)
-        self._stage(cell, MEASURE, kind.measure_command(folder), threads)
+        folder, kind, stages = self.grid_run.folder(cell), self.grid_run.kind, self.grid_run.stages(cell)
+        threads = self._begin(cell, stages)
+        more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
+        stages.run(TRAIN, kind.train_command(cell, folder, threads), quiet=True, **more)
+        stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)
         if not self.grid_run.keep_checkpoints:
             for checkpoint in (folder / "checkpoints").glob("*.pt"):
                 checkpoint.unlink()
 
-    def _begin(self, cell: Cell) -> int:
+    def _begin(self, cell: Cell, stages: Stages) -> int:
         """Note what a cell is, and whether its training is not the first attempt; its number of threads."""
         path = self.grid_run.folder(cell) / "cell.json"
         before = read_json_if_there(path)
         if before is None:
             write_json(path, {**asdict(cell), "threads": self.threads, "interrupted": False})
             return self.threads
-        if not before["interrupted"] and not self.grid_run.stages(cell).is_done(TRAIN):
+        if not stages.is_done(TRAIN):
             write_json(path, {**before, "interrupted": True})
         return int(before["threads"])
 
-    def _stage(self, cell: Cell, name: str, command: list[str], threads: int) -> None:
-        own: list[subprocess.Popen[bytes]] = []
-
-        def started(process: "subprocess.Popen[bytes]") -> None:
-            with self.lock:
-                own.append(process)
-                self.running.add(process)
-                if self.stopped:
-                    process.terminate()
-
-        try:
-            self.grid_run.stages(cell).run(
-                name, command, environment=worker_environment(threads), quiet=True, started=started
-            )
-        finally:
-            with self.lock:
-                self.running.difference_update(own)
+    def _started(self, process: "subprocess.Popen[bytes]") -> None:
+        with self._lock:
+            self._processes.append(process)
+            if self._stopped:
+                process.terminate()
 
     def stop(self) -> None:
         """End what is running, and let nothing new begin."""
-        with self.lock:
-            self.stopped = True
-            for process in self.running:
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                # Does nothing to one that has ended.
                 process.terminate()
 
 
@@ -182,52 +157,34 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
     cells = grid.cells()
     pending = [cell for cell in cells if not grid_run.is_done(cell)]
     _say(f"{len(cells)} trainings, {len(cells) - len(pending)} done before")
-    failed, start = 0, time.monotonic()
-    for cell in cells:
-        # Trains nothing, but notices that it was another command that did it.
-        if cell not in pending and (trouble := _trouble(runner, cell)):
-            failed += 1
-            _say(f"{cell.name} FAILED ({trouble})")
-    with ThreadPoolExecutor(jobs) as pool, _ended_by_sigterm():
-        futures = {pool.submit(_trouble, runner, cell): cell for cell in pending}
+    failed, number, start = 0, 0, time.monotonic()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    with ThreadPoolExecutor(jobs) as pool:
+        # Those that are done are not trained again, but it shows if another command did them.
+        futures = {pool.submit(runner.run, cell): cell for cell in cells}
         try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                trouble = future.result()
+            for future in as_completed(futures):
+                cell, trouble = futures[future], future.exception()
+                if trouble is not None and not isinstance(trouble, DataError):
+                    raise trouble
                 failed += trouble is not None
-                state = "done" if trouble is None else f"FAILED ({trouble})"
-                minutes = (time.monotonic() - start) / 60
-                left = minutes / number * (len(pending) - number)
-                _say(
-                    f"{number}/{len(pending)} {futures[future].name} {state}; {minutes:.0f} minutes, about "
-                    f"{left:.0f} to go"
-                )
+                state = f"FAILED ({trouble})" if trouble else "done"
+                if cell in pending:
+                    number += 1
+                    minutes = (time.monotonic() - start) / 60
+                    left = minutes / number * (len(pending) - number)
+                    state += f"; {minutes:.0f} minutes, about {left:.0f} to go"
+                    _say(f"{number}/{len(pending)} {cell.name} {state}")
+                elif trouble:
+                    _say(f"{cell.name} {state}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             runner.stop()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     return failed
-
-
-def _trouble(runner: Runner, cell: Cell) -> DataError | None:
-    try:
-        runner.run(cell)
-    except DataError as error:
-        return error
-    return None
 
 
 def _say(text: str) -> None:
     print(f"ablate: {text}", flush=True)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM raise, so that what is running is ended too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,19 @@ class Grid:
 
 @dataclass
 class _Reader:
-    """Takes entries out of one mapping of the file, and complains about what is left."""
+    """Takes entries out of one mapping of the file; as a context, complains about what is left at the end."""
 
     where: str
     entries: dict[Any, Any]
     known: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        unknown = sorted(map(str, set(self.entries) - self.known))
+        if unknown and kind is None:
+            raise DataError(f"{self.where}: unknown entry '{unknown[0]}' (known: {sorted(self.known)})")
 
     def take(self, key: str, kind: type, default: Any = None) -> Any:
         self.known.add(key)
@@ -125,6 +133,12 @@ class _Reader:
         except ValueError as error:
             raise DataError(f"{self.where}: '{key}' is no command line ({error}): {text!r}") from None
 
+    def choice(self, key: str, allowed: Iterable[str], default: str) -> str:
+        value: str = self.take(key, str, default)
+        if value not in allowed:
+            raise DataError(f"{self.where}: '{key}' is {value!r}, must be one of {', '.join(allowed)}")
+        return value
+
     def named(self, key: str) -> dict[Any, Any]:
         """A mapping of at least one entry."""
         found: dict[Any, Any] = self.take(key, dict)
@@ -140,10 +154,6 @@ class _Reader:
                 f"{self.where}: 'seeds' must be whole numbers from 1, each another, but is {seeds!r}"
             )
         return seeds
-
-    def finish(self) -> None:
-        if unknown := sorted(map(str, set(self.entries) - self.known)):
-            raise DataError(f"{self.where}: unknown entry '{unknown[0]}' (known: {sorted(self.known)})")
 
 
 def read_grid(path: Path) -> Grid:
@@ -161,27 +171,18 @@ def read_grid(path: Path) -> Grid:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold 'caption', 'seeds', 'train' and 'comparisons'")
-    reader = _Reader(str(path), content)
-    measure = reader.take("measure", str, Grid.measure)
-    if measure not in DATA:
-        raise DataError(f"{path}: 'measure' is {measure!r}, must be one of {', '.join(DATA)}")
-    caption, title = reader.line("caption"), reader.line("title", Grid.title)
-    notes = reader.take("notes", list, [])
-    if not all(isinstance(note, str) for note in notes):
-        raise DataError(f"{path}: 'notes' must be texts, but is {notes!r}")
-    seeds, shared = reader.seeds(), reader.words("train")
-    comparisons = reader.named("comparisons")
-    reader.finish()
-    return Grid(
-        caption,
-        tuple(
-            _comparison(f"{path}: {name}", str(name), entries, DATA[measure], shared, seeds)
-            for name, entries in comparisons.items()
-        ),
-        measure,
-        title,
-        tuple(" ".join(note.split()) for note in notes),
-    )
+    with _Reader(str(path), content) as reader:
+        measure = reader.choice("measure", DATA, Grid.measure)
+        notes = reader.take("notes", list, [])
+        if not all(isinstance(note, str) for note in notes):
+            raise DataError(f"{path}: 'notes' must be texts, but is {notes!r}")
+        caption, title = reader.line("caption"), reader.line("title", Grid.title)
+        seeds, flags = reader.seeds(), reader.words("train")
+        comparisons = tuple(
+            _comparison(f"{path}: {name}", str(name), entries, DATA[measure], flags, seeds)
+            for name, entries in reader.named("comparisons").items()
+        )
+    return Grid(caption, comparisons, measure, title, tuple(" ".join(note.split()) for note in notes))
 
 
 def _comparison(
@@ -191,35 +192,29 @@ def _comparison(
         raise DataError(f"{where}: a comparison's name becomes that of files: letters, digits, '_' and '-'")
     if not isinstance(entries, dict):
         raise DataError(f"{where}: must hold 'title' and 'rows'")
-    reader = _Reader(where, entries)
-    title, paper, note = reader.line("title"), reader.line("paper", ""), reader.line("note", "")
-    flags, seeds = [*shared, *reader.words("train", "")], reader.seeds(seeds)
-    curves, rows = reader.take("curves", bool, False), reader.named("rows")
-    reader.finish()
-    return Comparison(
-        name,
-        title,
-        paper,
-        tuple(
-            Row(str(label), tuple(_cells(f"{where}: {label}", value, data, flags, seeds)))
-            for label, value in rows.items()
-        ),
-        curves,
-        note,
-    )
+    with _Reader(where, entries) as reader:
+        flags, seeds = [*shared, *reader.words("train", "")], reader.seeds(seeds)
+        return Comparison(
+            name,
+            title=reader.line("title"),
+            paper=reader.line("paper", ""),
+            rows=tuple(
+                _row(f"{where}: {label}", str(label), value, data, flags, seeds)
+                for label, value in reader.named("rows").items()
+            ),
+            curves=reader.take("curves", bool, False),
+            note=reader.line("note", ""),
+        )
 
 
-def _cells(
-    where: str, value: Any, known: tuple[str, ...], shared: list[str], seeds: list[int]
-) -> Iterator[Cell]:
+def _row(
+    where: str, name: str, value: Any, data: tuple[str, ...], shared: list[str], seeds: list[int]
+) -> Row:
     if isinstance(value, str):
         value = {"flags": value}
     if not isinstance(value, dict):
         raise DataError(f"{where}: must be flags, or a mapping of 'flags' and 'data', but is {value!r}")
-    reader = _Reader(where, value)
-    flags, data = reader.words("flags", ""), reader.take("data", str, known[-1])
-    reader.finish()
-    if data not in known:
-        raise DataError(f"{where}: 'data' is {data!r}, must be one of {', '.join(known)}")
-    for seed in seeds:
-        yield Cell(data, (*shared, *flags), seed)
+    with _Reader(where, value) as reader:
+        flags = (*shared, *reader.words("flags", ""))
+        trained_on = reader.choice("data", data, data[-1])
+    return Row(name, tuple(Cell(trained_on, flags, seed) for seed in seeds))

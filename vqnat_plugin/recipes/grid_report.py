@@ -30,7 +30,8 @@ def write_report(
     Returns:
         Its figures as Markdown.
     """
-    report = {"measure": grid.measure, **grid_run.kind.report(grid, grid_run, title, commands, stages)}
+    kind = KINDS[grid.measure]
+    report = {"measure": grid.measure, **kind.report(grid, grid_run, title, commands, stages)}
     write_json(grid_run.out / "report.json", report)
     return render_report(grid_run.out)
 

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..errors import UsageError
 from ..evaluation.plots import COLORS, decorate, finish, plot_training
 from ..evaluation.report import made_with, provenance
 from ..evaluation.tables import escape, markdown_table, summary
 from ..evaluation.training_log import TrainingLog
 from ..launch import available_cores
 from .cells import GridRun
-from .grid import Cell, Comparison, Grid, Row
+from .grid import Cell, Grid, Row
 from .grid_options import GridOptions
 
 # In a grid's flags, the path of the teacher's checkpoint.
@@ -33,23 +32,15 @@ class TranslationKind:
     result = "diagnosis.json"
 
     def __init__(self, options: GridOptions) -> None:
-        """
-        Args:
-            options: with the special ones that this kind needs.
-        """
-        if options.distilled is None or options.teacher is None:
-            raise UsageError("--distilled, --teacher: are needed for translation")
+        """Takes options with the special ones that this kind needs."""
+        assert options.distilled is not None and options.teacher is not None
         self.data, self.distilled, self.teacher = map(
             os.path.abspath, (options.data, options.distilled, options.teacher)
         )
         self.ref = list(map(os.path.abspath, options.ref))
         self.beam, self.tokenizer = options.beam, options.tokenizer
         self.jobs = min(2, available_cores())
-        self.paths = {
-            "DATA": Path(self.data),
-            "DISTILLED": Path(self.distilled),
-            TEACHER: Path(self.teacher),
-        }
+        self.paths = {"DATA": Path(self.data), "DISTILLED": Path(self.distilled), TEACHER: Path(self.teacher)}
 
     def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
         """`vqnat train`, as one process."""
@@ -70,13 +61,15 @@ class TranslationKind:
             *("--beam", str(self.beam), "--tokenizer", self.tokenizer, "--out", str(folder)),
         ]
 
+    @staticmethod
     def report(
-        self, grid: Grid, grid_run: GridRun, title: str, commands: list[str], stages: dict[str, float]
+        grid: Grid, grid_run: GridRun, title: str, commands: list[str], stages: dict[str, float]
     ) -> dict[str, Any]:
         """What was measured, by comparison and row; draws the curves."""
         for comparison in grid.comparisons:
             if comparison.curves:
-                _plot_curves(comparison, grid_run)
+                curves = grid_run.out / f"{comparison.name}_curves.png"
+                plot_training(grid_run.logs(comparison), curves)
         return {
             "title": title,
             "caption": grid.caption,
@@ -116,8 +109,7 @@ def _measured(row: Row, grid_run: GridRun) -> list[dict[str, Any]]:
     """What is known of the cells of a row that are done, with the posterior's entropy at the end."""
     found = []
     for cell in row.cells:
-        values = grid_run.read(cell)
-        if values is not None:
+        if values := grid_run.read(cell):
             values["posterior_entropy"] = _entropy(grid_run.log(cell))
             found.append({key: values[key] for key in KEPT})
     return found
@@ -126,15 +118,6 @@ def _measured(row: Row, grid_run: GridRun) -> list[dict[str, Any]]:
 def _entropy(log: Path) -> float | None:
     curve = TrainingLog(log).curve("posterior_entropy") if log.is_file() else []
     return curve[-1][1] if curve else None
-
-
-def _plot_curves(comparison: Comparison, grid_run: GridRun) -> None:
-    """The training of the first seed of each row."""
-    logs = {row.name: grid_run.log(row.cells[0]) for row in comparison.rows if grid_run.is_done(row.cells[0])}
-    plot_training(
-        {name: TrainingLog(log) for name, log in logs.items() if log.is_file()},
-        grid_run.out / f"{comparison.name}_curves.png",
-    )
 
 
 def _system(name: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -185,10 +168,7 @@ def plot_comparison(title: str, rows: Mapping[str, Measured], path: Path) -> boo
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_axisbelow(True)
     decorate(axes, title, "BLEU", "")
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1], labels[::-1], frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )
+    axes.legend(reverse=True, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     finish(figure, path)
     return True
 

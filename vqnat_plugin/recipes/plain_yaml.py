@@ -20,11 +20,12 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark
         # A few references to references are gigabytes.
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="references (*name) are not read", problem_mark=self._mark())
+            raise yaml.MarkedYAMLError(problem="references (*name) are not read", problem_mark=mark)
         if self.depth == DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=self._mark())
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -40,31 +41,22 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def _mark(self) -> yaml.Mark:
-        return self.peek_event().start_mark
-
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file: mappings, lists, texts, numbers, truth values.
 
-    Text such as `${oc.env:HOME}` is just that.
-
     Raises:
         DataError: the file cannot be read, is too large, nested too deeply, not YAML, or has references.
     """
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: larger than {MOST_BYTES:,} bytes")
     text = read_text(path)
+    if len(text) > MOST_BYTES:
+        raise DataError(f"{path}: larger than {MOST_BYTES:,} bytes")
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML that can be read ({_where(error)})") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
+        raise DataError(f"{path}: not YAML that can be read ({' '.join(where.split())})") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         # PyYAML's own conversions let these through: a thirteenth month, a number of 5,000 digits.
         raise DataError(f"{path}: a value that cannot be read ({error})") from None
-
-
-def _where(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
-    return " ".join(str(error).split())
