@@ -40,7 +40,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str
             events.append(("decode", self.declared))
             return super().decode(*arguments)
 
-    monkeypatch.setattr(comparison_module, "open_system", Watched)
+    monkeypatch.setattr(comparison_module, "FairseqTranslator", Watched)
     yield events
 
 
@@ -166,17 +166,17 @@ def test_the_same_command_goes_on_and_what_changed_is_decoded_anew(
         return compare(tiny_corpus, reference, tmp_path / "out", *words)
 
     # Killed while the second system decodes.
-    whole = comparison_module.open_system
+    whole = comparison_module.FairseqTranslator
 
     def killed(system: Any, conditions: Any) -> Any:
         if system.name == "beam":
             raise RuntimeError("killed")
         return whole(system, conditions)
 
-    monkeypatch.setattr(comparison_module, "open_system", killed)
+    monkeypatch.setattr(comparison_module, "FairseqTranslator", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(*greedy, *beam)
-    monkeypatch.setattr(comparison_module, "open_system", whole)
+    monkeypatch.setattr(comparison_module, "FairseqTranslator", whole)
     first = run(*greedy, *beam)
     assert decoded(opened) == ["beam"]
 
@@ -364,7 +364,7 @@ def test_references_are_those_of_the_subset(
     assert "--ref: 4 lines, but 'test' in" in line and "has 5 sentences" in line
     assert "4 lines, but" in refused("a", tiny_teacher, more=("--ref", reference, other))
     other.write_text("")
-    assert "other.de: is empty" in refused("a", tiny_teacher, ref=other)
+    assert "--ref: 0 lines, but 'test' in" in refused("a", tiny_teacher, ref=other)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_references_are_those_of_the_subset(
             ("--system", "a", "b.pt", "--train-log", "student"),
             "--train-log student: needs the form NAME=FILE",
         ),
-        (("--system", "a", "b.pt", "--train-log", "a=b", "--train-log", "a=c"), "a second log of 'a'"),
+        (("--system", "a", "b.pt", "--train-log", "a=b", "--train-log", "a=c"), "a second file of 'a'"),
         ((), "--system"),
     ],
 )

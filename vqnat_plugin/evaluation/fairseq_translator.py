@@ -1,9 +1,8 @@
 """A system made of fairseq checkpoints, decoded through their own task as `fairseq-generate` does."""
 
 import dataclasses
-import functools
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +17,13 @@ from omegaconf.errors import ValidationError
 from tqdm import tqdm
 
 from ..errors import CheckpointError, DataError, UsageError, UserError
+from ..machine import available_device
 from .systems import Conditions, System
 
 GENERATION_OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)}
 # What fairseq-generate itself does with them, around its generator, is not done here.
 UNSUPPORTED = ("constraints", "lm_path", "lm_weight", "prefix_size", "replace_unk", "score_reference")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """What a checkpoint says of its training.
-
-    Attributes:
-        task: fairseq's name of its task.
-        options: names of all options of all parts.
-        languages: of source and target, where they are known.
-        data: the folder of its data.
-    """
-
-    task: str
-    options: frozenset[str]
-    languages: tuple[str | None, str | None]
-    data: Path
-
-    @classmethod
-    def of(cls, path: Path) -> "Training":
-        """Read a checkpoint.
-
-        Raises:
-            CheckpointError: it cannot be read, or is no checkpoint of fairseq.
-        """
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        config = state.get("cfg") or state.get("args")
-        # Older checkpoints have all options side by side.
-        task = getattr(config, "task", None)
-        options = config if isinstance(task, str) else task
-        name = task if isinstance(task, str) else getattr(task, "_name", None)
-        if not name:
-            raise CheckpointError(f"{path}: does not say which fairseq task it was trained for")
-        languages = (getattr(options, "source_lang", None), getattr(options, "target_lang", None))
-        data = Path(str(getattr(options, "data", None)).split(":")[0])
-        if None in languages and data.is_dir():
-            languages = tuple(data_utils.infer_language_pair(str(data)))
-        return cls(str(name), frozenset(_option_names(config)), languages, data)
-
-
-def _option_names(config: DictConfig | Namespace | None) -> Iterator[str]:
-    entries = config.items_ex(resolve=False) if isinstance(config, DictConfig) else vars(config).items()
-    for name, value in entries:
-        yield str(name)
-        if isinstance(value, DictConfig | Namespace):
-            yield from _option_names(value)
-
-
-def _training(path: Path) -> Training:
-    state = path.stat()
-    return _known_training(path, state.st_size, state.st_mtime_ns)
-
-
-@functools.cache
-def _known_training(path: Path, size: int, modified: int) -> Training:
-    """What a file says; systems share large ones, and are looked at before decoding and before timing."""
-    return Training.of(path)
 
 
 def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
@@ -90,59 +33,55 @@ def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
         DataError: a file is missing, an option unknown or of another type, or the data of other languages.
         CheckpointError: a checkpoint cannot be read, is no translation model, or has other dictionaries.
     """
-    pairs = {}
+    # Systems share large files.
+    trainings: dict[Path, Any] = {}
+    languages = (conditions.source_lang, conditions.target_lang)
     for system in systems:
         system.require_files()
         _generation_options(system)
         for number, path in enumerate(system.paths()):
+            if path not in trainings:
+                trainings[path] = checkpoint_utils.load_checkpoint_to_cpu(str(path)).get("cfg")
             option = "" if number < len(system.checkpoints) else "rescore_with: "
             who = f"system {system.name}: {option}{path}"
-            pairs[system.name] = _check_training(who, _training(path), conditions)
-        trained = _training(Path(system.checkpoints[0])).options
-        unknown = set(system.options) - GENERATION_OPTIONS - trained
+            languages = _check_training(who, trainings[path], languages, conditions.data)
+        trained = trainings[system.paths()[0]]
         # fairseq ignores what it does not know: a misspelt option would be measured as if it were absent.
-        if unknown:
-            raise DataError(
-                f"system {system.name}: neither fairseq's generation nor this checkpoint knows "
-                f"'{min(unknown)}'"
-            )
-    if len(set(pairs.values())) > 1:
-        found = ", ".join(f"{name} {'-'.join(pair)}" for name, pair in pairs.items())
-        raise DataError(f"--system: all need the same languages, found {found}")
+        for name in sorted(set(system.options) - GENERATION_OPTIONS):
+            if name not in trained.task and name not in (trained.model or ()):
+                raise DataError(
+                    f"system {system.name}: neither fairseq's generation nor this checkpoint knows '{name}'"
+                )
 
 
-def _check_training(who: str, training: Training, conditions: Conditions) -> tuple[str, str]:
-    """Whether a checkpoint can translate the data; returns the languages."""
-    kind = TASK_REGISTRY.get(training.task)
+def _check_training(
+    who: str, training: Any, languages: tuple[str | None, str | None], data: Path
+) -> tuple[str, str]:
+    """Whether a checkpoint can translate the data; returns the languages, its own where none are given."""
+    task: Any = getattr(training, "task", None)
+    name = getattr(task, "_name", None)
+    kind = TASK_REGISTRY.get(name)
     if kind is None or not issubclass(kind, TranslationTask):
-        raise CheckpointError(f"{who}: was trained for --task {training.task}; needs a translation model")
-    wanted = _languages(training, conditions)
-    if None not in training.languages and training.languages != wanted:
+        raise CheckpointError(f"{who}: was trained for --task {name}; needs a translation model")
+    own, trained_on = (task.source_lang, task.target_lang), Path(str(task.data).split(":")[0])
+    if None in own and trained_on.is_dir():
+        own = data_utils.infer_language_pair(str(trained_on))
+    found = data_utils.infer_language_pair(str(data)) if None in own else own
+    wanted = (languages[0] or found[0], languages[1] or found[1])
+    if None in wanted:
+        raise DataError(f"{data}: its languages are not known; add --source-lang and --target-lang")
+    if None not in own and tuple(own) != wanted:
         raise DataError(
-            f"{who}: translates {'-'.join(map(str, training.languages))}, but is to translate "
-            f"{'-'.join(wanted)}; check --source-lang and --target-lang"
+            f"{who}: translates {'-'.join(own)}, but is to translate {'-'.join(wanted)}; "
+            "check --source-lang and --target-lang"
         )
     for language in wanted:
-        now, before = (folder / f"dict.{language}.txt" for folder in (conditions.data, training.data))
+        now, before = (folder / f"dict.{language}.txt" for folder in (data, trained_on))
         if not now.is_file():
-            raise DataError(f"{conditions.data}: has no {now.name}; is it what fairseq-preprocess wrote?")
-        if before.is_file() and before.read_bytes() != now.read_bytes() and _symbols(before) != _symbols(now):
+            raise DataError(f"{data}: has no {now.name}; is it what fairseq-preprocess wrote?")
+        if before.is_file() and _symbols(before) != _symbols(now):
             raise CheckpointError(f"{who}: was trained with {before}, which has other symbols than {now}")
     return wanted
-
-
-def _languages(training: Training, conditions: Conditions) -> tuple[str, str]:
-    """Source and target language of what is to be translated."""
-    given = (conditions.source_lang, conditions.target_lang)
-    found = (None, None)
-    if None in given and None in training.languages:
-        found = data_utils.infer_language_pair(str(conditions.data))
-    pair = [a or b or c for a, b, c in zip(given, training.languages, found, strict=True)]
-    if not pair[0] or not pair[1]:
-        raise DataError(
-            f"{conditions.data}: its languages are not known; add --source-lang and --target-lang"
-        )
-    return pair[0], pair[1]
 
 
 def _symbols(dictionary: Path) -> list[str]:
@@ -162,19 +101,24 @@ def _generation_options(system: System) -> DictConfig:
 
 
 class FairseqTranslator:
-    """A `Translator` of fairseq checkpoints."""
+    """A system that is loaded.
+
+    Attributes:
+        name: of the system.
+        lengths: source tokens of each sentence of the subset.
+        latent: whether it decodes through discrete latents.
+    """
 
     def __init__(self, system: System, conditions: Conditions) -> None:
         """Load the checkpoints and the subset; see `check_systems` for what is looked at before.
 
         Raises:
-            DataError: a checkpoint or the subset is missing, or the data are of another kind.
+            DataError: the subset is missing, empty, or of longer sentences than the model reads.
             CheckpointError: a checkpoint cannot be read, or does not fit the data's dictionaries.
         """
         self.name, self.seed = system.name, conditions.seed
-        self.cuda = conditions.uses_gpu
+        self.cuda = available_device(conditions.cpu).type == "cuda"
         options = _generation_options(system)
-        system.require_files()
         task: Any = None
         self.models: list[Any] = []
         for path in system.checkpoints:
@@ -204,9 +148,10 @@ class FairseqTranslator:
         self, path: str, system: System, conditions: Conditions, task: Any
     ) -> tuple[Any, DictConfig, Any]:
         """A model, its configuration and the task, which the first one makes."""
-        training = {name: value for name, value in system.options.items() if name not in GENERATION_OPTIONS}
         # BLEU during validation would build one more generator, and a teacher may be gone.
-        overrides = {"data": str(conditions.data), "eval_bleu": False, "init_from_teacher": None, **training}
+        overrides: dict[str, Any] = {"eval_bleu": False, "init_from_teacher": None}
+        overrides |= {k: v for k, v in system.options.items() if k not in GENERATION_OPTIONS}
+        overrides["data"] = str(conditions.data)
         languages = {"source_lang": conditions.source_lang, "target_lang": conditions.target_lang}
         overrides |= {name: value for name, value in languages.items() if value is not None}
         state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
@@ -214,20 +159,17 @@ class FairseqTranslator:
             [model], config, task = checkpoint_utils.load_model_ensemble_and_task(
                 [path], task=task, state=state
             )
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+        except (RuntimeError, AssertionError, KeyError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise CheckpointError(
-                f"system {self.name}: {path}: does not fit the dictionaries in {conditions.data} ({reason})"
+                f"system {self.name}: {path}: does not fit the dictionaries in {conditions.data}, or cannot "
+                f"be rebuilt ({reason})"
             ) from None
-        except (AssertionError, KeyError) as error:
-            raise CheckpointError(f"system {self.name}: {path}: cannot be rebuilt ({error})") from None
         return model, config, task
 
     def _check_lengths(self, conditions: Conditions) -> None:
-        limits = utils.resolve_max_positions(
-            self.task.max_positions(), *(model.max_positions() for model in self.models)
-        )
-        longest = limits[0] if isinstance(limits, tuple) else limits
+        limits = (self.task.max_positions(), *(model.max_positions() for model in self.models))
+        longest, _ = utils.resolve_max_positions(*limits)
         if not self.lengths:
             raise DataError(f"{conditions.data}: no sentences in '{conditions.subset}'")
         if longest is not None and max(self.lengths) > longest:
@@ -248,21 +190,21 @@ class FairseqTranslator:
         """
         languages = {name: getattr(self.task.cfg, name) for name in ("source_lang", "target_lang")}
         decoder = encoders.build_tokenizer(Namespace(tokenizer=tokenizer, **languages))
+        dictionary = self.task.target_dictionary
         utils.set_torch_seed(self.seed)
         # The batches of fairseq-generate.
         targets = self.dataset.tgt_sizes if self.dataset.tgt_sizes is not None else self.lengths
         order = sorted(range(len(self.lengths)), key=lambda i: (self.lengths[i], targets[i]))
-        texts: list[str | None] = [None] * len(order)
+        texts = [""] * len(order)
         starts = range(0, len(order), batch_size)
         for start in tqdm(starts, desc=f"decode {self.name}", unit="batch", mininterval=1):
             batch = self.prepare(order[start : start + batch_size])
             for number, tokens in zip(batch["id"].tolist(), self._translated(batch), strict=True):
-                text = self._text(tokens)
-                texts[number] = text if decoder is None else decoder.decode(text)
-        missing = [number for number, text in enumerate(texts) if text is None]
-        if missing:
-            raise DataError(f"system {self.name}: no translation of sentence {missing[0]}")
-        return [text or "" for text in texts]
+                text = dictionary.string(
+                    torch.tensor(tokens), "@@ ", extra_symbols_to_ignore={dictionary.pad()}
+                )
+                texts[number] = decoder.decode(text)
+        return texts
 
     def _translated(self, batch: dict[str, Any]) -> list[list[int]]:
         try:
@@ -276,12 +218,6 @@ class FairseqTranslator:
             raise DataError(
                 f"system {self.name}: its search ended without a translation (fairseq: {error})"
             ) from None
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        dictionary = self.task.target_dictionary
-        special = {dictionary.eos(), dictionary.pad()}
-        kept = torch.tensor([token for token in tokens if token not in special], dtype=torch.int64)
-        return dictionary.string(kept, "@@ ")
 
     def prepare(self, sentences: Sequence[int]) -> dict[str, Any]:
         """The batch of these sentences of the subset, on the host."""

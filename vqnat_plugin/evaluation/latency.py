@@ -22,18 +22,13 @@ MIN_BATCHES = 10
 
 
 class Timed(Protocol):
-    """What `measure` needs of a `Translator`."""
+    """What `measure` needs of a system, see `FairseqTranslator`."""
 
     name: str
 
-    def prepare(self, sentences: Sequence[int]) -> Any:
-        """The batch of these sentences of the test set, on the host. Not timed."""
-
-    def translate(self, batch: Any) -> list[list[int]]:
-        """The best hypothesis of each sentence, on the host. Timed."""
-
-    def synchronize(self) -> None:
-        """Wait until the device is idle."""
+    def prepare(self, sentences: Sequence[int]) -> Any: ...
+    def translate(self, batch: Any) -> list[list[int]]: ...
+    def synchronize(self) -> None: ...
 
 
 def choose_batches(lengths: Sequence[int], batch_size: int, sentences: int, seed: int) -> list[list[int]]:

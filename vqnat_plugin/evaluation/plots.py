@@ -38,31 +38,25 @@ CODEBOOK_PANELS: Panels = (
     ("Posterior entropy", "nats", (("posterior_entropy", "train", ""),)),
     ("Distinct codes among the samples", "codes", (("distinct_codes", "train", ""),)),
 )
+BITS = "bits per target token"
 PANELS: Panels = (
-    ("Loss", "bits per target token", (("loss", "train", "train"), ("loss", "valid", "valid"))),
+    ("Loss", BITS, (("loss", "train", "train"), ("loss", "valid", "valid"))),
     (
         "Parts of the loss",
-        "bits per target token",
-        (
-            ("words_loss", "train", "words"),
-            ("latents_loss", "train", "latents"),
-            ("commitment_loss", "train", "commitment"),
-        ),
+        BITS,
+        tuple((f"{part}_loss", "train", part) for part in ("words", "latents", "commitment")),
     ),
     (
         "BLEU on valid",
         "BLEU",
-        (
-            ("bleu", "valid", ""),
-            ("reconstruction_bleu", "valid", "with the references' codes"),
-        ),
+        (("bleu", "valid", ""), ("reconstruction_bleu", "valid", "with the references' codes")),
     ),
     ("Latent predictor, accuracy", "share", (("predictor_accuracy", "valid", "valid"),)),
     *CODEBOOK_PANELS,
 )
 STYLES = ("-", "--", ":")
 COLUMNS = 2
-# Of a point's name, in points (1/72 inch) from it: the nearest of them that is free.
+# Of a point's name, in points (1/72 inch) from it, the best first.
 LABEL_PLACES = tuple(
     (x * far, y * far)
     for far in (1, 2, 3)
@@ -138,41 +132,25 @@ def plain(text: str) -> str:
 
 
 def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write names beside points, where there is most room."""
+    """Write names beside points, each at the first place that is free."""
     # Only now is it known where the points are.
     figure.draw_without_rendering()
     places = axes.transData.transform(list(points.values()))
     taken = [Bbox.from_extents(x - 9, y - 9, x + 9, y + 9) for x, y in places]
-    frame = axes.get_window_extent()
-    for number, name in enumerate(points):
-        tried = []
-        for x, y in LABEL_PLACES:
-            label = axes.annotate(
-                plain(name),
-                points[name],
-                (x, y),
-                textcoords="offset points",
-                fontsize=9,
-                color=COLORS[number % len(COLORS)],
-                ha="left" if x > 0 else "right" if x < 0 else "center",
-                va="center" if y == 0 else "bottom" if y > 0 else "top",
-            )
+    for number, (name, point) in enumerate(points.items()):
+        color = COLORS[number % len(COLORS)]
+        label = axes.annotate(
+            plain(name), point, LABEL_PLACES[0], textcoords="offset points", fontsize=9, color=color
+        )
+        # Where nothing is free, the first.
+        for x, y in (*LABEL_PLACES, LABEL_PLACES[0]):
+            label.xyann = (x, y)
+            label.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
+            label.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
             box = label.get_window_extent()
-            others = [each for place, each in enumerate(taken) if place != number]
-            inside = Bbox.intersection(box, frame)
-            outside = _area(box) - (_area(inside) if inside else 0.0)
-            covered = sum(_area(shared) for each in others if (shared := Bbox.intersection(box, each)))
-            tried.append((covered + outside, abs(x) + abs(y), label, box))
-        best = min(range(len(tried)), key=lambda place: tried[place][:2])
-        for place, (_, _, label, box) in enumerate(tried):
-            if place == best:
-                taken.append(box)
-            else:
-                label.remove()
-
-
-def _area(box: Bbox) -> float:
-    return float(box.width * box.height)
+            if not box.count_overlaps(taken) and axes.bbox.count_contains(box.corners()) == 4:
+                break
+        taken.append(box)
 
 
 def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = PANELS) -> bool:
@@ -191,11 +169,9 @@ def plot_training(logs: Mapping[str, TrainingLog], path: Path, panels: Panels = 
         curves = []
         for number, (name, log) in enumerate(logs.items()):
             for style, (metric, subset, label) in zip(STYLES, wanted, strict=False):
-                curve = log.curve(metric, subset)
-                if curve:
-                    parts = [name, label] if len(logs) > 1 else [label or name]
-                    text = plain(", ".join(filter(None, parts)))
-                    curves.append((text, COLORS[number % len(COLORS)], style, curve))
+                text = ", ".join(filter(None, (name, label))) if len(logs) > 1 else label or name
+                if curve := log.curve(metric, subset):
+                    curves.append((plain(text), COLORS[number % len(COLORS)], style, curve))
         if curves:
             drawn.append((title, unit, curves))
     if not drawn:

@@ -28,7 +28,7 @@ def comparison_report(
         title: of the report.
         systems: by name, what each is declared as: its checkpoints and options.
         scores: by name, see `Score`.
-        latency: as `latency_figures` returns it.
+        latency: see `Comparison.time`.
         latents: flat figures about the latent variables.
         stages: seconds by stage.
         commands: that made the numbers.
@@ -36,9 +36,9 @@ def comparison_report(
         notes: lines to stand under the table.
 
     Returns:
-        `title`, `notes`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as far as
-        known, and `options`), `latents`, `machine`, `versions`, `seed`, `commands`, `stages` and `latency`
-        (how it was measured).
+        `title`, `notes`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as
+        far as known, and `options`), `latents`, `machine`, `versions`, `seed`, `commands`, `stages` and
+        `latency` (how it was measured).
     """
     systems, scores, latency = systems or {}, scores or {}, dict(latency or {})
     timed: dict[str, Any] = latency.pop("systems", {})
@@ -120,20 +120,13 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     if len(set(signatures.values())) == 1:
         notes.append(f"- BLEU: sacreBLEU, {code(next(iter(signatures.values())))}")
     else:
-        notes += [
-            f"- BLEU of {escape(name)}: sacreBLEU, {code(signature)}"
-            for name, signature in signatures.items()
-        ]
+        notes += [f"- BLEU of {escape(name)}: sacreBLEU, {code(each)}" for name, each in signatures.items()]
     if signatures:
-        note = "- brevity: brevity penalty; repeats: sentences in which a token follows itself"
-        rates = {
-            rate
-            for system in systems.values()
-            if (rate := system.get("reference_repetition_rate")) is not None
-        }
-        if rates:
-            note += " (in the reference: " + ", ".join(f"{rate:.1%}" for rate in sorted(rates)) + ")"
-        notes.append(note)
+        rates = {each["reference_repetition_rate"] for each in systems.values() if "signature" in each}
+        notes.append(
+            "- brevity: brevity penalty; repeats: sentences in which a token follows itself (in the "
+            f"reference: {', '.join(f'{rate:.1%}' for rate in sorted(rates))})"
+        )
     latency = report["latency"]
     if latency:
         beam, threads = latency.get("beam_baseline"), latency["threads"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..options import FILE, FOLDER, option
-from .systems import Conditions, Measurement, System, parse_system
+from ..options import FILE, FOLDER, named_files, option
+from .systems import Conditions, System, parse_system
 
 LENGTHS = "lengths: of every system that does not say otherwise"
 TIMING = "timing"
@@ -87,16 +87,6 @@ class TimingOptions:
             seed=self.seed,
         )
 
-    def measurement(self) -> Measurement:
-        """How the systems are timed."""
-        return Measurement(
-            batch_sizes=self.batch_sizes,
-            sentences=self.sentences,
-            warmup=self.warmup,
-            threads=self.threads,
-            seed=self.seed,
-        )
-
 
 @dataclass(kw_only=True)
 class ComparisonOptions(TimingOptions):
@@ -120,17 +110,5 @@ class ComparisonOptions(TimingOptions):
         self.train_logs()
 
     def train_logs(self) -> dict[str, Path]:
-        """Logs of trainings by name.
-
-        Raises:
-            UsageError: one is not NAME=FILE, or two have the same name.
-        """
-        logs: dict[str, Path] = {}
-        for text in self.train_log:
-            name, _, path = text.partition("=")
-            if not name or not path:
-                raise UsageError(f"--train-log {text}: needs the form NAME=FILE")
-            if name in logs:
-                raise UsageError(f"--train-log {text}: a second log of '{name}'")
-            logs[name] = Path(path)
-        return logs
+        """Logs of trainings by name; they need not be there."""
+        return named_files("train_log", self.train_log, missing=True)

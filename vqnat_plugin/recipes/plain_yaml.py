@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
         DataError: the file cannot be read, is too large, nested too deeply, not YAML, or has references.
     """
     text = read_text(path)
-    if len(text) > MOST_BYTES:
+    if len(text.encode()) > MOST_BYTES:
         raise DataError(f"{path}: larger than {MOST_BYTES:,} bytes")
     try:
         return yaml.load(text, _Loader)
