@@ -13,5 +13,5 @@ mypy
 scripts/readme.py --check
 
 echo "test: default tests"
-# One thread: the tests run small things, in processes of their own as well.
-OMP_NUM_THREADS=1 python -m pytest --durations=15 --cov --cov-report=term:skip-covered "$@"
+# Two workers of one thread each: the tests run small things, in processes of their own as well.
+OMP_NUM_THREADS=1 python -m pytest -n 2 --durations=15 --cov --cov-report=term:skip-covered "$@"
