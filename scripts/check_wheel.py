@@ -48,9 +48,8 @@ def check_environment(programs: Path) -> None:
     """The command, the README's example of the quantiser, and one line on what is missing."""
     python, vqnat = programs / "python", programs / "vqnat"
     assert run(vqnat, "--help") == run(python, "-m", "vqnat_plugin", "--help")
-    (example,) = re.findall(
-        r"^```python\n(.*?EMVectorQuantizer.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
-    )
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    (example,) = [block for block in blocks if "EMVectorQuantizer" in block]
     run(python, "-c", example)
     costs = (
         "import torch, time, sys; start = time.process_time(); import vqnat_plugin.bottleneck;"
