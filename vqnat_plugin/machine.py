@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .launch import available_cores
+
 PACKAGES = ("numpy", "sacrebleu", "vqnat-plugin")
 # One of these provides fairseq, see scripts/setup.sh.
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
@@ -20,11 +22,10 @@ def available_device(cpu: bool = False) -> torch.device:
 
 def describe_machine() -> dict[str, Any]:
     """System, processor, cores this process may use, memory in GiB, and GPU (or None)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _processor(),
-        "cores": cores,
+        "cores": available_cores(),
         "memory_gib": _memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
