@@ -20,18 +20,14 @@ import numpy as np
 import torch
 
 from . import fairseq_commands, registration
+from .cpu import has_bfloat16
+from .errors import CheckpointError, UsageError
 
 fairseq_commands.explain_errors()
 fairseq_commands.require_python()
 registration.stop_watching()
 
-# On import, two of fairseq's modules configure the root logger, which then prints everybody's debug messages;
-# others use what torch has deprecated, and tell the user to install what nothing here needs.
-_root = logging.getLogger()
-_level, _handlers = _root.level, _root.handlers[:]
-logging.disable(logging.INFO)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with registration.quiet_imports():
     from fairseq import checkpoint_utils, options
     from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
@@ -39,12 +35,6 @@ with warnings.catch_warnings():
     from fairseq.tasks import TASK_REGISTRY
     from fairseq.tasks.fairseq_task import FairseqTask
     from fairseq.trainer import Trainer
-logging.disable(logging.NOTSET)
-_root.setLevel(_level)
-_root.handlers[:] = _handlers
-
-from .cpu import has_bfloat16  # noqa: E402
-from .errors import CheckpointError, UsageError  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

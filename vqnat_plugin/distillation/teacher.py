@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, utils
-from fairseq.data import Dictionary, data_utils
+from fairseq.data import data_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 
 from ..errors import CheckpointError, DataError, UsageError
+from ..models.hub import same_symbols, training_data
 from .corpus import ParallelData
 from .settings import DistillOptions, Share
 
@@ -154,7 +155,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_origin(path: Path, task: Any, data: ParallelData) -> None:
     """Compare languages and dictionaries with those of the teacher's training, as far as they are known."""
-    origin = Path(str(getattr(task, "data", None)).split(":")[0])
+    origin = training_data(task)
     pair = [getattr(task, "source_lang", None), getattr(task, "target_lang", None)]
     if None in pair and origin.is_dir():
         pair = list(data_utils.infer_language_pair(str(origin)))
@@ -166,15 +167,11 @@ def _check_origin(path: Path, task: Any, data: ParallelData) -> None:
         )
     for file in data.dictionary_files():
         before = origin / file.name
-        if before.is_file() and _symbols(before) != _symbols(file):
+        if before.is_file() and not same_symbols(before, file):
             raise DataError(
                 f"--teacher {path}: was trained with {before}, which has other symbols than {file}; binarise "
                 "with the teacher's dictionaries (fairseq-preprocess --srcdict, --tgtdict)"
             )
-
-
-def _symbols(dictionary: Path) -> list[str]:
-    return Dictionary.load(str(dictionary)).symbols
 
 
 def _explain_mismatch(path: Path, data: ParallelData, error: RuntimeError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from fairseq import checkpoint_utils, utils
-from fairseq.data import Dictionary, data_utils, encoders
+from fairseq.data import data_utils, encoders
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..errors import CheckpointError, DataError, UsageError, UserError
 from ..machine import available_device
+from ..models.hub import same_symbols, training_data
 from .systems import Conditions, System
 
 GENERATION_OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)}
@@ -63,7 +64,7 @@ def _check_training(
     kind = TASK_REGISTRY.get(name)
     if kind is None or not issubclass(kind, TranslationTask):
         raise CheckpointError(f"{who}: was trained for --task {name}; needs a translation model")
-    own, trained_on = (task.source_lang, task.target_lang), Path(str(task.data).split(":")[0])
+    own, trained_on = (task.source_lang, task.target_lang), training_data(task)
     if None in own and trained_on.is_dir():
         own = data_utils.infer_language_pair(str(trained_on))
     found = data_utils.infer_language_pair(str(data)) if None in own else own
@@ -79,13 +80,9 @@ def _check_training(
         now, before = (folder / f"dict.{language}.txt" for folder in (data, trained_on))
         if not now.is_file():
             raise DataError(f"{data}: has no {now.name}; is it what fairseq-preprocess wrote?")
-        if before.is_file() and _symbols(before) != _symbols(now):
+        if before.is_file() and not same_symbols(before, now):
             raise CheckpointError(f"{who}: was trained with {before}, which has other symbols than {now}")
     return wanted
-
-
-def _symbols(dictionary: Path) -> list[str]:
-    return Dictionary.load(str(dictionary)).symbols
 
 
 def _generation_options(system: System) -> DictConfig:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
 from fairseq.data.data_utils import infer_language_pair
 
 from ..errors import CheckpointError, DataError
@@ -30,6 +31,16 @@ def saved_options(path: Path) -> Any:
     if getattr(getattr(config, "task", None), "_name", None) is None:
         raise CheckpointError(f"{path}: not a checkpoint of fairseq-train")
     return config
+
+
+def training_data(task: Any) -> Path:
+    """The folder of data that a task was trained on, the first if it had several; it may be gone."""
+    return Path(str(getattr(task, "data", None)).split(":")[0])
+
+
+def same_symbols(first: Path, second: Path) -> bool:
+    """Whether two files of dictionaries number the same symbols alike."""
+    return Dictionary.load(str(first)).symbols == Dictionary.load(str(second)).symbols
 
 
 def find_checkpoint(place: Path, name: str | None = None) -> Path:
@@ -78,10 +89,9 @@ class Belongings:
         """
         source, target = languages[0] or task.source_lang, languages[1] or task.target_lang
         names = [f"dict.{language or '*'}.txt" for language in (source, target)]
-        trained_on = Path(str(task.data).split(":")[0])
         parents = checkpoint.resolve().parents[:3]
         beside = [parent / name for parent in parents for name in DATA]
-        folders = [data] if data is not None else [trained_on, *beside]
+        folders = [data] if data is not None else [training_data(task), *beside]
         found = next((each for each in folders if all(any(each.glob(name)) for name in names)), None)
         if found is None:
             shown = ", ".join(map(str, folders[:3])) + (", ... " if len(folders) > 3 else "")
