@@ -1,0 +1,90 @@
+"""What a language code says: whether it is one, its script, and how its text is cut and scored."""
+
+import functools
+
+from ..errors import UsageError
+
+# Scripts in which blanks do not stand between words (ISO 15924).
+WITHOUT_BLANKS = frozenset(
+    [
+        "Bopo",
+        "Hani",
+        "Hans",
+        "Hant",
+        "Hira",
+        "Jpan",
+        "Kana",
+        "Khmr",
+        "Laoo",
+        "Lana",
+        "Mymr",
+        "Talu",
+        "Tale",
+        "Thai",
+        "Tibt",
+        "Yiii",
+    ]
+)
+# Scripts that the rules of Moses were written for.
+MOSES = frozenset(("Cyrl", "Grek", "Latn"))
+# sacreBLEU's tokenisers by language; 13a for all others.
+SACREBLEU = {
+    **dict.fromkeys(("zh", "cmn", "hak", "lzh", "nan", "wuu", "yue"), "zh"),
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
+}
+
+
+def base_language(code: str) -> str:
+    """The language of a code, without country and script: `en` for `en-US`.
+
+    Raises:
+        UsageError: it is not the code of a language (BCP 47: ISO 639 first).
+    """
+    return _parts(code)[0]
+
+
+def script(code: str) -> str:
+    """The script that a language is most likely written in, by ISO 15924: `Latn` for `en`.
+
+    Raises:
+        UsageError: see `base_language`.
+    """
+    return _parts(code)[1]
+
+
+@functools.cache
+def _parts(code: str) -> tuple[str, str]:
+    # 30 ms that only those pay who have a text.
+    import langcodes
+
+    try:
+        # The tag of English text is 'en', whatever it is called: 'eng' and 'en_US' are the same language.
+        language = langcodes.Language.get(code)
+        known = language.is_valid() and language.language is not None
+    except langcodes.LanguageTagError:
+        known = False
+    if not known:
+        raise UsageError(
+            f"'{code}' is no code of a language: needs one of ISO 639, such as en, de or zh "
+            "(--source-lang, --target-lang)"
+        )
+    return str(language.language), str(language.maximize().script)
+
+
+def has_blanks(code: str) -> bool:
+    """Whether blanks stand between the words of a language; see `base_language` for what is raised."""
+    return script(code) not in WITHOUT_BLANKS
+
+
+def moses_undoes(code: str) -> bool:
+    """Whether the rules of Moses fit a language; see `base_language` for what is raised."""
+    return script(code) in MOSES
+
+
+def sacrebleu_tokenizer(code: str | None) -> str:
+    """The tokeniser that sacreBLEU scores a language with; 13a for what is no known language."""
+    try:
+        return SACREBLEU.get(base_language(code or ""), "13a")
+    except UsageError:
+        return "13a"
