@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.data.archives import make_corpus
 from vqnat_plugin.data.corpora import CORPORA, clean, plain_lines, segments, tagged_lines, unescape
-from vqnat_plugin.data.prepare import find_splits, read_pairs
+from vqnat_plugin.data.parallel import find_splits, read_pairs
 from vqnat_plugin.errors import DataError
 
 

@@ -1,6 +1,7 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fairseq.data import Dictionary, indexed_dataset
@@ -9,8 +10,13 @@ from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
 
 from vqnat_plugin.commands.main import main
-from vqnat_plugin.data.prepare import find_splits, learn_codes, prepare, read_pairs, tokenize, usable
+from vqnat_plugin.data import prepare as preparation
+from vqnat_plugin.data.parallel import find_splits, read_pairs
+from vqnat_plugin.data.prepare import Prepared, unusable
+from vqnat_plugin.data.settings import PrepareOptions
 from vqnat_plugin.errors import DataError
+from vqnat_plugin.text.pipeline import TextPipeline
+from vqnat_plugin.text.subwords import learn_merges
 
 ENGLISH = ["A small house.", "The dog sees the cat!", "Don't worry, it is half-price.", "Hello, world"]
 GERMAN = [
@@ -19,6 +25,25 @@ GERMAN = [
     "Sorge dich nicht, es ist ein halber Preis.",
     "Hallo, Welt",
 ]
+
+
+def prepare(data: Path, out: Path, source: str, target: str, **options: Any) -> dict[str, int]:
+    """Prepare, and the sentence pairs of each subset."""
+    return prepare_text(data, out, source, target, **options).pairs
+
+
+def prepare_text(data: Path, out: Path, source: str, target: str, **options: Any) -> Prepared:
+    chosen = PrepareOptions(data=(data,), out=out, source_lang=source, target_lang=target, **options)
+    return preparation.prepare(chosen)
+
+
+def tokenize(line: str, language: str) -> str:
+    """Moses tokens, blanks between them."""
+    return " ".join(TextPipeline(language, "de").tokenize(line, language))
+
+
+def usable(source: str, target: str, max_length: int, max_ratio: float) -> bool:
+    return unusable(source.split(), target.split(), max_length, max_ratio) is None
 
 
 def write_split(folder: Path, name: str, english: list[str], german: list[str]) -> None:
@@ -174,10 +199,10 @@ def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
 
 def test_merges_depend_on_the_words_alone() -> None:
     lines = [*ENGLISH * 3, *GERMAN * 3]
-    codes = learn_codes(lines, 40)
+    codes = learn_merges(lines, 40)
     assert codes.startswith("#version: 0.2\n") and len(codes.splitlines()) == 41
-    assert learn_codes(lines, 40) == learn_codes(lines[::-1], 40) == codes
-    assert learn_codes(lines, 10).splitlines() == codes.splitlines()[:11]
+    assert learn_merges(lines, 40) == learn_merges(lines[::-1], 40) == codes
+    assert learn_merges(lines, 10).splitlines() == codes.splitlines()[:11]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive
 
-from vqnat_plugin.data.prepare import learn_codes
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.text.subwords import learn_merges
 
 DECODING = (
     "--task translation_vq --cpu --max-len-a 1 --max-len-b 3 --required-batch-size-multiple 1 --num-workers 0"
@@ -78,7 +78,7 @@ def test_interactive_translates_with_moses_and_bpe(
 ) -> None:
     text = tiny_corpus.parent / "text"
     codes = tmp_path / "bpe.codes"
-    codes.write_text(learn_codes((text / "train.en").read_text().splitlines() * 2, 100))
+    codes.write_text(learn_merges((text / "train.en").read_text().splitlines() * 2, 100))
     tools = ["--tokenizer=moses", "-s=en", "-t=de", "--bpe=subword_nmt", f"--bpe-codes={codes}"]
     sentences = (text / "test.en").read_text().splitlines()
     for flags in ([], tools, [*tools, "--buffer-size=5", "--batch-size=5", "--beam=2"]):

@@ -1,44 +1,31 @@
-"""Prepare parallel text for training: Moses tokens, joint BPE, fairseq's binary format.
+"""Prepare parallel text of any language for training: clean, tokenise, segment, binarise.
 
---data is a folder with train.LANG, valid.LANG (or val, dev) and test*.LANG for both languages, one sentence a
-line. Further references of a test set lie beside it as test.LANG.1, test.LANG.2, ...
+--data is a folder with train, valid (or val, dev) and test*, each as two files (train.LANG), as a table with
+tabs (train.tsv) or as JSON lines (train.jsonl); further references of test.LANG lie beside it as test.LANG.1,
+test.LANG.2, ... Or --data is one such file, or two, from which valid and test are held out.
+
+How text was treated is written to text.json beside the dictionaries: training, decoding of raw text, scoring
+and Python read it there.
 
   vqnat prepare --data text --out prepared --source-lang en --target-lang de
+  vqnat prepare --data corpus.tsv --out prepared --source-lang en --target-lang zh
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+import sys
 
-from ..options import FOLDER, option
-
-
-@dataclass(kw_only=True)
-class Options:
-    """Options of `vqnat prepare`."""
-
-    data: Path = option(..., "folder of the raw text", metavar="DIR", exists=FOLDER)
-    out: Path = option(..., "folder to write to", metavar="DIR")
-    source_lang: str = option("en", "source language", short="-s", metavar="LANG")
-    target_lang: str = option("de", "target language", short="-t", metavar="LANG")
-    merges: int = option(8000, "joint BPE merges", least=0)
-    max_length: int = option(175, "longest training sentence, in tokens", least=1)
-    max_ratio: float = option(2.5, "largest length ratio of a training pair", least=1)
-    workers: int = option(1, "processes", least=1)
+from ..data.settings import PrepareOptions as Options
 
 
 def run(options: Options) -> None:
-    """Prepare, and count what there is."""
+    """Prepare, and count what there is and what was left out."""
     from ..data.prepare import prepare
 
-    counts = prepare(
-        options.data,
-        options.out,
-        options.source_lang,
-        options.target_lang,
-        merges=options.merges,
-        max_length=options.max_length,
-        max_ratio=options.max_ratio,
-        workers=options.workers,
-    )
-    for subset, pairs in counts.items():
-        print(f"{subset}: {pairs} sentence pairs")
+    prepared = prepare(options)
+    for subset, pairs in prepared.pairs.items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in prepared.dropped.most_common())
+        left_out = (
+            f", {prepared.dropped.total()} left out ({reasons})" if subset == "train" and reasons else ""
+        )
+        print(f"{subset}: {pairs} sentence pairs{left_out}")
+    if warning := prepared.warning():
+        print(f"vqnat prepare: warning: {warning}", file=sys.stderr)

@@ -1,221 +1,241 @@
-"""From a folder of parallel text to binarised data: Moses tokens, joint BPE, fairseq's binary format."""
+"""From parallel text to binarised data, with the text pipeline that made it beside it."""
 
 import functools
-import io
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from fairseq import options
-from sacremoses import MosesPunctNormalizer, MosesTokenizer
-from subword_nmt.apply_bpe import BPE
-from subword_nmt.learn_bpe import learn_bpe
+from fairseq import options as fairseq_options
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import read_lines, write_lines, write_text
+from ..files import read_lines, write_atomically, write_lines, write_text
+from ..text.moses import MARKS, without_marks
+from ..text.pipeline import TextPipeline, choose_tokenizer
+from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
+from .parallel import Pair, find_splits, hold_out, numbered_references, read_corpus, read_pairs
+from .settings import PrepareOptions
 
-VALID_NAMES = ("valid", "val", "dev")
+# With Moses, marks are written where so large a share of the training lines needs one: a symbol that is rarer
+# is not learnt, and only disturbs.
+MARKED = 0.005
+# Above this share of pairs that are left out, something is likely to be wrong.
+SUSPICIOUS = 0.05
+
+Tokens = list[str]
+Subsets = dict[str, list[tuple[Tokens, Tokens]]]
+# A function, what to apply it to, and the label of the progress bar.
+Mapping = Callable[[Callable[[Any], Tokens], Sequence[Any], str], list[Tokens]]
 
 
-@dataclass(frozen=True)
-class Split:
-    """One pair of files and the name of its subset in the binarised data."""
+@dataclass
+class Prepared:
+    """What `prepare` made.
 
-    subset: str
-    source: Path
-    target: Path
-
-
-def find_splits(data: Path, source: str, target: str) -> list[Split]:
-    """Find `train`, `valid` (or `val`, `dev`) and every `test*` among the files of `data`.
-
-    Raises:
-        DataError: a split or one side of it is missing.
+    Attributes:
+        pairs: sentence pairs of each subset.
+        dropped: training pairs that were left out, by reason.
     """
-    if not data.is_dir():
-        raise DataError(f"--data {data}: no such folder")
 
-    def pair(subset: str, *names: str) -> Split:
-        for name in names:
-            files = data / f"{name}.{source}", data / f"{name}.{target}"
-            if all(file.is_file() for file in files):
-                return Split(subset, *files)
-        raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}")
+    pairs: dict[str, int]
+    dropped: Counter[str] = field(default_factory=Counter)
 
-    splits = [pair("train", "train"), pair("valid", *VALID_NAMES)]
-    # Without any, `pair` says what is missing.
-    tests = sorted(file.stem for file in data.glob(f"test*.{source}")) or ["test"]
-    return splits + [pair(f"test{number or ''}", name) for number, name in enumerate(tests)]
-
-
-def read_pairs(split: Split) -> list[tuple[str, str]]:
-    """The sentence pairs of a split.
-
-    Raises:
-        DataError: the files differ in length, or are not UTF-8.
-    """
-    source, target = read_lines(split.source), read_lines(split.target)
-    if len(source) != len(target):
-        raise DataError(f"{split.source} has {len(source)} lines but {split.target} has {len(target)}")
-    if not source:
-        raise DataError(f"{split.source}: empty")
-    return list(zip(source, target, strict=True))
-
-
-def numbered_references(target: Path) -> dict[int, Path]:
-    """Further references beside `test.de`, by their number: `test.de.1`, `test.de.2`, ..."""
-    found = {}
-    for file in target.parent.iterdir():
-        number = file.name.removeprefix(f"{target.name}.")
-        if file.name != number and re.fullmatch(r"[1-9][0-9]*", number) and file.is_file():
-            found[int(number)] = file
-    return dict(sorted(found.items()))
-
-
-def _write_references(split: Split, pairs: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Raw text of both sides, and further references, as `SUBSET.LANG` and `SUBSET.LANG.1`, ..."""
-    for file, side in zip((split.source, split.target), zip(*pairs, strict=True), strict=True):
-        write_lines(folder / f"{split.subset}{file.suffix}", side)
-    out = folder / f"{split.subset}{split.target.suffix}"
-    for left_over in numbered_references(out).values():
-        left_over.unlink()
-    for number, file in numbered_references(split.target).items():
-        lines = read_lines(file)
-        if len(lines) != len(pairs):
-            raise DataError(f"{split.target} has {len(pairs)} lines but {file} has {len(lines)}")
-        write_lines(folder / f"{out.name}.{number}", lines)
-
-
-@functools.cache
-def _moses(language: str) -> tuple[MosesPunctNormalizer, MosesTokenizer]:
-    return MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
-
-
-def tokenize(line: str, language: str) -> str:
-    """Moses normalisation and tokenisation of one sentence, as `--tokenizer moses` undoes it."""
-    normalizer, tokenizer = _moses(language)
-    # Control characters would end up as tokens of their own, or split a line in two.
-    clean = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", line)
-    return tokenizer.tokenize(normalizer.normalize(clean), return_str=True, aggressive_dash_splits=True)
-
-
-@functools.cache
-def _bpe(codes: Path) -> BPE:
-    with codes.open(encoding="utf-8") as file:
-        return BPE(file)
-
-
-def _segment(line: str, codes: Path) -> str:
-    return _bpe(codes).process_line(line)
-
-
-Mapping = Callable[[Callable[[str], str], list[str], str], list[str]]
+    def warning(self) -> str | None:
+        """What is suspicious about the pairs that were left out, if anything is."""
+        left_out, total = self.dropped.total(), self.dropped.total() + self.pairs["train"]
+        if left_out <= SUSPICIOUS * total:
+            return None
+        reason, count = self.dropped.most_common(1)[0]
+        return (
+            f"{left_out} of {total} training pairs ({left_out / total:.0%}) were left out, {count} of them "
+            f"{reason}; check the languages and how the text is aligned"
+        )
 
 
 @contextmanager
 def mapping(workers: int) -> Iterator[Mapping]:
-    """A function that maps lines to lines, in order, in so many processes, with a labelled progress bar."""
+    """A function that makes tokens of sentences, in order, in so many processes, with a progress bar."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         # Processes start with the first task.
         spread = functools.partial(pool.map, chunksize=1000)
 
-        def each(function: Callable[[str], str], lines: list[str], label: str) -> list[str]:
-            found = map(function, lines) if workers == 1 else spread(function, lines)
-            return list(tqdm(found, desc=label, total=len(lines), mininterval=1))
+        def each(function: Callable[[Any], Tokens], sides: Sequence[Any], label: str) -> list[Tokens]:
+            found = map(function, sides) if workers == 1 else spread(function, sides)
+            return list(tqdm(found, desc=label, total=len(sides), mininterval=1))
 
         yield each
 
 
-def usable(source: str, target: str, max_length: int, max_ratio: float) -> bool:
-    """Whether a tokenised training pair is neither empty nor too long nor too lopsided."""
-    lengths = len(source.split()), len(target.split())
-    shorter, longer = sorted(lengths)
-    return shorter > 0 and longer <= max_length and longer <= max_ratio * shorter
+def unusable(source: Tokens, target: Tokens, max_length: int, max_ratio: float) -> str | None:
+    """Why a training pair is left out; None for one that is not."""
+    shorter, longer = sorted(len(without_marks(side)) for side in (source, target))
+    if not shorter:
+        return "empty"
+    if longer > max_length:
+        return f"longer than --max-length {max_length}"
+    if longer > max_ratio * shorter:
+        return f"more lopsided than --max-ratio {max_ratio:g}"
+    return None
 
 
-def learn_codes(lines: Iterable[str], merges: int) -> str:
-    """The BPE merges of a text (Sennrich et al., 2016), in subword-nmt's format."""
-    codes = io.StringIO()
-    learn_bpe(lines, codes, num_symbols=merges, min_frequency=2)
-    return codes.getvalue()
+def prepare(options: PrepareOptions) -> Prepared:
+    """Tokenise, segment and binarise parallel text.
 
-
-def prepare(
-    data: Path,
-    out: Path,
-    source: str,
-    target: str,
-    merges: int = 8000,
-    max_length: int = 175,
-    max_ratio: float = 2.5,
-    workers: int = 1,
-) -> dict[str, int]:
-    """Tokenise, segment and binarise the parallel text in `data`, in `workers` processes.
-
-    Writes `out/bpe/SUBSET.LANG` (segmented text), `out/bpe.codes`, `out/reference/SUBSET.LANG` (raw text of
-    valid and test, for scoring; `SUBSET.LANG.1`, ... if there are further references) and `out/bin` (for
-    `fairseq-train`). Training pairs that are empty, longer than `max_length` tokens or more lopsided than
-    `max_ratio` are left out; valid and test stay whole.
-
-    Returns:
-        Sentence pairs of each subset.
+    Writes, in `options.out`, `bin` (for `fairseq-train`, with the text pipeline), `bpe/SUBSET.LANG`
+    (sub-words), `reference/SUBSET.LANG` (raw text of valid and test, for scoring; `SUBSET.LANG.1`, ... if
+    there are more) and the merges or the model of the segmentation. Training pairs that are empty, too long
+    or too lopsided are left out and counted; valid and test stay whole.
 
     Raises:
-        DataError: see `find_splits` and `read_pairs`; or another reference is of another length.
+        DataError: text is missing, damaged or differs in length, or no training pair is left.
+        UsageError: a language is unknown, or an option does not fit it.
     """
-    languages = (source, target)
-    texts: dict[str, list[tuple[str, str]]] = {}
-    with mapping(workers) as each:
-        for split in find_splits(data, source, target):
-            pairs = read_pairs(split)
-            if split.subset != "train":
-                _write_references(split, pairs, out / "reference")
-            sides: list[list[str]] = []
-            for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
-                tokenizer = functools.partial(tokenize, language=language)
-                sides.append(each(tokenizer, list(side), f"tokenise {split.subset}.{language}"))
-            texts[split.subset] = list(zip(*sides, strict=True))
-        texts["train"] = [pair for pair in texts["train"] if usable(*pair, max_length, max_ratio)]
-        if not texts["train"]:
-            raise DataError(
-                f"--data {data}: no usable training pair (--max-length {max_length}, --max-ratio {max_ratio})"
+    languages = (options.source_lang, options.target_lang)
+    tokenizer = choose_tokenizer(*languages, options.wanted_tokenizer())
+    model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
+    merges = read_merges(options.bpe_codes) if options.bpe_codes else ""
+    pipeline = TextPipeline(*languages, tokenizer, options.normalization, merges=merges, model=model)
+    raw = _read(options)
+    with mapping(options.workers) as each:
+        tokens = _sides(
+            raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
+        )
+        # Pieces are what can be counted where no blanks stand between words.
+        words = tokenizer == "moses"
+        if words:
+            tokens["train"], dropped = _filter(tokens["train"], options)
+        pipeline = _learn(pipeline, tokens["train"], options)
+        texts = _sides(tokens, languages, lambda _: pipeline.segment, each, "segment")
+        if not words:
+            texts["train"], dropped = _filter(texts["train"], options)
+    for subset, pairs in texts.items():
+        for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
+            write_lines(options.out / "bpe" / f"{subset}.{language}", map(" ".join, side))
+    binarize(options, pipeline, list(texts))
+    return Prepared({subset: len(pairs) for subset, pairs in texts.items()}, dropped)
+
+
+def _read(options: PrepareOptions) -> dict[str, list[Pair]]:
+    """The raw text of all subsets; that of valid and test is written as references."""
+    folder, languages = options.out / "reference", (options.source_lang, options.target_lang)
+    targets: dict[str, Path] = {}
+    if options.data[0].is_file():
+        raw = hold_out(read_corpus(options.data, *languages), options.held_out)
+    else:
+        splits = find_splits(options.data[0], *languages)
+        raw = {split.subset: read_pairs(split) for split in splits}
+        targets = {split.subset: split.target for split in splits}
+    for subset in sorted(set(raw) - {"train"}):
+        _write_references(subset, raw[subset], folder, languages, targets.get(subset))
+    return raw
+
+
+def _write_references(
+    subset: str, pairs: Sequence[Pair], folder: Path, languages: tuple[str, str], target: Path | None
+) -> None:
+    for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
+        write_lines(folder / f"{subset}.{language}", side)
+    out = folder / f"{subset}.{languages[1]}"
+    for left_over in numbered_references(out).values():
+        left_over.unlink()
+    for number, file in numbered_references(target).items() if target else ():
+        lines = read_lines(file)
+        if len(lines) != len(pairs):
+            raise DataError(f"{target} has {len(pairs)} lines but {file} has {len(lines)}")
+        write_lines(folder / f"{out.name}.{number}", lines)
+
+
+def _sides(
+    subsets: dict[str, list[Any]],
+    languages: tuple[str, str],
+    function: Callable[[str], Callable[[Any], Tokens]],
+    each: Mapping,
+    label: str,
+) -> Subsets:
+    """Apply to each sentence what `function` is for its language."""
+    found = {}
+    for subset, pairs in subsets.items():
+        sides = [
+            each(function(language), side, f"{label} {subset}.{language}")
+            for language, side in zip(languages, zip(*pairs, strict=True), strict=True)
+        ]
+        found[subset] = list(zip(*sides, strict=True))
+    return found
+
+
+def _filter(
+    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions
+) -> tuple[list[tuple[Tokens, Tokens]], Counter[str]]:
+    """The training pairs that stay, and how many do not, by reason.
+
+    Raises:
+        DataError: none stays.
+    """
+    reasons = [unusable(*pair, options.max_length, options.max_ratio) for pair in pairs]
+    kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    dropped = Counter(reason for reason in reasons if reason is not None)
+    if not kept:
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+        shown = " ".join(map(str, options.data))
+        raise DataError(
+            f"--data {shown}: no usable training pair (--max-length {options.max_length}, "
+            f"--max-ratio {options.max_ratio}): {counts}"
+        )
+    return kept, dropped
+
+
+def _learn(
+    pipeline: TextPipeline, train: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions
+) -> TextPipeline:
+    """The pipeline with its segmentation, learnt from the training text or given; a copy is written too."""
+    if pipeline.tokenizer == "sentencepiece":
+        model = pipeline.model
+        if not model:
+            print(f"learning a SentencePiece model of {options.merges} merges", flush=True)
+            model = learn_pieces(
+                (line for pair in train if all(pair) for side in pair for line in side), options.merges
             )
-
-        print(f"learning {merges} BPE merges", flush=True)
-        codes = out / "bpe.codes"
-        write_text(codes, learn_codes((line for pair in texts["train"] for line in pair), merges))
-        _bpe.cache_clear()  # an earlier call may have written other merges there
-        segment = functools.partial(_segment, codes=codes)
-        for subset, pairs in texts.items():
-            for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
-                segmented = each(segment, list(side), f"segment {subset}.{language}")
-                write_lines(out / "bpe" / f"{subset}.{language}", segmented)
-    binarize(out / "bpe", out / "bin", source, target, list(texts), workers)
-    return {subset: len(pairs) for subset, pairs in texts.items()}
+        write_atomically(options.out / "sentencepiece.model", lambda part: part.write_bytes(model))
+        return replace(pipeline, model=model)
+    merges = pipeline.merges
+    if not options.bpe_codes:
+        print(f"learning {options.merges} BPE merges", flush=True)
+        lines = (" ".join(without_marks(side)) for pair in train for side in pair)
+        merges = learn_merges(lines, options.merges) if options.merges else ""
+    write_text(options.out / "bpe.codes", merges)
+    marked = max(sum(not MARKS.isdisjoint(side) for side in half) for half in zip(*train, strict=True))
+    return replace(pipeline, merges=merges, marks=marked > MARKED * len(train))
 
 
-def binarize(text: Path, out: Path, source: str, target: str, subsets: list[str], workers: int) -> None:
-    """Binarise segmented text with `fairseq-preprocess`, one dictionary for both sides; replaces `out`."""
+def binarize(options: PrepareOptions, pipeline: TextPipeline, subsets: Sequence[str]) -> None:
+    """Binarise segmented text with `fairseq-preprocess`, and set the pipeline beside it; replaces `bin`.
+
+    Without dictionaries of its own, one is made for both sides.
+    """
     # Not at the top: it configures the root logger when imported.
     from fairseq_cli import preprocess
 
+    text, out = options.out / "bpe", options.out / "bin"
     part = out.with_name(out.name + ".part")
     if part.is_symlink():
         part.unlink()
     shutil.rmtree(part, ignore_errors=True)
     tests = ",".join(str(text / subset) for subset in subsets if subset.startswith("test"))
-    parser_arguments = [
-        *("--source-lang", source, "--target-lang", target, "--joined-dictionary", "--workers", str(workers)),
+    arguments = [
+        *("--source-lang", pipeline.source, "--target-lang", pipeline.target),
+        *("--workers", str(options.workers), "--destdir", str(part)),
         *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--testpref", tests),
-        *("--destdir", str(part)),
+        *(("--srcdict", str(options.srcdict)) if options.srcdict else ()),
+        *(("--tgtdict", str(options.tgtdict)) if options.tgtdict else ("--joined-dictionary",)),
     ]
-    preprocess.main(options.get_preprocessing_parser().parse_args(parser_arguments))
+    preprocess.main(fairseq_options.get_preprocessing_parser().parse_args(arguments))
+    pipeline.save(part)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)

@@ -14,7 +14,7 @@ from typing import Any
 from .languages import base_language
 
 JOINED, APART = "￭", "▁"
-MARKS = (JOINED, APART)
+MARKS = frozenset((JOINED, APART))
 HYPHEN = "@-@"
 # Web and mail addresses, without the punctuation behind them.
 ADDRESSES = [

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class TextPipeline:
         source, target: codes of the languages.
         tokenizer: `moses`, with `merges`; or `sentencepiece`, with `model`.
         normalization: form of Unicode: `nfc`, `nfkc` or `none`.
-        marks: whether tokens say where Moses would set blanks wrongly, see `moses.py`.
+        marks: whether sub-words say where Moses would set blanks wrongly, see `moses.py`.
         merges: of the BPE, in subword-nmt's format; none when empty.
         model: a SentencePiece model.
     """
@@ -90,13 +90,13 @@ class TextPipeline:
         """Tokens of a raw line, whole words: for SentencePiece the line itself, which it cuts as it is."""
         line = self.normalize(line, language)
         if self.tokenizer == "moses":
-            tokens = moses.tokenize(line, language)
-            return tokens if self.marks else moses.without_marks(tokens)
+            return moses.tokenize(line, language)
         return [line] if line else []
 
     def segment(self, tokens: Sequence[str]) -> list[str]:
-        """The sub-words of what `tokenize` returns."""
+        """The sub-words of what `tokenize` returns, with its marks only where there are any in the data."""
         if self.tokenizer == "moses":
+            tokens = tokens if self.marks else moses.without_marks(tokens)
             return self._bpe.split(tokens) if self.merges else list(tokens)
         return [piece for line in tokens for piece in self._pieces.split(line)]
 
@@ -119,10 +119,6 @@ class TextPipeline:
         if self.tokenizer == "sentencepiece":
             return self._pieces.join(text.split())
         return moses.detokenize(BPE.join(text.split()), language or self.target)
-
-    def with_segmentation(self, merges: str = "", model: bytes = b"", marks: bool = True) -> "TextPipeline":
-        """The same with what was learnt from data."""
-        return replace(self, merges=merges, model=model, marks=marks)
 
     def save(self, folder: Path) -> None:
         """Write `text.json` to a folder."""

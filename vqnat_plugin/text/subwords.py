@@ -18,12 +18,13 @@ COVERAGE = 0.9995
 
 
 def learn_merges(lines: Iterable[str], merges: int) -> str:
-    """The BPE merges of a text of tokens (Sennrich et al., 2016), in subword-nmt's format."""
+    """The BPE merges of a text of tokens (Sennrich et al., 2016), in subword-nmt's format; none are empty."""
     from subword_nmt.learn_bpe import learn_bpe
 
     codes = io.StringIO()
     learn_bpe(lines, codes, num_symbols=merges, min_frequency=2)
-    return codes.getvalue()
+    # The first line is the version of the format.
+    return codes.getvalue() if codes.getvalue().count("\n") > 1 else ""
 
 
 def read_merges(path: Path) -> str:
@@ -55,7 +56,7 @@ class BPE:
         pairs = lines[1:] if lines and lines[0].startswith("#version:") else lines
         # What subword-nmt does about a wrong line is to end the process.
         wrong = next((line for line in pairs if len(line.split(" ")) != 2), None)
-        if wrong is not None or not lines:
+        if wrong is not None or not pairs:
             raise DataError(f"{name}: not BPE merges in subword-nmt's format ({(wrong or '')[:40]!r})")
         self._merges = Merges(io.StringIO(merges))
 
@@ -110,6 +111,17 @@ def _characters(lines: list[str]) -> int:
         if covered >= needed:
             return number
     return len(counts)
+
+
+def read_model(path: Path) -> bytes:
+    """A SentencePiece model of a file.
+
+    Raises:
+        DataError: it is none.
+    """
+    model = path.read_bytes()
+    Pieces(model, str(path))
+    return model
 
 
 class Pieces:

@@ -1,0 +1,187 @@
+"""Reading parallel text: two files with one sentence a line, a table with tabs, or JSON lines."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, UsageError
+from ..files import read_lines
+from ..text.languages import base_language
+
+VALID_NAMES = ("valid", "val", "dev")
+# One pair in so many is held out for each of valid and test where a corpus is not split, and at most so many.
+HELD_OUT_SHARE, HELD_OUT_MOST = 20, 2000
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the text of a subset is.
+
+    Attributes:
+        subset: its name in the binarised data.
+        files: one file a side, or one file with both.
+        languages: codes of source and target.
+    """
+
+    subset: str
+    files: tuple[Path, ...]
+    languages: tuple[str, str]
+
+    @property
+    def target(self) -> Path:
+        """The file of the target."""
+        return self.files[-1]
+
+
+def find_splits(data: Path, source: str, target: str) -> list[Split]:
+    """Find `train`, `valid` (or `val`, `dev`) and every `test*` in a folder.
+
+    Each is a pair of files that end in the languages, or one that ends in `.tsv` or `.jsonl`.
+
+    Raises:
+        DataError: a split or one side of it is missing.
+    """
+    if not data.is_dir():
+        raise DataError(f"--data {data}: no such folder")
+    languages = (source, target)
+
+    def pair(subset: str, *names: str) -> Split:
+        for name in names:
+            if files := _files(data, name, languages):
+                return Split(subset, files, languages)
+        raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}")
+
+    splits = [pair("train", "train"), pair("valid", *VALID_NAMES)]
+    endings = [*_endings(source), *READERS]
+    found = {file.name.removesuffix(ending) for ending in endings for file in data.glob(f"test*{ending}")}
+    # Without any, `pair` says what is missing.
+    return splits + [pair(f"test{i or ''}", name) for i, name in enumerate(sorted(found) or ["test"])]
+
+
+def _endings(language: str) -> list[str]:
+    """What the name of a file in a language ends in: `.en-US`, or `.en`."""
+    return [f".{language}", f".{base_language(language)}"]
+
+
+def _files(data: Path, name: str, languages: tuple[str, str]) -> tuple[Path, ...]:
+    """The files of one split; none where one is missing."""
+    sides = [
+        next((path for end in _endings(each) if (path := data / f"{name}{end}").is_file()), None)
+        for each in languages
+    ]
+    if None not in sides:
+        return tuple(path for path in sides if path is not None)
+    table = next((path for end in READERS if (path := data / f"{name}{end}").is_file()), None)
+    return () if table is None else (table,)
+
+
+def read_pairs(split: Split) -> list[Pair]:
+    """The sentence pairs of a split.
+
+    Raises:
+        DataError: a file is empty, not UTF-8 or of another form, or two files differ in length.
+    """
+    if len(split.files) == 1:
+        file = split.files[0]
+        pairs = list(READERS[file.suffix](file, split.languages))
+    else:
+        source, target = map(read_lines, split.files)
+        if len(source) != len(target):
+            raise DataError(f"{split.files[0]} has {len(source)} lines but {split.target} has {len(target)}")
+        pairs = list(zip(source, target, strict=True))
+    if not pairs:
+        raise DataError(f"{split.files[0]}: empty")
+    return pairs
+
+
+def _table(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
+    """Two columns, source and target; or columns under a first line that names the languages."""
+    rows = [line.split("\t") for line in read_lines(path)]
+    columns = (0, 1)
+    if rows and set(languages) <= {cell.strip() for cell in rows[0]}:
+        names = [cell.strip() for cell in rows.pop(0)]
+        columns = (names.index(languages[0]), names.index(languages[1]))
+        width, first = len(names), 2
+    else:
+        width, first = 2, 1
+    for number, row in enumerate(rows, first):
+        if len(row) != width:
+            raise DataError(f"{path}: line {number} has {len(row)} columns, needs {width}, with tabs between")
+        yield row[columns[0]], row[columns[1]]
+
+
+def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
+    """One object a line, with the languages as keys, by itself or under `translation`."""
+    source, target = languages
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            raise DataError(f"{path}: line {number}: not JSON") from None
+        found = content.get("translation", content) if isinstance(content, dict) else None
+        texts = [found.get(language) for language in languages] if isinstance(found, dict) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f'{path}: line {number}: needs an object {{"{source}": "...", "{target}": "..."}}'
+            )
+        yield _one_line(texts[0]), _one_line(texts[1])
+
+
+def _one_line(text: Any) -> str:
+    # JSON alone can write line feeds and lone halves of characters.
+    return re.sub(r"[\r\n]+", " ", str(text)).encode("utf-8", "replace").decode()
+
+
+READERS: dict[str, Callable[[Path, tuple[str, str]], Iterator[Pair]]] = {".tsv": _table, ".jsonl": _objects}
+
+
+def read_corpus(files: Sequence[Path], source: str, target: str) -> list[Pair]:
+    """The sentence pairs of a corpus that is not split: two files, or one of both languages.
+
+    Raises:
+        DataError: see `read_pairs`.
+        UsageError: one file of another kind.
+    """
+    if len(files) == 1 and files[0].suffix not in READERS:
+        raise UsageError(
+            f"--data {files[0]}: needs a folder, a file that ends in {' or '.join(READERS)}, or two files"
+        )
+    return read_pairs(Split("train", tuple(files), (source, target)))
+
+
+def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:
+    """Split a corpus: pairs at equal distances become valid and test, the rest is train.
+
+    Args:
+        pairs: the corpus.
+        count: of valid, and of test; see `HELD_OUT_SHARE` for None.
+
+    Raises:
+        UsageError: more are wanted than leave as many for train.
+    """
+    wanted = min(len(pairs) // HELD_OUT_SHARE, HELD_OUT_MOST) if count is None else count
+    if wanted < 1 or 3 * wanted > len(pairs):
+        raise UsageError(
+            f"--held-out {wanted}: of {len(pairs)} pairs so many cannot be held out for valid and as many "
+            "for test"
+        )
+    chosen = [place * len(pairs) // (2 * wanted) for place in range(2 * wanted)]
+    valid, test = chosen[::2], chosen[1::2]
+    train = sorted(set(range(len(pairs))).difference(chosen))
+    places = {"train": train, "valid": valid, "test": test}
+    return {subset: [pairs[place] for place in where] for subset, where in places.items()}
+
+
+def numbered_references(target: Path) -> dict[int, Path]:
+    """Further references beside `test.de`, by their number: `test.de.1`, `test.de.2`, ..."""
+    found = {}
+    for file in target.parent.iterdir():
+        number = file.name.removeprefix(f"{target.name}.")
+        if file.name != number and re.fullmatch(r"[1-9][0-9]*", number) and file.is_file():
+            found[int(number)] = file
+    return dict(sorted(found.items()))

@@ -1,0 +1,75 @@
+"""What is asked of preparing text: the options of `vqnat prepare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from ..options import FILE, PATH, option, require
+
+TEXT = (
+    "text: the text pipeline, written to text.json beside the dictionaries; whatever reads the data uses it"
+)
+GIVEN = "given: in place of what would be made from the training text"
+FILTERS = "filters: training pairs that are left out; they are counted by reason, valid and test stay whole"
+
+
+@dataclass(kw_only=True)
+class PrepareOptions:
+    """Options of `vqnat prepare`, named as those of fairseq-preprocess where it has them."""
+
+    data: tuple[Path, ...] = option(
+        ..., "folder of the raw text; or one file, or two, to be split", metavar=("DIR", "FILE"), exists=PATH
+    )
+    out: Path = option(..., "folder to write to", metavar="DIR")
+    source_lang: str = option("en", "source language", short="-s", metavar="LANG")
+    target_lang: str = option("de", "target language", short="-t", metavar="LANG")
+    held_out: int | None = option(
+        None,
+        "pairs of valid, and of test, where --data is files (default: one in 20, at most 2000)",
+        least=1,
+    )
+    tokenizer: str | None = option(
+        None,
+        "moses, with BPE by subword-nmt; or sentencepiece, which needs no blanks between words (default: "
+        "moses where both languages are written in Latin, Greek or Cyrillic script)",
+        choices=("moses", "sentencepiece"),
+        group=TEXT,
+    )
+    normalization: str = option("nfc", "form of Unicode", choices=("nfc", "nfkc", "none"), group=TEXT)
+    merges: int = option(8000, "joint BPE merges; 0 for none", least=0, group=TEXT)
+    bpe_codes: Path | None = option(None, "merges of subword-nmt", exists=FILE, metavar="FILE", group=GIVEN)
+    sentencepiece_model: Path | None = option(
+        None, "a SentencePiece model", exists=FILE, metavar="FILE", group=GIVEN
+    )
+    srcdict: Path | None = option(
+        None, "fairseq's dictionary of both sides, or of the source", exists=FILE, metavar="FILE", group=GIVEN
+    )
+    tgtdict: Path | None = option(
+        None, "that of the target, if it is another", exists=FILE, metavar="FILE", group=GIVEN
+    )
+    max_length: int = option(
+        175, "longest sentence, in tokens (pieces with sentencepiece)", least=1, group=FILTERS
+    )
+    max_ratio: float = option(2.5, "largest ratio of the lengths of a pair", least=1, group=FILTERS)
+    workers: int = option(1, "processes", least=1)
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that do not go together."""
+        if len(self.data) > 2:
+            raise UsageError(f"--data {' '.join(map(str, self.data))}: needs a folder, a file or two files")
+        if len(self.data) > 1 and any(path.is_dir() for path in self.data):
+            raise UsageError(f"--data {' '.join(map(str, self.data))}: a folder stands alone")
+        require(self, "held_out", self.held_out is None or not self.data[0].is_dir(), "a corpus in files")
+        require(self, "target_lang", self.source_lang != self.target_lang, "another language than the source")
+        if self.bpe_codes and self.sentencepiece_model:
+            raise UsageError("--bpe-codes, --sentencepiece-model: only one of them")
+        for name, kind in (("bpe_codes", "moses"), ("sentencepiece_model", "sentencepiece")):
+            if getattr(self, name):
+                require(self, name, self.tokenizer in (None, kind), f"--tokenizer {kind}")
+        if self.tgtdict:
+            require(self, "tgtdict", self.srcdict is not None, "--srcdict beside it")
+
+    def wanted_tokenizer(self) -> str | None:
+        """The tokeniser that is asked for, by its name or by its model."""
+        given = "moses" if self.bpe_codes else "sentencepiece" if self.sentencepiece_model else None
+        return self.tokenizer or given
