@@ -1,6 +1,8 @@
 """BLEU of what a system wrote, with sacreBLEU's signature, and no sentence lost on the way."""
 
+import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -8,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEUScore
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..files import read_lines
+from ..text.languages import sacrebleu_tokenizer
 
 # Lines of fairseq-generate about a sentence.
 MARKED = re.compile(r"[STHDP]-\d+(\t|$)")
@@ -81,6 +85,50 @@ def _explain_missing(path: Path, missing: Sequence[int]) -> str:
         f"{path}: {len(missing)} sentences missing ({shown}). fairseq drops the end of a test set unless "
         "it is told --required-batch-size-multiple 1; else the run was cut short: generate again"
     )
+
+
+@functools.cache
+def bleu_metric(tokenize: str, effective_order: bool = False) -> BLEU:
+    """sacreBLEU's BLEU, cased, with one of its tokenisers: `BLEU.TOKENIZERS`.
+
+    Args:
+        tokenize: name of the tokeniser.
+        effective_order: for single sentences.
+
+    Raises:
+        UsageError: the tokeniser cannot be had: a package is missing, or its model cannot be downloaded.
+    """
+    try:
+        return BLEU(tokenize=tokenize, effective_order=effective_order)
+    except (RuntimeError, ImportError, OSError) as error:
+        package = {"ja-mecab": "'sacrebleu[ja]'", "ko-mecab": "'sacrebleu[ko]'"}.get(tokenize)
+        reason = f"pip install {package}" if package else " ".join(str(error).split())
+        raise UsageError(
+            f"BLEU with sacreBLEU's tokeniser {tokenize}: not installed: {reason} "
+            "(vqnat score can do without: --tokenize char)"
+        ) from None
+
+
+def comparable(text: str) -> str:
+    """A sentence as it is scored: what looks the same is the same (Unicode NFC, no byte order mark)."""
+    return unicodedata.normalize("NFC", text.replace("\ufeff", ""))
+
+
+def corpus_bleu(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str | None
+) -> BLEUScore:
+    """sacreBLEU's corpus BLEU, cased, with the tokeniser of a language; both sides in Unicode NFC.
+
+    Args:
+        hypotheses: one detokenised sentence each.
+        references: one or more lists, each as long as `hypotheses`.
+        language: code of theirs; 13a for None and for what is none.
+
+    Raises:
+        UsageError: see `bleu_metric`.
+    """
+    sides = [list(map(comparable, lines)) for lines in (hypotheses, *references)]
+    return bleu_metric(sacrebleu_tokenizer(language)).corpus_score(sides[0], sides[1:])
 
 
 def repetition_rate(sentences: Sequence[str]) -> float:
