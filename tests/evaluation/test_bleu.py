@@ -1,12 +1,16 @@
+import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
-from vqnat_plugin.evaluation.bleu import read_generated, repetition_rate, score, score_file
+from vqnat_plugin.evaluation.bleu import corpus_bleu, language_of, repetition_rate, score, score_file
+from vqnat_plugin.evaluation.generated import read_generated
 from vqnat_plugin.files import read_json
 
 TEXTS = ["Das ist gut.", "Ein Haus steht dort.", "Wir gehen heute nach Hause, sagt sie."]
@@ -56,7 +60,10 @@ def test_separators_inside_a_line_do_not_end_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (block(0, "a") + block(3, "b"), r"2 sentences missing \(1, 2\).*--required-batch-size-multiple 1"),
+        (
+            block(0, "a") + block(3, "b"),
+            r"2 sentences missing \(1, 2\): perhaps .*--required-batch-size-multiple",
+        ),
         (block(0, "a") + block(1, "b") + block(0, "a"), "sentence 0 occurs twice"),
         (block(0, "a") + block(0, "a"), "sentence 0 occurs twice"),
         ("nothing here\n", "no 'D-' lines"),
@@ -100,7 +107,7 @@ def test_short_output_has_a_brevity_penalty() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (4, "1 sentences missing \\(3\\).*--required-batch-size-multiple 1"),
+        (4, "1 sentences missing \\(3\\): perhaps .*other.de is not the reference of this test set"),
         (2, "2 lines, but .* holds 3 sentences"),
     ],
 )
@@ -193,3 +200,243 @@ def test_repetitions_are_counted_by_sentence() -> None:
 def test_no_repetition_where_all_words_differ(sentences: list[list[str]]) -> None:
     assert repetition_rate([" ".join(words) for words in sentences]) == 0
     assert repetition_rate([" ".join([*words, "x", "x"]) for words in sentences]) == 1
+
+
+# Composed and decomposed, halfwidth, of several scripts; not what would end a line.
+LINES = st.lists(
+    st.text(
+        st.characters(codec="utf-8", exclude_characters="\n\r\ufeff")
+        | st.sampled_from("aä\u0308 我喜हि\u093c."),
+        min_size=1,
+        max_size=12,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_how_a_file_is_written_never_changes_a_score(tmp_path: Path, data: st.DataObject) -> None:
+    references = data.draw(LINES)
+    hypotheses = data.draw(
+        st.lists(st.sampled_from(references), min_size=len(references), max_size=len(references))
+    )
+    tokenize = data.draw(st.sampled_from(["13a", "zh", "char"]))
+
+    def write(name: str, lines: list[str]) -> Path:
+        path = tmp_path / name
+        mark, end = data.draw(st.sampled_from(["", "\ufeff"])), data.draw(st.sampled_from(["\n", "\r\n"]))
+        form = data.draw(st.sampled_from(["NFC", "NFD"]))
+        text = unicodedata.normalize(form, end.join(lines)) + end * data.draw(st.booleans())
+        path.write_bytes((mark + text).encode())
+        return path
+
+    expected = score(hypotheses, [references], tokenize)
+    assert score_file(write("a", hypotheses), [write("b", references)], tokenize) == expected
+
+
+@pytest.mark.parametrize("tokenize", ["13a", "zh"])
+def test_what_is_scored_is_in_nfc(tokenize: str) -> None:
+    decomposed = [
+        unicodedata.normalize("NFD", text) for text in ("Ein schöner Löwe schläft über Öfen.", "Größe")
+    ]
+    composed = [unicodedata.normalize("NFC", text) for text in decomposed]
+    assert decomposed != composed
+    for hypotheses, references in ((decomposed, composed), (composed, decomposed)):
+        found = score(hypotheses, [references], tokenize)
+        assert found.bleu == pytest.approx(100) and found.chrf == pytest.approx(100)
+        assert corpus_bleu(hypotheses, [references], "de").score == pytest.approx(100)
+
+
+CHINESE = ["我喜欢吃红苹果。", "他今天去学校上课。"], ["我喜欢吃苹果。", "他今天去学校上课。"]
+
+
+def test_the_language_chooses_how_text_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hypotheses, references = CHINESE
+    for name in ("a", "ref.zh", "ref.zh.1", "ref.zh-TW", "ref.cmn.txt"):
+        (tmp_path / name).write_text("\n".join(references if "ref" in name else hypotheses), encoding="utf-8")
+
+    def bleu(name: str, *words: str) -> tuple[str, str]:
+        assert main(["score", "--sys", str(tmp_path / "a"), "--ref", str(tmp_path / name), *words]) == 0
+        out, err = capsys.readouterr()
+        return out, err
+
+    for name in ("ref.zh", "ref.zh.1", "ref.zh-TW", "ref.cmn.txt"):
+        out, err = bleu(name)
+        assert "BLEU 79.49 (" in out and "|tok:zh|" in out and "chrF 77.75 (" in out and "|nc:6|" in out
+        assert err == ""
+    (tmp_path / "ref.txt").write_text("\n".join(references), encoding="utf-8")
+    out, err = bleu("ref.txt")
+    assert "|tok:13a|" in out and "looks like Chinese or Japanese" in err and len(err.splitlines()) == 1
+    for words in (
+        ["--target-lang", "zh"],
+        ["-t", "zh"],
+        ["--tokenize", "zh"],
+        ["-t", "de", "--tokenize", "zh"],
+    ):
+        out, err = bleu("ref.txt", *words)
+        assert "|tok:zh|" in out and err == ""
+    assert "|tok:char|" in bleu("ref.zh", "--tokenize", "char")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [("test.de", "de"), ("a.b.de.2", "de"), ("test.de.txt", "de"), ("test", None), ("test.2", None)],
+)
+def test_the_name_of_a_reference_says_its_language(name: str, language: str | None) -> None:
+    assert language_of(Path(name)) == language
+
+
+@pytest.mark.parametrize(
+    ("code", "texts", "signature"),
+    [
+        ("ja", ["私は赤いりんごが好きです。", "彼は今日学校へ行きました。"], "tok:ja-mecab"),
+        ("ko", ["나는 빨간 사과를 좋아합니다.", "그는 오늘 학교에 갔습니다."], "tok:ko-mecab"),
+    ],
+)
+def test_japanese_and_korean_are_cut_by_mecab(
+    code: str, texts: list[str], signature: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip({"ja": "ipadic", "ko": "mecab_ko"}[code])
+    path = tmp_path / f"test.{code}"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    assert main(["score", "--sys", str(path), "--ref", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "BLEU 100.00" in out and signature in out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line with which `vqnat score` refuses."""
+    with pytest.raises(SystemExit) as error:
+        main(["score", *map(str, words)])
+    assert error.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("code", ["ja", "ko"])
+def test_a_missing_tokeniser_is_one_line(
+    code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{code}_mecab.MeCab", None)
+    path = tmp_path / f"test.{code}"
+    path.write_text("a\n")
+    line = refused(capsys, "--sys", path, "--ref", path)
+    assert f"pip install 'sacrebleu[{code}]'" in line and "--tokenize char" in line
+
+
+def test_unknown_tokenisers_and_languages_are_one_line(
+    reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--sys", reference, "--ref", reference)
+    assert "--tokenize moses: needs one of none, zh, 13a," in refused(capsys, *words, "--tokenize", "moses")
+    assert "'xx' is no code of a language" in refused(capsys, *words, "-t", "xx")
+
+
+def test_words_are_those_of_the_language() -> None:
+    assert repetition_rate(["我我们", "我们"]) == 0
+    assert repetition_rate(["我我们", "我们"], "zh") == 0.5
+
+
+LOG = {
+    "options": "INFO | fairseq_cli.generate | {{'dataset': {{'skip_invalid_size_inputs_valid_test': {skips}, "
+    "'required_batch_size_multiple': {multiple}}}, "
+    "'distributed_training': {{'distributed_world_size': {parts}}}}}",
+    "loaded": "INFO | fairseq.data.data_utils | loaded {loaded:,} examples from: bin/test.en-de.en",
+    "skipped": "WARNING | fairseq.tasks.fairseq_task | {skipped:,} samples have invalid sizes and will be "
+    "skipped, max_positions=(8, 64), first few sample ids=[7, 4]",
+    "translated": "INFO | fairseq_cli.generate | Translated {translated:,} sentences (40 tokens) in 0.5s",
+}
+SKIP, MULTIPLE, CUT = "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", "cut short"
+OTHER = "the reference of this test set"
+
+
+def output(numbers: list[int], **said: object) -> str:
+    """What fairseq-generate writes of some sentences, with as much of its log as is said."""
+    names = {"skips": "options", "multiple": "options", "parts": "options"}
+    kinds = dict.fromkeys(names.get(name, name) for name in said)
+    values = {"skips": False, "multiple": 1, "parts": 1, **said}
+    log = [LOG[kind].format(**values) for kind in LOG if kind in kinds]
+    return "\n".join([*log[:-1], *(block(number, "a").strip() for number in numbers), *log[-1:]]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "unsaid"),
+    [
+        # Skipped by length, with what is needed against incomplete batches.
+        (
+            output([0, 2], skips=True, multiple=1, loaded=4, skipped=2, translated=2),
+            ["2 are longer than the model reads", SKIP],
+            [MULTIPLE, CUT, OTHER],
+        ),
+        (output([0, 2], skips=True, multiple=1), [SKIP, CUT], [MULTIPLE, OTHER]),
+        (output([0, 2], skipped=2), [SKIP], [MULTIPLE, OTHER]),
+        # An incomplete last batch.
+        (
+            output([0, 3], multiple=8, loaded=4, translated=2),
+            ["left out 2", f"{MULTIPLE} 1"],
+            [SKIP, CUT, OTHER],
+        ),
+        (output([0, 3], multiple=8), [f"{MULTIPLE} was not 1 but 8", CUT], [SKIP, OTHER]),
+        # Both.
+        (
+            output([3], skips=True, multiple=8, loaded=4, skipped=1, translated=1),
+            ["1 are longer", SKIP, "left out 2", f"{MULTIPLE} 1"],
+            [CUT, OTHER],
+        ),
+        # The run was cut short, or its output was.
+        (output([0, 2], multiple=1, loaded=4), [CUT], [SKIP, MULTIPLE, OTHER]),
+        (
+            output([0, 2], multiple=1, loaded=4, translated=4),
+            ["cut off or changed later"],
+            [SKIP, MULTIPLE, OTHER],
+        ),
+        # Another test set, or one that was cut.
+        (
+            output([0, 1], multiple=1, loaded=2, translated=2),
+            ["the test set has 2, but", OTHER],
+            [SKIP, MULTIPLE, CUT],
+        ),
+        (output([0, 1], multiple=1, translated=2), [OTHER], [MULTIPLE, CUT]),
+        # A part.
+        (output([0, 2], parts=2, loaded=4, translated=2), ["one of 2 parts"], [SKIP, MULTIPLE, CUT, OTHER]),
+        # No log: gaps are not for want of sentences in the test set.
+        (output([0, 3]), [SKIP, MULTIPLE, CUT, "perhaps"], [OTHER]),
+        (output([0, 1]), [SKIP, MULTIPLE, CUT, "perhaps", OTHER], []),
+    ],
+)
+def test_advice_names_the_true_cause(
+    text: str, said: list[str], unsaid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gen.txt").write_text(text)
+    (tmp_path / "test.de").write_text("a\n" * 4)
+    line = refused(capsys, "--sys", tmp_path / "gen.txt", "--ref", tmp_path / "test.de")
+    assert "sentences missing" in line
+    assert [part for part in said if part not in line] == []
+    assert [part for part in unsaid if part in line] == []
+
+
+@pytest.mark.parametrize(
+    ("system", "reference_text", "message"),
+    [
+        ("a\nb\n\n\n", "a\nb\n", "the last 2 of .*out.txt are empty"),
+        ("a\nb\n", "a\n\nb\n", "were empty ones left out of .*out.txt"),
+        ("a\nb\u2028c\n", "a\nb\nc\n", "out.txt has characters inside its lines that some programs take"),
+        ("a\nb\n", "a\nb\nc\n", "no 'D-' lines"),
+        ("a\rb\r", "a\nb\n", "out.txt: its only line ends are carriage returns"),
+        ("a\rb", "a\rb", "out.txt: its only line ends are carriage returns"),
+    ],
+)
+def test_other_numbers_of_lines_are_explained(
+    system: str, reference_text: str, message: str, tmp_path: Path
+) -> None:
+    for name, text in (("out.txt", system), ("ref.de", reference_text)):
+        (tmp_path / name).write_bytes(text.encode())
+    with pytest.raises(DataError, match=message):
+        score_file(tmp_path / "out.txt", [tmp_path / "ref.de"])
+
+
+def test_scoring_needs_neither_torch_nor_fairseq() -> None:
+    code = "import sys, vqnat_plugin.evaluation.bleu; sys.exit(bool({'torch', 'fairseq'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -135,7 +135,7 @@ def test_decoding_is_that_of_fairseq_generate(
     from fairseq import options
     from fairseq_cli import generate
 
-    from vqnat_plugin.evaluation.bleu import read_generated
+    from vqnat_plugin.evaluation.generated import read_generated
 
     flags = f"{tiny_corpus} --path {tiny_student} --task translation_vq --results-path {tmp_path} --cpu"
     flags += (

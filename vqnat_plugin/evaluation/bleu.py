@@ -1,23 +1,28 @@
-"""BLEU of what a system wrote, with sacreBLEU's signature, and no sentence lost on the way."""
+"""BLEU and chrF of what a system wrote, with sacreBLEU's signatures, and no sentence lost on the way.
 
-import functools
+Texts are compared in Unicode NFC: what looks the same is the same. Needs neither torch nor fairseq.
+"""
+
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
 
 from ..errors import DataError, UsageError
 from ..files import read_lines
 from ..text.languages import sacrebleu_tokenizer
+from .generated import is_generated, read_generated
 
-# Lines of fairseq-generate about a sentence.
-MARKED = re.compile(r"[STHDP]-\d+(\t|$)")
+# What brings the tokenisers that sacreBLEU does not bring itself.
+PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+DEFAULT = "13a"
+HAN_AND_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,10 @@ class Score:
     """The quality of one system on one test set.
 
     Attributes:
-        bleu: corpus BLEU, 0 to 100 (13a tokenisation, cased).
+        bleu: corpus BLEU, 0 to 100 (cased).
         signature: sacreBLEU's; two scores compare only if theirs are the same.
+        chrf: corpus chrF, 0 to 100.
+        chrf_signature: likewise.
         brevity_penalty: 1 when the output is at least as long as the references, less when it is shorter.
         repetition_rate: share of the sentences in which some token follows itself.
         reference_repetition_rate: the same of the first reference: some repetitions are right.
@@ -35,6 +42,8 @@ class Score:
 
     bleu: float
     signature: str
+    chrf: float
+    chrf_signature: str
     brevity_penalty: float
     repetition_rate: float
     reference_repetition_rate: float
@@ -44,152 +53,153 @@ class Score:
         return asdict(self)
 
 
-def read_generated(path: Path) -> list[str]:
-    """The best hypothesis of each sentence, detokenised, in the order of the test set.
+def bleu_metric(tokenize: str = DEFAULT, effective_order: bool = False) -> BLEU:
+    """sacreBLEU's metric with one of its tokenisers.
 
     Args:
-        path: output of `fairseq-generate`; its `D-` lines are read. With `--nbest` the first one counts.
+        tokenize: sacreBLEU's name of it.
+        effective_order: for single sentences, which may have no four words.
 
     Raises:
-        DataError: a sentence is missing or occurs twice, or there is none.
+        UsageError: there is no such tokeniser, or what it needs is not installed.
     """
-    hypotheses: dict[int, str] = {}
-    current = None
-    for line in read_lines(path):
-        # A source line opens the block of a sentence, also of one that has been there before.
-        if line.startswith("S-"):
-            current = None
-        if not line.startswith("D-"):
-            continue
-        name, *fields = line.split("\t", 2)
-        if not name[2:].isdigit() or len(fields) != 2:
-            raise DataError(f"{path}: not a line of fairseq-generate (cut off?): {line[:80]!r}")
-        number = int(name[2:])
-        if number == current:
-            continue
-        if number in hypotheses:
-            raise DataError(f"{path}: sentence {number} occurs twice; is this the output of one run?")
-        current = number
-        hypotheses[number] = fields[1]
-    if not hypotheses:
-        raise DataError(f"{path}: no 'D-' lines; is it the output of fairseq-generate, without --quiet?")
-    missing = sorted(set(range(max(hypotheses) + 1)) - set(hypotheses))
-    if missing:
-        raise DataError(_explain_missing(path, missing))
-    return [hypotheses[number] for number in range(len(hypotheses))]
-
-
-def _explain_missing(path: Path, missing: Sequence[int]) -> str:
-    shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
-    return (
-        f"{path}: {len(missing)} sentences missing ({shown}). fairseq drops the end of a test set unless "
-        "it is told --required-batch-size-multiple 1; else the run was cut short: generate again"
-    )
-
-
-@functools.cache
-def bleu_metric(tokenize: str, effective_order: bool = False) -> BLEU:
-    """sacreBLEU's BLEU, cased, with one of its tokenisers: `BLEU.TOKENIZERS`.
-
-    Args:
-        tokenize: name of the tokeniser.
-        effective_order: for single sentences.
-
-    Raises:
-        UsageError: the tokeniser cannot be had: a package is missing, or its model cannot be downloaded.
-    """
+    if tokenize not in BLEU.TOKENIZERS:
+        raise UsageError(f"--tokenize {tokenize}: needs one of {', '.join(BLEU.TOKENIZERS)}")
     try:
         return BLEU(tokenize=tokenize, effective_order=effective_order)
-    except (RuntimeError, ImportError, OSError) as error:
-        package = {"ja-mecab": "'sacrebleu[ja]'", "ko-mecab": "'sacrebleu[ko]'"}.get(tokenize)
-        reason = f"pip install {package}" if package else " ".join(str(error).split())
-        raise UsageError(
-            f"BLEU with sacreBLEU's tokeniser {tokenize}: not installed: {reason} "
-            "(vqnat score can do without: --tokenize char)"
-        ) from None
+    except (AssertionError, ImportError, OSError, RuntimeError) as error:
+        # MeCab of another version, or a model that cannot be downloaded.
+        if tokenize in PACKAGES:
+            way = f"pip install '{PACKAGES[tokenize]}', or score with --tokenize char"
+        else:
+            way = " ".join(str(error).split())
+        raise UsageError(f"sacreBLEU's tokeniser {tokenize} cannot be used here: {way}") from None
 
 
-def comparable(text: str) -> str:
-    """A sentence as it is scored: what looks the same is the same (Unicode NFC, no byte order mark)."""
-    return unicodedata.normalize("NFC", text.replace("\ufeff", ""))
+def comparable(texts: Sequence[str]) -> list[str]:
+    """Texts as they are scored: in Unicode NFC, without byte order marks in front."""
+    return [unicodedata.normalize("NFC", text.lstrip("\ufeff")) for text in texts]
 
 
 def corpus_bleu(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str | None
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    language: str | None = None,
+    tokenize: str | None = None,
 ) -> BLEUScore:
-    """sacreBLEU's corpus BLEU, cased, with the tokeniser of a language; both sides in Unicode NFC.
+    """sacreBLEU's corpus BLEU, with its counts.
 
     Args:
         hypotheses: one detokenised sentence each.
         references: one or more lists, each as long as `hypotheses`.
-        language: code of theirs; 13a for None and for what is none.
+        language: its code; chooses the tokeniser.
+        tokenize: sacreBLEU's name of a tokeniser, instead of the language's.
 
     Raises:
         UsageError: see `bleu_metric`.
     """
-    sides = [list(map(comparable, lines)) for lines in (hypotheses, *references)]
-    return bleu_metric(sacrebleu_tokenizer(language)).corpus_score(sides[0], sides[1:])
+    metric = bleu_metric(tokenize or sacrebleu_tokenizer(language))
+    return metric.corpus_score(comparable(hypotheses), [comparable(lines) for lines in references])
 
 
-def repetition_rate(sentences: Sequence[str]) -> float:
-    """Share of the sentences in which some token (between blanks) follows itself."""
-    repeating = sum(any(a == b for a, b in pairwise(sentence.split())) for sentence in sentences)
+def word_splitter(tokenize: str = DEFAULT) -> Callable[[str], list[str]]:
+    """What cuts a text into words: at blanks, or as sacreBLEU does where there are none.
+
+    Raises:
+        UsageError: see `bleu_metric`.
+    """
+    if tokenize == DEFAULT:
+        return str.split
+    tokenizer = bleu_metric(tokenize).tokenizer
+    return lambda text: str(tokenizer(text.strip())).split()
+
+
+def repetition_rate(sentences: Sequence[str], tokenize: str = DEFAULT) -> float:
+    """Share of the sentences in which some word follows itself; see `word_splitter`."""
+    split = word_splitter(tokenize)
+    repeating = sum(any(a == b for a, b in pairwise(split(sentence))) for sentence in sentences)
     return repeating / len(sentences) if sentences else 0.0
 
 
-def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """Corpus BLEU (13a, cased) against one or more reference translations.
+def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = DEFAULT) -> Score:
+    """Corpus BLEU (cased) and chrF against one or more reference translations.
 
     Args:
         hypotheses: one detokenised sentence each.
         references: one or more lists, each as long as `hypotheses`.
+        tokenize: sacreBLEU's name of its tokeniser.
 
     Raises:
         DataError: there is no sentence or no reference, or the numbers of sentences differ.
+        UsageError: see `bleu_metric`.
     """
     if not hypotheses or not references:
         raise DataError("nothing to score: needs at least one sentence and one reference")
     for number, lines in enumerate(references):
         if len(lines) != len(hypotheses):
             raise DataError(f"{len(hypotheses)} sentences, but {len(lines)} in reference {number}")
-    metric = BLEU(tokenize="13a")
-    result = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
+    bleu, chrf = bleu_metric(tokenize), CHRF()
+    texts, truths = comparable(hypotheses), [comparable(lines) for lines in references]
+    by_words, by_characters = bleu.corpus_score(texts, truths), chrf.corpus_score(texts, truths)
     return Score(
-        bleu=result.score,
-        signature=str(metric.get_signature()),
-        brevity_penalty=result.bp,
-        repetition_rate=repetition_rate(hypotheses),
-        reference_repetition_rate=repetition_rate(references[0]),
-        sentences=len(hypotheses),
+        bleu=by_words.score,
+        signature=str(bleu.get_signature()),
+        chrf=by_characters.score,
+        chrf_signature=str(chrf.get_signature()),
+        brevity_penalty=by_words.bp,
+        repetition_rate=repetition_rate(texts, tokenize),
+        reference_repetition_rate=repetition_rate(truths[0], tokenize),
+        sentences=len(texts),
     )
 
 
-def score_file(system: Path, references: Sequence[Path]) -> Score:
+def language_of(path: Path) -> str | None:
+    """The ending of a name that is its language: `zh` of `test.zh`, `test.zh.1` and `test.zh.txt`."""
+    endings = [suffix[1:] for suffix in path.suffixes if not suffix[1:].isdigit() and suffix != ".txt"]
+    return endings[-1] if endings else None
+
+
+def score_file(system: Path, references: Sequence[Path], tokenize: str = DEFAULT) -> Score:
     """Score what a system wrote against plain-text references.
 
     Args:
         system: output of `fairseq-generate`, or plain text, a sentence each line.
         references: one or more, as plain text.
+        tokenize: sacreBLEU's name of its tokeniser.
 
     Raises:
         DataError: as `read_generated`; or the output and a reference differ in length.
+        UsageError: see `bleu_metric`.
     """
-    lines_found = read_lines(system)
-    marked = any(MARKED.match(line) for line in lines_found)
-    hypotheses = read_generated(system) if marked else lines_found
-    texts = [read_lines(path) for path in references]
-    for path, lines in zip(references, texts, strict=True):
-        if len(lines) == len(hypotheses):
-            continue
-        if not marked:
+    hypotheses = read_lines(system)
+    generated = is_generated(hypotheses)
+    truths = [read_lines(path) for path in references]
+    for path, lines in zip(references, truths, strict=True):
+        if generated:
+            hypotheses = read_generated(system, path, len(lines))
+        elif len(hypotheses) != len(lines):
             raise DataError(
-                f"{system}: {len(hypotheses)} lines, but {path} has {len(lines)}; it has no 'D-' lines of "
-                "fairseq-generate, so it was read as plain text, a sentence each line"
+                f"{system}: {len(hypotheses)} lines, but {path} has {len(lines)}; "
+                + _explain_lengths((system, hypotheses), (path, lines))
             )
-        if len(lines) > len(hypotheses):
-            raise DataError(_explain_missing(system, range(len(hypotheses), len(lines))))
-        raise DataError(
-            f"{path}: {len(lines)} lines, but {system} holds {len(hypotheses)} sentences; "
-            "is it the reference of this test set?"
+    return score(hypotheses, truths, tokenize)
+
+
+def _explain_lengths(system: tuple[Path, list[str]], reference: tuple[Path, list[str]]) -> str:
+    """Why two plain texts have different numbers of lines, as far as they show it."""
+    (short, few), (long, many) = sorted((system, reference), key=lambda text: len(text[1]))
+    if not any(many[len(few) :]):
+        return f"the last {len(many) - len(few)} of {long} are empty"
+    if sum(map(bool, many)) == len(few):
+        return f"{long} has as many that are not empty: were empty ones left out of {short}?"
+    if len("\n".join(few).splitlines()) == len(many):
+        return (
+            f"{short} has characters inside its lines that some programs take for line ends (such as U+2028)"
         )
-    return score(hypotheses, texts)
+    return "it has no 'D-' lines of fairseq-generate, so it was read as plain text, a sentence each line"
+
+
+def unnoticed_script(texts: Sequence[str]) -> bool:
+    """Whether texts are Chinese or Japanese for the most part, of which 13a counts whole clauses as words."""
+    text = "".join(texts)
+    return len(HAN_AND_KANA.findall(text)) > len(text) / 3

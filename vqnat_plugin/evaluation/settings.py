@@ -1,4 +1,4 @@
-"""What is asked of a comparison: the options of `vqnat compare` and `vqnat benchmark`."""
+"""What is asked of scores and comparisons: the options of `vqnat score`, `compare` and `benchmark`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,28 @@ from .systems import Conditions, System, parse_system
 
 LENGTHS = "lengths: of every system that does not say otherwise"
 TIMING = "timing"
+
+
+@dataclass(kw_only=True)
+class ScoringOptions:
+    """How texts are scored."""
+
+    tokenize: str | None = option(
+        None,
+        "sacreBLEU's tokeniser (default: that of the language: zh, ja-mecab, ko-mecab, else 13a)",
+        metavar="NAME",
+    )
+
+
+@dataclass(kw_only=True)
+class TextOptions:
+    """How text is made of what a model writes."""
+
+    tokenizer: str | None = option(
+        None,
+        "how tokens become text (default: as the data was prepared, by its text.json, else moses)",
+        choices=("moses", "space"),
+    )
 
 
 @dataclass(kw_only=True)
@@ -89,13 +111,12 @@ class TimingOptions:
 
 
 @dataclass(kw_only=True)
-class ComparisonOptions(TimingOptions):
+class ComparisonOptions(TextOptions, ScoringOptions, TimingOptions):
     """Options of `vqnat compare`."""
 
     ref: tuple[Path, ...] = option(
         ..., "reference translations, plain text, one sentence a line", exists=FILE, metavar="FILE"
     )
-    tokenizer: str = option("moses", "undoes the tokenisation of what is decoded", choices=("moses", "space"))
     batch_size: int = option(32, "sentences a batch in decoding", least=1)
     train_log: tuple[str, ...] = option(
         (),
