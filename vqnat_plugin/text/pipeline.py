@@ -155,7 +155,7 @@ class TextPipeline:
                 target=_text(content, "target_lang"),
                 tokenizer=_text(content, "tokenizer", TOKENIZERS),
                 normalization=_text(content, "normalization", FORMS),
-                marks=content.get("marks") is True,
+                marks=content.get("marks", True) is True,
                 merges=_text(content, "merges") if "merges" in content else "",
                 model=base64.b64decode(_text(content, "model"), validate=True) if "model" in content else b"",
             )
