@@ -32,4 +32,4 @@ stage distil vqnat distill --data "$OUT/data/bin" --teacher "$OUT/teacher/checkp
     --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --filter-repeats 2 --workers 2
 
 always vqnat ablate examples/ablations/grid.yaml --data "$OUT/data/bin" --distilled "$OUT/distilled" \
-    --teacher "$OUT/teacher/checkpoint_best.pt" --ref "$OUT/data/reference/test.de" --tokenizer moses --out "$OUT"
+    --teacher "$OUT/teacher/checkpoint_best.pt" --ref "$OUT/data/reference/test.de" --out "$OUT"

@@ -19,8 +19,7 @@ TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
 URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
 TRAINING=(--batch-tokens 4096 --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
     --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1
-    --eval-bleu --eval-bleu-detok moses --eval-bleu-remove-bpe
-    --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
     --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
     --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
@@ -38,14 +37,14 @@ given DOWNLOAD stage download vqnat download "$URL"/{train,val,test_2016_flickr}
 stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" --source-lang en --target-lang de --merges 8000
 
 stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang en --target-lang de \
-    --eval-bleu-detok-args '{"target_lang": "de"}' "${TEACHER_MODEL[@]}" \
+    "${TEACHER_MODEL[@]}" \
     --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
 stage distil vqnat distill --data "$OUT/data/bin" --out "$OUT/distilled" "${FORWARD[@]}"
 
 # More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are samples
 # of a model of the other direction, so that no other text is needed.
 stage reverse_teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang de --target-lang en \
-    --eval-bleu-detok-args '{"target_lang": "en"}' "${TEACHER_MODEL[@]}" \
+    "${TEACHER_MODEL[@]}" \
     --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
 stage back_translate_1 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_1" "${BACKWARD[@]}" --seed 1
 stage distil_1 vqnat distill --data "$OUT/back_translated_1" --out "$OUT/distilled_1" "${FORWARD[@]}"
@@ -59,7 +58,7 @@ stage distil_4 vqnat distill --data "$OUT/back_translated_4" --out "$OUT/distill
 # fairseq takes one of these data sets an epoch, in turn.
 stage student vqnat train \
     "$OUT/distilled:$OUT/distilled_1:$OUT/distilled_2:$OUT/distilled_3:$OUT/distilled_4" \
-    "${TRAINING[@]}" --source-lang en --target-lang de --eval-bleu-detok-args '{"target_lang": "de"}' \
+    "${TRAINING[@]}" --source-lang en --target-lang de \
     --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
     --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
     --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
@@ -71,7 +70,7 @@ always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$O
     --out "$OUT" --title "Multi30k, English to German, test_2016_flickr" --seed 1 \
     --note "the student also learns from back-translations of the training set" \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
-    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \
     --system teacher_greedy "$TEACHER" \
     --system student_greedy "$STUDENT" \

@@ -24,8 +24,7 @@ TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
 LANGUAGES=(--source-lang "$SOURCE_LANG" --target-lang "$TARGET_LANG")
 TRAINING=("${LANGUAGES[@]}" --batch-tokens 4096 --optimizer adam --adam-betas '(0.9,0.98)' --clip-norm 1.0 --amp
     --lr-scheduler polynomial_decay --required-batch-size-multiple 1 --num-workers 0 --seed 1
-    --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args "{\"target_lang\": \"$TARGET_LANG\"}"
-    --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
     --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
     --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50
@@ -52,7 +51,7 @@ stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosi
 always vqnat compare "$OUT/data/bin" "${LANGUAGES[@]}" --ref "$OUT/data/reference/test.$TARGET_LANG" \
     --out "$OUT" --title "${TITLE:-${DATA##*/}}, $SOURCE_LANG to $TARGET_LANG, test" --seed 1 \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
-    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \
     --system teacher_greedy "$TEACHER" \
     --system student_greedy "$STUDENT" \

@@ -39,15 +39,14 @@ stage distil vqnat distill --data "$OUT/data/bin" --teacher "$TEACHER" \
 stage student vqnat train "$OUT/distilled" "${TRAINING[@]}" --task translation_vq \
     --arch vq_nat_em_tiny --compress-steps 1 --criterion vq_nat_loss \
     --init-from-teacher "$TEACHER" --unquantized-updates 60 --code-revival-until 480 \
-    --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}' --eval-bleu-remove-bpe \
-    --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
+    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric --lr 3e-3 --save-dir "$OUT/student"
 
 # All right translations of the made-up test set count: test.de, test.de.1, test.de.2, ...
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT"/data/reference/test.de* \
     --out "$OUT" --title "Quickstart: a made-up English-German corpus" --seed 1 \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
-    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \
     --system teacher_greedy "$TEACHER" \
     --system student_greedy "$STUDENT" \

@@ -34,8 +34,7 @@ TRAINING=("${LANGUAGES[@]}" --batch-tokens $((16384 / ${UPDATE_FREQ:-1})) --upda
     --optimizer adam --adam-betas '(0.9,0.997)' --adam-eps 1e-9 --clip-norm 0.0 --lr-scheduler inverse_sqrt
     --warmup-updates 4000 --warmup-init-lr 1e-7
     --required-batch-size-multiple 1 --max-tokens-valid 4096 --seed 1
-    --eval-bleu --eval-bleu-detok moses --eval-bleu-detok-args '{"target_lang": "de"}'
-    --eval-bleu-remove-bpe --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
+    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}'
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
     --validate-interval 100000 --validate-interval-updates 5000 --save-interval-updates 5000
     --keep-interval-updates 5 --no-epoch-checkpoints --log-format json --log-interval 100)
@@ -78,7 +77,7 @@ stage average_student vqnat average --inputs "$OUT/training/student" "${AVERAGE[
 always vqnat compare "$OUT/data/bin" "${LANGUAGES[@]}" --ref "$OUT/data/reference/test.de" \
     --out "$OUT" --title "${CHECK:+Check: }WMT14, English to German, newstest2014" --seed 1 \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
-    --max-len-a 1.2 --max-len-b 10 --tokenizer moses --baseline teacher_greedy \
+    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \
     --system teacher_greedy "$TEACHER" \
     --system student_greedy "$STUDENT" \

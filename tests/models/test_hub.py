@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from vqnat_plugin.errors import CheckpointError, DataError
 from vqnat_plugin.models.hub import Belongings, find_checkpoint, saved_options
 from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.text.pipeline import TextPipeline
 
 
 def pairs(corpus: Path) -> list[tuple[str, str]]:
@@ -55,16 +56,15 @@ def test_dictionaries_of_a_moved_model_are_found(
     assert VQNAT.from_pretrained(path).translate(source, beam=1) == target
 
 
-def test_codes_beside_the_data_segment_the_text(
+def test_a_text_pipeline_beside_the_data_is_used(
     tiny_corpus: Path, tiny_student: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_corpus, tmp_path / "data" / "bin")
-    (tmp_path / "data" / "bpe.codes").write_text("#version: 0.2\nw 1</w>\n")
+    TextPipeline("en", "de", merges="#version: 0.2\nw 1</w>\n").save(tmp_path / "data" / "bin")
     path = elsewhere(tiny_student, tmp_path / "student" / "checkpoint_last.pt")
     hub = VQNAT.from_pretrained(path.parent)
-    assert hub.apply_bpe("w1 w2") == "w1 w@@ 2"
-    assert hub.tokenize("w1, w2") == "w1 , w2" and hub.tokenizer.cfg.target_lang == "de"
-    without = VQNAT.from_pretrained(path.parent, bpe=None, tokenizer=None)
+    assert hub.tokenize("w1, w2") == "w1 , w@@ 2" and hub.detokenize("w@@ 2 , w1") == "w2, w1"
+    without = VQNAT.from_pretrained(path.parent, tokenizer=None)
     source, target = pairs(tiny_corpus)[0]
     assert without.translate(source, beam=1) == target
 

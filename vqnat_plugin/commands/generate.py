@@ -1,29 +1,51 @@
-"""Translate a binarised corpus with fairseq-generate.
+"""Translate raw text, from a file or standard input, or a binarised corpus.
+
+With --input, raw text goes in and translations come out, a line for a line; text is treated as the training
+text was, and the folder of the data is found by itself. Without it, this is fairseq-generate.
 
 Takes everything that fairseq-generate takes, and passes it on with what is easily forgotten: --user-dir, the
 --task of the checkpoint, and --required-batch-size-multiple 1, without which the last sentences may be left
 out. --fairseq-help shows all of that.
 
-  vqnat generate runs/data/bin --path runs/student/checkpoint_best.pt --beam 4 --remove-bpe
+  vqnat generate --path runs/student/checkpoint_best.pt --input text.en --output text.de --beam 4
+  echo 'A man sleeps.' | vqnat generate --path runs/student/checkpoint_best.pt --input -
+  vqnat generate runs/data/bin --path runs/student/checkpoint_best.pt --beam 4
 """
 
 import importlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, UsageError
 from ..fairseq_commands import own_error, short_complaints
+from ..files import read_lines, write_lines
 from ..launch import flags, with_plugin
 from ..options import option
+
+# Lines that are sorted by length and translated together.
+BUFFER = 1000
 
 
 @dataclass(kw_only=True)
 class Options:
     """Options of `vqnat generate`; the others are fairseq's."""
 
+    input: str | None = option(None, "raw text, a sentence a line; - for standard input", metavar="FILE")
+    output: Path | None = option(
+        None, "with --input: where the translations go (default: standard output)", metavar="FILE"
+    )
     fairseq_help: bool = option(False, "show the options of fairseq-generate, and end")
     arguments: tuple[str, ...] = option((), "what fairseq-generate takes", rest=True)
+
+    def check(self) -> None:
+        """Raise `UsageError` for a file that is not there, or options that do not go together."""
+        if self.input not in (None, "-") and not Path(str(self.input)).is_file():
+            raise UsageError(f"--input {self.input}: no such file")
+        if self.output is not None and self.input is None:
+            raise UsageError(f"--output {self.output}: needs --input beside it")
 
 
 def value(arguments: list[str], flag: str) -> str:
@@ -52,22 +74,78 @@ def run(options: Options) -> None:
 
     # Before fairseq, whose import is silent this way.
     importlib.import_module("vqnat_plugin.compat")
-    from fairseq_cli.generate import cli_main
-
     from ..models.hub import saved_options
 
+    task = None if path is None else saved_options(path).task
     if "--task" not in given:
-        arguments += ["--task", "translation_vq" if path is None else saved_options(path).task._name]
+        arguments += ["--task", "translation_vq" if task is None else task._name]
     if options.fairseq_help:
         arguments.append("--help")
+    with short_complaints():
+        if options.input is None or path is None:
+            _generate(arguments)
+        else:
+            _translate(options, path, task, arguments)
+
+
+def _generate(arguments: list[str]) -> None:
+    """A binarised corpus, as fairseq-generate has it."""
+    from fairseq_cli.generate import cli_main
 
     before = sys.argv
     # fairseq looks there for --user-dir.
     sys.argv = ["vqnat generate", *arguments]
     try:
-        with short_complaints():
-            cli_main()
+        cli_main()
     except OSError as error:
         raise own_error(error) from None
     finally:
         sys.argv = before
+
+
+def _translate(options: Options, path: Path, task: Any, arguments: list[str]) -> None:
+    """Raw text, a translation a line."""
+    from tqdm import tqdm
+
+    from ..generation.raw_text import RawTextTranslator
+
+    args = _with_data(path, task, arguments)
+    lines = None if options.input == "-" else read_lines(Path(str(options.input)))
+    translator = RawTextTranslator(args)
+    buffer = args.buffer_size or (1 if lines is None and sys.stdin.isatty() else BUFFER)
+    texts = translator.translate(_standard_input() if lines is None else lines, buffer)
+    if options.output is None:
+        for text in texts:
+            print(text, flush=True)
+    else:
+        total = None if lines is None else len(lines)
+        write_lines(options.output, tqdm(texts, total=total, unit="line", mininterval=1))
+
+
+def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:
+    """What fairseq-interactive makes of the arguments, with the folder of the data if they do not name it."""
+    from fairseq import options as fairseq_options
+
+    from ..models.hub import Belongings
+    from ..tasks.text_tokenizer import choose_tokenizer
+
+    parser = fairseq_options.get_interactive_generation_parser()
+    # fairseq needs something in the place of the data; what stands there itself is then one word too many.
+    args, rest = fairseq_options.parse_args_and_arch(parser, ["", *arguments], parse_known=True)
+    if len(rest) > 1 or any(word.startswith("-") for word in rest):
+        raise UsageError(f"unknown option '{rest[0]}' (see --fairseq-help)")
+    data = Path(rest[0]) if rest else None
+    found = Belongings.find(path, task, data, (args.source_lang, args.target_lang))
+    args.data = str(found.data)
+    args.source_lang, args.target_lang = found.languages
+    choose_tokenizer(args)
+    return args
+
+
+def _standard_input() -> Iterator[str]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input: line {number}: not UTF-8 ({error.reason})") from None
+        yield text.removesuffix("\n").removesuffix("\r")

@@ -1,4 +1,4 @@
-"""What belongs to a checkpoint: its file in a folder, its options, its dictionaries, its BPE codes."""
+"""What belongs to a checkpoint: its file in a folder, its options, its dictionaries, its text pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import infer_language_pair
 
 from ..errors import CheckpointError, DataError
+from ..text.pipeline import FILE_NAME
 
 # What a training writes, the best first.
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
@@ -65,12 +66,12 @@ class Belongings:
     Attributes:
         data: folder with the dictionaries.
         languages: of source and target.
-        codes: merges of the BPE, if there are any.
+        text: the text pipeline beside the dictionaries, if there is one.
     """
 
     data: Path
     languages: tuple[str, str]
-    codes: Path | None
+    text: Path | None
 
     @classmethod
     def find(
@@ -106,15 +107,15 @@ class Belongings:
             raise DataError(
                 f"{found}: does not say the languages of the model: give source_lang and target_lang"
             )
-        near = (found, found.parent, found.parent / "data")
-        codes = next((each / "bpe.codes" for each in near if (each / "bpe.codes").is_file()), None)
-        return cls(found.resolve(), (source, target), codes)
+        found = found.resolve()
+        text = found / FILE_NAME
+        return cls(found, (source, target), text if text.is_file() else None)
 
     def overrides(self) -> dict[str, Any]:
         """The options of fairseq that make it use them."""
         source, target = self.languages
         options: dict[str, Any] = {"source_lang": source, "target_lang": target}
         options |= {"max_tokens": MAX_TOKENS, "batch_size": None}
-        if self.codes is not None:
-            options |= {"tokenizer": "moses", "bpe": "subword_nmt", "bpe_codes": str(self.codes)}
+        if self.text is not None:
+            options |= {"tokenizer": "vqnat", "text_pipeline": str(self.text), "bpe": None}
         return options

@@ -1,0 +1,88 @@
+"""Translating raw text, a line for a line, with fairseq's options of decoding."""
+
+import argparse
+import ast
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.hub_utils import GeneratorHubInterface
+from omegaconf import open_dict
+
+from ..errors import DataError, UsageError
+from ..models.hub import MAX_TOKENS
+
+
+class RawTextTranslator:
+    """A model with its text pipeline, for lines of text."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Load the models.
+
+        Args:
+            args: the options of `fairseq-interactive`, parsed.
+
+        Raises:
+            UsageError: an option does not go with one translation a line.
+            CheckpointError: a checkpoint cannot be read.
+        """
+        config = convert_namespace_to_omegaconf(args)
+        if config.generation.nbest > 1:
+            raise UsageError(
+                f"--nbest {config.generation.nbest}: one translation a line is written; fairseq-interactive "
+                "shows several"
+            )
+        with open_dict(config):
+            if config.dataset.max_tokens is None and config.dataset.batch_size is None:
+                config.dataset.max_tokens = MAX_TOKENS
+        if config.common.seed is not None and not config.generation.no_seed_provided:
+            np.random.seed(config.common.seed)
+            utils.set_torch_seed(config.common.seed)
+        task = tasks.setup_task(config.task)
+        models, _ = checkpoint_utils.load_model_ensemble(
+            utils.split_paths(config.common_eval.path),
+            arg_overrides=ast.literal_eval(config.common_eval.model_overrides),
+            task=task,
+        )
+        for model in models:
+            if config.common.fp16:
+                model.half()
+            elif config.common.bf16:
+                model.to(torch.bfloat16)
+        self._options: dict[str, Any] = {"beam": config.generation.beam}
+        self._hub = GeneratorHubInterface(config, task, models)
+        if torch.cuda.is_available() and not config.common.cpu:
+            self._hub.cuda()
+
+    def translate(self, lines: Iterable[str], buffer: int) -> Iterator[str]:
+        """One translation for each line, in order; an empty one for an empty line.
+
+        Args:
+            lines: raw text.
+            buffer: lines that are read and translated together.
+
+        Raises:
+            DataError: a line is longer than the model reads.
+        """
+        lines, number = iter(lines), 0
+        while block := list(islice(lines, buffer)):
+            tokens = {i: self._encode(line, number + i + 1) for i, line in enumerate(block) if line.strip()}
+            found = self._hub.generate(list(tokens.values()), **self._options) if tokens else []
+            texts = dict(zip(tokens, found, strict=True))
+            for i in range(len(block)):
+                yield self._hub.decode(texts[i][0]["tokens"]) if i in texts else ""
+            number += len(block)
+
+    def _encode(self, line: str, number: int) -> torch.Tensor:
+        tokens: torch.Tensor = self._hub.encode(line)
+        longest = self._hub.max_positions[0]
+        if longest is not None and len(tokens) > longest:
+            raise DataError(
+                f"line {number} has {len(tokens)} tokens, the model reads {longest} at most: split it into "
+                "sentences"
+            )
+        return tokens
