@@ -18,6 +18,7 @@ REGISTERED = (
     "models.vq_nat",
     "models.vq_vae",
     "tasks.image_vq",
+    "tasks.text_tokenizer",
     "tasks.translation_vq",
 )
 
