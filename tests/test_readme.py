@@ -43,6 +43,8 @@ def test_commands_are_known_to_these_tests() -> None:
         "examples/quickstart/run.sh",
         "vqnat distill",
         "fairseq-train",
+        "vqnat generate",
+        "fairseq-interactive",
         "fairseq-generate",
         "vqnat diagnose",
         "vqnat inspect",
@@ -86,6 +88,8 @@ def test_flags_exist() -> None:
         if line.startswith("vqnat"):
             parser = parser_of(find(words(line)[1:])[0])
             known = {name for action in parser._actions for name in action.option_strings}
+            if program(line) == "vqnat generate":
+                known |= {"--path", "--beam"}
             assert {word for word in words(line) if word.startswith("--")} <= known
 
 
@@ -108,7 +112,16 @@ def test_option_names_in_prose_exist() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not (QUICKSTART / "report.json").exists(), reason="needs the quickstart's run first")
 @pytest.mark.parametrize(
-    "start", ["fairseq-train", "fairseq-generate", "vqnat distill", "vqnat diagnose", "vqnat inspect"]
+    "start",
+    [
+        "fairseq-train",
+        "vqnat generate",
+        "fairseq-interactive",
+        "fairseq-generate",
+        "vqnat distill",
+        "vqnat diagnose",
+        "vqnat inspect",
+    ],
 )
 def test_command_runs(start: str) -> None:
     """As it stands in the README, on what the quickstart left; training is cut short."""

@@ -6,16 +6,8 @@ from contextlib import contextmanager
 
 # What brings a package that is not installed.
 EXTRAS = {
-    "translation": (
-        "hydra",
-        "omegaconf",
-        "sacrebleu",
-        "sacremoses",
-        "subword_nmt",
-        "sklearn",
-        "tqdm",
-        "yaml",
-    ),
+    "text": ("langcodes", "sacremoses", "sentencepiece", "subword_nmt"),
+    "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "tqdm", "yaml"),
     "images": ("torchvision", "PIL", "skimage"),
     "plots": ("matplotlib",),
 }
