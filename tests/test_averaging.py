@@ -21,7 +21,7 @@ def write(path: Path, model: dict[str, Tensor], updates: int = 1, **others: Any)
     """A checkpoint with the parts that fairseq asks for."""
     history = {"num_updates": updates, "optimizer_name": "FairseqAdam", "lr_scheduler_state": {}}
     state = {
-        "cfg": {"model": {"_name": "some"}},
+        "cfg": {"task": {"_name": "some"}, "model": {"_name": "some"}},
         "model": model,
         "optimizer_history": [history],
         "extra_state": {"train_iterator": {"epoch": 1}},
@@ -53,7 +53,7 @@ def test_floats_are_averaged_and_the_rest_is_the_newest(tmp_path: Path) -> None:
     assert state["model"]["half"].dtype == torch.float16 and state["model"]["half"].item() == 3.0
     assert state["model"]["steps"].item() == 2
     assert state["task_state"] == {"mark": 1000}
-    assert state["cfg"] == {"model": {"_name": "some"}}
+    assert state["cfg"] == {"task": {"_name": "some"}, "model": {"_name": "some"}}
     assert state["last_optimizer_state"] is None
 
 

@@ -9,8 +9,9 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from .errors import CheckpointError, DataError
+from .errors import DataError
 from .files import write_atomically
+from .models.checkpoints import Checkpoint
 
 # For each kind of checkpoint: its name, with the number that orders them in parentheses; the option of
 # `vqnat average`; and what makes fairseq-train write and keep several.
@@ -58,50 +59,28 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
 
     Raises:
         DataError: there is none, they differ in their entries, or a codebook had its start in some only.
-        CheckpointError: a file cannot be read, or holds something other than data.
+        CheckpointError: a file cannot be read, or is no checkpoint of fairseq-train.
     """
     if not paths:
         raise DataError("nothing to average: name at least one checkpoint")
-    newest = _load(paths[0])
-    sums = _weighted(newest["model"])
+    newest = Checkpoint(paths[0])
+    sums = _weighted(newest.state["model"])
     for path in paths[1:]:
-        state = _load(path)
-        _require_same_entries(newest["model"], state["model"], paths[0], path)
-        for name, value in _weighted(state["model"]).items():
+        other = Checkpoint(path)
+        _require_same_entries(newest.state["model"], other.state["model"], paths[0], path)
+        for name, value in _weighted(other.state["model"]).items():
             sums[name] += value
-        if _updates(state) > _updates(newest):
-            newest = state
-    newest["model"] = _finish(newest["model"], sums, len(paths))
-    return newest
+        if other.updates > newest.updates:
+            newest = other
+    # Options as fairseq stores them: plain data, which weights-only loading accepts.
+    options = OmegaConf.to_container(newest.config, resolve=True, enum_to_str=True)
+    model = _finish(newest.state["model"], sums, len(paths))
+    return {**newest.state, "cfg": options, "model": model, "last_optimizer_state": None}
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint in one step; makes the folder if needed."""
     write_atomically(path, lambda part: torch.save(state, part))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    try:
-        # As fairseq stores it: plain data, which weights-only loading accepts.
-        state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
-        state["model"] = dict(state["model"])
-        tensors = state["model"].values()
-        whole = "model" in state["cfg"] and all(isinstance(value, Tensor) for value in tensors)
-        _updates(state)
-    except (KeyError, IndexError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train")
-    state["last_optimizer_state"] = None
-    return state
-
-
-def _updates(state: dict[str, Any]) -> int:
-    return int(state["optimizer_history"][-1]["num_updates"])
 
 
 def _codebooks(model: dict[str, Tensor]) -> list[str]:

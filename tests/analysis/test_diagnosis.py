@@ -126,9 +126,9 @@ def test_oracle_and_lengths_by_hand() -> None:
 def test_errors(tiny_teacher: Path, tiny_student: Path, written: Written, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         Diagnosis(tmp_path / "nonesuch.pt")
-    with pytest.raises(CheckpointError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="is no latent translation model"):
         Diagnosis(tiny_teacher)
-    with pytest.raises(UserError, match=r"--teacher .*away\.pt: .*not found"):
+    with pytest.raises(UserError, match=r"--teacher .*away\.pt: No such file"):
         Diagnosis(tiny_student, teacher=tmp_path / "away.pt")
     with pytest.raises(DataError, match="no subset 'test7'"):
         Diagnosis(tiny_student, subset="test7", tokenizer="space")

@@ -123,7 +123,7 @@ def test_no_text_becomes_markup(found: dict[str, Any]) -> None:
 def test_errors(tiny_teacher: Path, tiny_student: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         inspect(tmp_path / "nonesuch.pt")
-    with pytest.raises(CheckpointError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="is no latent translation model"):
         inspect(tiny_teacher)
     with pytest.raises(DataError, match="no subset 'test7'"):
         inspect(tiny_student, subset="test7")

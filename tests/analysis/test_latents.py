@@ -40,7 +40,7 @@ def test_batch_size_changes_nothing(student: Path, tiny_corpus: Path) -> None:
 def test_errors(tiny_teacher: Path, student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nonesuch\.pt"):
         evaluate_latents(tmp_path / "nonesuch.pt", tiny_corpus)
-    with pytest.raises(CheckpointError, match="not a latent translation model"):
+    with pytest.raises(CheckpointError, match="is no latent translation model"):
         evaluate_latents(tiny_teacher, tiny_corpus)
     with pytest.raises(DataError, match="test7"):
         evaluate_latents(student, tiny_corpus, "test7")

@@ -180,7 +180,7 @@ def test_teacher_of_a_larger_dictionary(tiny_corpus: Path, tiny_teacher: Path, t
         lines = (folder / f"dict.{language}.txt").read_text().splitlines()
         (folder / f"dict.{language}.txt").write_text("\n".join(lines[:-3]) + "\n")
     other = changed(tiny_teacher, tmp_path / "other.pt", data=str(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"knows 48 symbols, but a dictionary in .* has 45; binarise with"):
+    with pytest.raises(DataError, match=r"it knows 48 symbols, but a dictionary there has 45"):
         opened([other], open_data(folder))
 
 
@@ -199,7 +199,7 @@ def test_old_checkpoint_with_its_options_in_a_namespace(
 
 def test_teacher_of_an_unknown_task(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     other = changed(tiny_teacher, tmp_path / "other.pt", _name="no_such_task")
-    with pytest.raises(DataError, match=r"other\.pt: cannot be rebuilt .*--user-dir"):
+    with pytest.raises(DataError, match=r"other\.pt: .*--task no_such_task.*--user-dir"):
         opened([other], data)
 
 
@@ -216,7 +216,7 @@ def test_weights_of_another_shape(data: ParallelData, tiny_teacher: Path, tmp_pa
     state = torch.load(tiny_teacher)
     state["model"]["encoder.layers.0.fc1.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(DataError, match=r"its weights do not fit the model it describes"):
+    with pytest.raises(DataError, match=r"other\.pt: cannot be rebuilt .*size mismatch"):
         opened([tmp_path / "other.pt"], data)
 
 
@@ -230,5 +230,5 @@ def test_files_that_are_no_teachers(data: ParallelData, tmp_path: Path) -> None:
 
 def test_teacher_without_options(data: ParallelData, tiny_teacher: Path, tmp_path: Path) -> None:
     torch.save(torch.load(tiny_teacher) | {"cfg": None}, tmp_path / "other.pt")
-    with pytest.raises(DataError, match="does not say which fairseq task"):
+    with pytest.raises(DataError, match="not a checkpoint of fairseq-train"):
         opened([tmp_path / "other.pt"], data)

@@ -9,7 +9,7 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from tiny import PAD, padded, sentences, trainer
 
-from vqnat_plugin.errors import CheckpointError, UsageError
+from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.models.vq_nat import VQNAT
 
 
@@ -90,7 +90,7 @@ def test_saved_student_does_not_ask_for_the_teacher_again(tiny_corpus: Path, pre
 
 
 def refusal(data: Path, teacher: Path, *flags: str) -> str:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UserError) as caught:
         student(data, teacher, *flags)
     message = str(caught.value)
     assert message.startswith(f"--init-from-teacher {teacher}: ") and "\n" not in message
@@ -137,7 +137,7 @@ def test_missing_teacher_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
 
 
 def test_student_is_refused_as_a_teacher(tiny_corpus: Path, tiny_student: Path) -> None:
-    refusal(tiny_corpus, tiny_student)
+    assert "is no autoregressive model" in refusal(tiny_corpus, tiny_student)
 
 
 def test_file_that_is_no_checkpoint_is_named(tiny_corpus: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def inspect(
         CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
     device = device or torch.device("cpu")
-    model, _, task = load_latent_model(checkpoint, subset, data, device, eval_bleu=False)
+    model, _, task = load_latent_model(checkpoint, subset, data, device)
     dataset = task.dataset(subset)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:sentences].tolist()
     size = model.quantizer.codebook_size

@@ -14,11 +14,9 @@ from fairseq.data import encoders
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
-from ..errors import UsageError
-from ..generation.latent_generator import LatentGenerator
 from ..generation.latent_search import Latents
-from ..generation.rescoring import rescore
-from .latent_model import batches, codes_of, load_latent_model, read_checkpoint
+from ..generation.rescoring import load_rescorer, rescore
+from .latent_model import batches, codes_of, load_latent_model
 
 # What is decoded, in the order of the table. `text` is the teacher's output, or the reference without one.
 SYSTEMS = {
@@ -89,35 +87,23 @@ class Diagnosis:
 
         Raises:
             DataError: a file or the subset is missing.
-            CheckpointError: a checkpoint is damaged, or of another kind of model.
-            UsageError: the teacher is no autoregressive model of the same dictionary.
+            CheckpointError: a checkpoint is damaged, or of another kind of model, or the teacher has other
+                dictionaries.
         """
-        teacher = teacher or _teacher_of(checkpoint)
         self.device = device or torch.device("cpu")
-        model, config, task = load_latent_model(
-            checkpoint,
-            subset,
-            data,
-            self.device,
-            eval_bleu=False,
-            rescore_with=None if teacher is None else str(teacher),
+        model, config, task = load_latent_model(checkpoint, subset, data, self.device, rescore_with=None)
+        before = Path(model.config.init_from_teacher or "")
+        self.teacher = teacher or (before if before.is_file() else None)
+        self.task, self.subset, self.model, self.data = task, subset, model, Path(config.task.data)
+        self.teachers = [load_rescorer(self.teacher, model, task, "--teacher")] if self.teacher else []
+        self.greedy, self.beam = (
+            task.build_generator([model], Namespace(beam=size, nbest=size, **LENGTH_LIMITS))
+            for size in (1, beam)
         )
-        self.task, self.subset, self.model = task, subset, model
-        self.data, self.teacher = Path(config.task.data), teacher
-        self.greedy = self._generator(1)
-        self.beam = self._generator(beam)
-        self.teachers, self.beam.rescorers = list(self.beam.rescorers), []
         self.dictionary = task.target_dictionary
         self.tokenizer = encoders.build_tokenizer(
             Namespace(tokenizer=tokenizer, source_lang=task.cfg.source_lang, target_lang=task.cfg.target_lang)
         )
-
-    def _generator(self, beam: int) -> LatentGenerator:
-        try:
-            return self.task.build_generator([self.model], Namespace(beam=beam, nbest=beam, **LENGTH_LIMITS))
-        except UsageError as error:
-            # What the task calls --rescore-with is --teacher here.
-            raise UsageError(str(error).replace("--rescore-with", "--teacher", 1)) from None
 
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """The subset in batches, sentences of similar length together."""
@@ -167,12 +153,6 @@ class Diagnosis:
         figures = torch.stack([hits.sum(0), nats.where(real, 0.0).double().sum(0), real.sum(0)], 1)
         for position, values in enumerate(figures.tolist()):
             total.add(position, *values)
-
-
-def _teacher_of(checkpoint: Path) -> Path | None:
-    """The teacher that a latent model was initialised from, if its file is still there."""
-    path = read_checkpoint(checkpoint)["cfg"].model.get("init_from_teacher")
-    return Path(path) if path and Path(path).is_file() else None
 
 
 @dataclass

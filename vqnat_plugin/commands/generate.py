@@ -74,9 +74,9 @@ def run(options: Options) -> None:
 
     # Before fairseq, whose import is silent this way.
     importlib.import_module("vqnat_plugin.compat")
-    from ..models.hub import saved_options
+    from ..models.checkpoints import Checkpoint
 
-    task = None if path is None else saved_options(path).task
+    task = None if path is None else Checkpoint(path, weights=False).task
     if "--task" not in given:
         arguments += ["--task", "translation_vq" if task is None else task._name]
     if options.fairseq_help:

@@ -1,6 +1,5 @@
 """The teacher: any fairseq model that translates, or several as an ensemble."""
 
-import re
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, utils
-from fairseq.data import data_utils
+from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 
-from ..errors import CheckpointError, DataError, UsageError
-from ..models.hub import same_symbols, training_data
+from ..errors import DataError, UsageError
+from ..models.checkpoints import TRANSLATION, Checkpoint
 from .corpus import ParallelData
 from .settings import DistillOptions, Share
 
@@ -99,31 +96,19 @@ def open_teacher(options: DistillOptions, data: ParallelData, device: torch.devi
 
     Raises:
         UsageError: there is no such `--user-dir`, or it cannot be imported.
-        DataError: the checkpoints do not fit the data, or need a plugin that is not loaded.
-        CheckpointError: a file is no checkpoint, or holds more than data.
+        CheckpointError: a file is no checkpoint of a translation model, needs a plugin that is not loaded, or
+            does not fit the data.
     """
     _import_plugin(options.user_dir)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     task, models = None, []
     for path in options.teachers:
-        state = _read(path)
-        _check_origin(path, state["cfg"].task, data)
-        # A metric that was measured in training would be set up again, with whatever packages it needs.
-        overrides = {"data": str(data.folder), "eval_bleu": False}
-        languages = {"source_lang": data.source_lang, "target_lang": data.target_lang}
-        overwrite_args_by_name(state["cfg"], overrides | languages)
-        try:
-            [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-                [str(path)], task=task, state=state
-            )
-        except RuntimeError as error:
-            raise DataError(_explain_mismatch(path, data, error)) from error
-        except (AssertionError, KeyError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise CheckpointError(
-                f"--teacher {path}: cannot be rebuilt ({reason}); a model of a plugin needs --user-dir"
-            ) from error
+        checkpoint = Checkpoint(path, TRANSLATION, f"--teacher {path}")
+        checkpoint.check_data(data.folder, (data.source_lang, data.target_lang))
+        model, cfg, task = checkpoint.build(
+            task, data=str(data.folder), source_lang=data.source_lang, target_lang=data.target_lang
+        )
         if options.precision != "fp32":
             model.to(torch.float16 if options.precision == "fp16" else torch.bfloat16)
         model.to(device)
@@ -141,46 +126,3 @@ def _import_plugin(folder: Path | None) -> None:
         raise UsageError(f"--user-dir {folder}: no such folder") from None
     except ImportError as error:
         raise UsageError(f"--user-dir {folder}: cannot be imported ({error})") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint whose options are all in `cfg`, as in newer ones, and none in `args`."""
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-    if state.get("args") is not None:
-        state |= {"cfg": convert_namespace_to_omegaconf(state["args"]), "args": None}
-    if getattr(state.get("cfg"), "task", None) is None:
-        raise CheckpointError(f"--teacher {path}: does not say which fairseq task it was trained for")
-    return state
-
-
-def _check_origin(path: Path, task: Any, data: ParallelData) -> None:
-    """Compare languages and dictionaries with those of the teacher's training, as far as they are known."""
-    origin = training_data(task)
-    pair = [getattr(task, "source_lang", None), getattr(task, "target_lang", None)]
-    if None in pair and origin.is_dir():
-        pair = list(data_utils.infer_language_pair(str(origin)))
-    wanted = [data.source_lang, data.target_lang]
-    if None not in pair and pair != wanted:
-        raise DataError(
-            f"--teacher {path}: translates {'-'.join(map(str, pair))}, but {data.folder} is to be read as "
-            f"{'-'.join(wanted)}; check --source-lang and --target-lang, or take another teacher"
-        )
-    for file in data.dictionary_files():
-        before = origin / file.name
-        if before.is_file() and not same_symbols(before, file):
-            raise DataError(
-                f"--teacher {path}: was trained with {before}, which has other symbols than {file}; binarise "
-                "with the teacher's dictionaries (fairseq-preprocess --srcdict, --tgtdict)"
-            )
-
-
-def _explain_mismatch(path: Path, data: ParallelData, error: RuntimeError) -> str:
-    shapes = re.search(
-        r"size mismatch for \S*embed_tokens\S*: .*?torch\.Size\(\[(\d+).*?torch\.Size\(\[(\d+)", str(error)
-    )
-    if shapes:
-        return (
-            f"--teacher {path}: knows {shapes.group(1)} symbols, but a dictionary in {data.folder} has "
-            f"{shapes.group(2)}; binarise with the teacher's (fairseq-preprocess --srcdict, --tgtdict)"
-        )
-    return f"--teacher {path}: its weights do not fit the model it describes ({str(error).splitlines()[0]})"

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils, utils
-from fairseq.data import data_utils, encoders
+from fairseq import utils
+from fairseq.data import encoders
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.tasks import TASK_REGISTRY
-from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ValidationError
 from tqdm import tqdm
 
-from ..errors import CheckpointError, DataError, UsageError, UserError
+from ..errors import DataError, UsageError, UserError
 from ..machine import available_device
-from ..models.hub import same_symbols, training_data
+from ..models.checkpoints import TRANSLATION, Checkpoint
 from .systems import Conditions, System
 
 GENERATION_OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)}
@@ -35,54 +33,24 @@ def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
         CheckpointError: a checkpoint cannot be read, is no translation model, or has other dictionaries.
     """
     # Systems share large files.
-    trainings: dict[Path, Any] = {}
-    languages = (conditions.source_lang, conditions.target_lang)
+    known: dict[Path, Checkpoint] = {}
+    languages: tuple[str | None, str | None] = (conditions.source_lang, conditions.target_lang)
     for system in systems:
         system.require_files()
         _generation_options(system)
         for number, path in enumerate(system.paths()):
-            if path not in trainings:
-                trainings[path] = checkpoint_utils.load_checkpoint_to_cpu(str(path)).get("cfg")
             option = "" if number < len(system.checkpoints) else "rescore_with: "
             who = f"system {system.name}: {option}{path}"
-            languages = _check_training(who, trainings[path], languages, conditions.data)
-        trained = trainings[system.paths()[0]]
+            if path not in known:
+                known[path] = Checkpoint(path, TRANSLATION, who, weights=False)
+            languages = known[path].check_data(conditions.data, languages)
+        trained = known[system.paths()[0]].config
         # fairseq ignores what it does not know: a misspelt option would be measured as if it were absent.
         for name in sorted(set(system.options) - GENERATION_OPTIONS):
             if name not in trained.task and name not in (trained.model or ()):
                 raise DataError(
                     f"system {system.name}: neither fairseq's generation nor this checkpoint knows '{name}'"
                 )
-
-
-def _check_training(
-    who: str, training: Any, languages: tuple[str | None, str | None], data: Path
-) -> tuple[str, str]:
-    """Whether a checkpoint can translate the data; returns the languages, its own where none are given."""
-    task: Any = getattr(training, "task", None)
-    name = getattr(task, "_name", None)
-    kind = TASK_REGISTRY.get(name)
-    if kind is None or not issubclass(kind, TranslationTask):
-        raise CheckpointError(f"{who}: was trained for --task {name}; needs a translation model")
-    own, trained_on = (task.source_lang, task.target_lang), training_data(task)
-    if None in own and trained_on.is_dir():
-        own = data_utils.infer_language_pair(str(trained_on))
-    found = data_utils.infer_language_pair(str(data)) if None in own else own
-    wanted = (languages[0] or found[0], languages[1] or found[1])
-    if None in wanted:
-        raise DataError(f"{data}: its languages are not known; add --source-lang and --target-lang")
-    if None not in own and tuple(own) != wanted:
-        raise DataError(
-            f"{who}: translates {'-'.join(own)}, but is to translate {'-'.join(wanted)}; "
-            "check --source-lang and --target-lang"
-        )
-    for language in wanted:
-        now, before = (folder / f"dict.{language}.txt" for folder in (data, trained_on))
-        if not now.is_file():
-            raise DataError(f"{data}: has no {now.name}; is it what fairseq-preprocess wrote?")
-        if before.is_file() and not same_symbols(before, now):
-            raise CheckpointError(f"{who}: was trained with {before}, which has other symbols than {now}")
-    return wanted
 
 
 def _generation_options(system: System) -> DictConfig:
@@ -116,16 +84,20 @@ class FairseqTranslator:
         self.name, self.seed = system.name, conditions.seed
         self.cuda = available_device(conditions.cpu).type == "cuda"
         options = _generation_options(system)
+        languages = {"source_lang": conditions.source_lang, "target_lang": conditions.target_lang}
+        overrides = {k: v for k, v in system.options.items() if k not in GENERATION_OPTIONS}
+        overrides |= {name: value for name, value in languages.items() if value is not None}
+        overrides["data"] = str(conditions.data)
         task: Any = None
         self.models: list[Any] = []
         for path in system.checkpoints:
-            model, config, task = self._load(path, system, conditions, task)
+            checkpoint = Checkpoint(Path(path), who=f"system {system.name}: {path}")
+            model, config, task = checkpoint.build(task, **overrides)
             with open_dict(config):
                 config.generation = options
             model.to(DTYPES[conditions.precision])
             if self.cuda:
                 model.cuda()
-            model.eval()
             model.prepare_for_inference_(config)
             self.models.append(model)
         self.task, self.latent = task, hasattr(self.models[0], "quantizer")
@@ -140,29 +112,6 @@ class FairseqTranslator:
             self.generator = self.task.build_generator(self.models, options)
         except UserError as error:
             raise type(error)(f"system {self.name}: {error}") from None
-
-    def _load(
-        self, path: str, system: System, conditions: Conditions, task: Any
-    ) -> tuple[Any, DictConfig, Any]:
-        """A model, its configuration and the task, which the first one makes."""
-        # BLEU during validation would build one more generator, and a teacher may be gone.
-        overrides: dict[str, Any] = {"eval_bleu": False, "init_from_teacher": None}
-        overrides |= {k: v for k, v in system.options.items() if k not in GENERATION_OPTIONS}
-        overrides["data"] = str(conditions.data)
-        languages = {"source_lang": conditions.source_lang, "target_lang": conditions.target_lang}
-        overrides |= {name: value for name, value in languages.items() if value is not None}
-        state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-        try:
-            [model], config, task = checkpoint_utils.load_model_ensemble_and_task(
-                [path], task=task, state=state
-            )
-        except (RuntimeError, AssertionError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-            raise CheckpointError(
-                f"system {self.name}: {path}: does not fit the dictionaries in {conditions.data}, or cannot "
-                f"be rebuilt ({reason})"
-            ) from None
-        return model, config, task
 
     def _check_lengths(self, conditions: Conditions) -> None:
         limits = (self.task.max_positions(), *(model.max_positions() for model in self.models))

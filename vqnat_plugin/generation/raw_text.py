@@ -4,16 +4,18 @@ import argparse
 import ast
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, tasks, utils
+from fairseq import tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.hub_utils import GeneratorHubInterface
 from omegaconf import open_dict
 
 from ..errors import DataError, UsageError
+from ..models.checkpoints import TRANSLATION, Checkpoint
 from ..models.hub import MAX_TOKENS
 
 
@@ -43,12 +45,11 @@ class RawTextTranslator:
             np.random.seed(config.common.seed)
             utils.set_torch_seed(config.common.seed)
         task = tasks.setup_task(config.task)
-        models, _ = checkpoint_utils.load_model_ensemble(
-            utils.split_paths(config.common_eval.path),
-            arg_overrides=ast.literal_eval(config.common_eval.model_overrides),
-            task=task,
-        )
-        for model in models:
+        overrides = ast.literal_eval(config.common_eval.model_overrides)
+        models = []
+        for path in utils.split_paths(config.common_eval.path):
+            model, _, _ = Checkpoint(Path(path), TRANSLATION).build(task, **overrides)
+            models.append(model)
             if config.common.fp16:
                 model.half()
             elif config.common.bf16:

@@ -1,12 +1,28 @@
 """Ranking candidates with an autoregressive model (noisy parallel decoding; Gu et al., 2018, section 5)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..models.checkpoints import AUTOREGRESSIVE, Checkpoint, training_data
 from .latent_search import mean_log_probabilities
+
+
+def load_rescorer(path: Path, model: nn.Module, task: Any, flag: str = "--rescore-with") -> nn.Module:
+    """An autoregressive model with the dictionaries of the task, where the latent model is.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or its model or dictionaries are others.
+    """
+    checkpoint = Checkpoint(path, AUTOREGRESSIVE, f"{flag} {path}")
+    checkpoint.check_data(training_data(task.cfg), (task.cfg.source_lang, task.cfg.target_lang))
+    # The folder that it was trained on may be gone.
+    rescorer, _, _ = checkpoint.build(data=task.cfg.data)
+    first = next(model.parameters())
+    return rescorer.to(device=first.device, dtype=first.dtype)
 
 
 @torch.no_grad()

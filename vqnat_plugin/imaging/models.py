@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
-from fairseq.models import ARCH_MODEL_REGISTRY
-from torch import nn
+from fairseq.tasks import TASK_REGISTRY
 from tqdm import tqdm
 
 from ..errors import CheckpointError
-from ..models.options import complete
-from ..models.vq_image_prior import VQImagePrior, VQImagePriorConfig
-from ..models.vq_vae import VQVAE, VQVAEConfig
+from ..models.checkpoints import Checkpoint, Kind
+from ..models.vq_image_prior import VQImagePrior
+from ..models.vq_vae import VQVAE
 
+AUTOENCODER = Kind("image autoencoder (--arch vq_vae_em)", VQVAE)
+PRIOR = Kind("prior over codes (--arch vq_image_prior)", VQImagePrior)
 ENCODING_BATCH = 256
 
 
@@ -25,10 +25,8 @@ def load_autoencoder(checkpoint: Path) -> VQVAE:
     Raises:
         CheckpointError: the file is missing or damaged, or of another kind of model.
     """
-    state = _read(checkpoint, VQVAE, "is no image autoencoder (--arch vq_vae_em)")
-    model = VQVAE(complete(VQVAEConfig, state["cfg"].model), int(state["cfg"].task.image_size))
-    _fill(model, state, checkpoint)
-    return model
+    model, _, _ = Checkpoint(checkpoint, AUTOENCODER).build(codes_from=None)
+    return model.requires_grad_(False)
 
 
 def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrior:
@@ -42,16 +40,14 @@ def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrio
     Raises:
         CheckpointError: the file is missing or damaged, of another kind, or belongs to another autoencoder.
     """
-    state = _read(checkpoint, VQImagePrior, "is no prior over codes (--arch vq_image_prior)")
-    digest = state["model"].get("digest")
+    read = Checkpoint(checkpoint, PRIOR)
+    digest = read.state["model"].get("digest")
     if digest is None or int(digest) != model.digest():
         raise CheckpointError(
             f"{checkpoint}: was trained on the codes of another autoencoder than {autoencoder}"
         )
-    config = complete(VQImagePriorConfig, state["cfg"].model)
-    prior = VQImagePrior(config, model.config.codebook_size, model.codes_shape, model.digest())
-    _fill(prior, state, checkpoint)
-    return prior
+    prior, _, _ = read.build(TASK_REGISTRY["image_vq"](read.task, model))
+    return prior.requires_grad_(False)
 
 
 def earlier_checkpoints(checkpoint: Path, updates: Sequence[int]) -> list[Path]:
@@ -61,27 +57,6 @@ def earlier_checkpoints(checkpoint: Path, updates: Sequence[int]) -> list[Path]:
     """
     found = [sorted(checkpoint.parent.glob(f"checkpoint_*_{number}.pt")) for number in sorted(updates)]
     return [paths[0] for paths in found if paths]
-
-
-def _read(checkpoint: Path, kind: type[nn.Module], otherwise: str) -> dict[str, Any]:
-    """What is saved of a model of the kind; what it would be in a message otherwise."""
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint}: cannot be read ({error.strerror})") from None
-    arch = getattr(getattr(state.get("cfg"), "model", None), "_name", None)
-    if not issubclass(ARCH_MODEL_REGISTRY.get(arch, object), kind):
-        raise CheckpointError(f"{checkpoint}: {otherwise}")
-    return state
-
-
-def _fill(model: Any, state: dict[str, Any], checkpoint: Path) -> None:
-    try:
-        model.load_state_dict(state["model"], strict=True, model_cfg=state["cfg"].model)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{checkpoint}: its weights do not fit its options ({reason})") from None
-    model.eval().requires_grad_(False)
 
 
 @torch.no_grad()

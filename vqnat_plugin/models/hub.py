@@ -1,15 +1,14 @@
-"""What belongs to a checkpoint: its file in a folder, its options, its dictionaries, its text pipeline."""
+"""What belongs to a checkpoint: its file in a folder, its dictionaries, its text pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq import checkpoint_utils
-from fairseq.data import Dictionary
 from fairseq.data.data_utils import infer_language_pair
 
-from ..errors import CheckpointError, DataError
+from ..errors import DataError
 from ..text.pipeline import FILE_NAME
+from .checkpoints import training_data
 
 # What a training writes, the best first.
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
@@ -17,31 +16,6 @@ CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
 DATA = (".", "data/bin", "bin", "data", "data-bin")
 # Sentences of a batch, in tokens, as in fairseq-generate.
 MAX_TOKENS = 12000
-
-
-def saved_options(path: Path) -> Any:
-    """All options that a checkpoint was trained with, by fairseq's groups (`task`, `model`, ...).
-
-    Raises:
-        CheckpointError: the file cannot be read, or is no checkpoint of fairseq-train.
-        DataError: there is no such file.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint")
-    config = checkpoint_utils.load_checkpoint_to_cpu(str(path)).get("cfg")
-    if getattr(getattr(config, "task", None), "_name", None) is None:
-        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train")
-    return config
-
-
-def training_data(task: Any) -> Path:
-    """The folder of data that a task was trained on, the first if it had several; it may be gone."""
-    return Path(str(getattr(task, "data", None)).split(":")[0])
-
-
-def same_symbols(first: Path, second: Path) -> bool:
-    """Whether two files of dictionaries number the same symbols alike."""
-    return Dictionary.load(str(first)).symbols == Dictionary.load(str(second)).symbols
 
 
 def find_checkpoint(place: Path, name: str | None = None) -> Path:

@@ -7,16 +7,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.models import ARCH_MODEL_REGISTRY, register_model
+from fairseq.hub_utils import GeneratorHubInterface
+from fairseq.models import register_model
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import UsageError
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
 from ..modules.embedding import TokenEmbedding
 from ..modules.latent_predictor import LatentPredictor
 from ..modules.upsampler import Upsampler
-from .hub import Belongings, find_checkpoint, saved_options
+from .checkpoints import Checkpoint, Kind
+from .hub import Belongings, find_checkpoint
 from .latent_loss import latent_loss
 from .options import complete, register_sizes
 from .quantized import QuantizedModel, build_quantizer
@@ -147,15 +149,13 @@ class VQNAT(QuantizedModel):
             CheckpointError: the checkpoint cannot be read, or is of another kind of model.
         """
         path = find_checkpoint(Path(model_name_or_path), checkpoint_file)
-        options = saved_options(path)
-        if not issubclass(ARCH_MODEL_REGISTRY.get(options.model._name, object), cls):
-            raise CheckpointError(f"{path}: is no {cls.__name__} (--arch {options.model._name})")
+        checkpoint = Checkpoint(path, Kind("latent translation model", cls))
         data = None if data_name_or_path is None else Path(data_name_or_path)
         languages = overrides.get("source_lang"), overrides.get("target_lang")
-        found = Belongings.find(path, options.task, data, languages)
-        return super().from_pretrained(
-            str(path.resolve().parent), path.name, str(found.data), **{**found.overrides(), **overrides}
-        )
+        found = Belongings.find(path, checkpoint.task, data, languages)
+        options = {**found.overrides(), **overrides, "data": str(found.data)}
+        model, config, task = checkpoint.build(**options)
+        return GeneratorHubInterface(config, task, [model])
 
     def max_positions(self) -> tuple[int, int]:
         """Longest source and target; positions are sinusoidal, so only the task limits them."""

@@ -1,13 +1,14 @@
 """Starting the latent model from an autoregressive Transformer (the distillation teacher)."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
-from fairseq import checkpoint_utils
 from torch import Tensor
 
-from ..errors import CheckpointError, UsageError
+from ..errors import UsageError
 from ..modules.attention import TransformerStack
+from .checkpoints import AUTOREGRESSIVE, Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -78,22 +79,17 @@ def start_from_teacher(model: Any, path: str) -> None:
         path: checkpoint of a pre-norm fairseq Transformer of the same widths and dictionary.
 
     Raises:
-        UsageError: the file is missing, or the two do not fit.
-        CheckpointError: the file holds something other than data.
+        UsageError: the two do not fit.
+        CheckpointError: the file is missing, damaged, or of another kind of model.
     """
-    try:
-        checkpoint = checkpoint_utils.load_checkpoint_to_cpu(path)
-        options, teacher = checkpoint["cfg"]["model"], checkpoint["model"]
-    except OSError as error:
-        raise UsageError(f"--init-from-teacher {path}: {error.strerror}") from None
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{path}: not a checkpoint of fairseq-train") from None
+    checkpoint = Checkpoint(Path(path), AUTOREGRESSIVE, f"--init-from-teacher {path}")
+    teacher = checkpoint.state["model"]
     parts = [
         (model.source_embedding.tokens, {"weight": teacher.get("encoder.embed_tokens.weight")}),
         (model.target_embedding.tokens, {"weight": teacher.get("decoder.embed_tokens.weight")}),
     ]
     try:
-        _check_options(options, model.config.attention_heads)
+        _check_options(checkpoint.config.model, model.config.attention_heads)
         parts.append((model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False)))
         for stack in (model.decoder, model.predictor.stack):
             parts.append((stack, _stack_state(teacher, "decoder", stack, cross=True)))

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from fairseq import checkpoint_utils
-from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import nn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import UsageError
 from ..generation.latent_generator import LatentGenerator, Reconstruction
+from ..generation.rescoring import load_rescorer
 from ..models.vq_nat import VQNAT
 from ..models.warm_start import start_from_teacher
 from ..options import option
@@ -94,32 +95,9 @@ class TranslationVQTask(EMTask, TranslationTask):
         **_: Any,
     ) -> LatentGenerator:
         """What `fairseq-generate`, `fairseq-interactive` and `--eval-bleu` decode with."""
-        return LatentGenerator.from_options(
-            models, args, self.target_dictionary, self._load_rescorers(models)
-        )
-
-    def _load_rescorers(self, models: Sequence[nn.Module]) -> list[nn.Module]:
-        """The models of `--rescore-with`, with this task's dictionary, on the device of `models`."""
-        if not self.cfg.rescore_with:
-            return []
-        flag = f"--rescore-with {self.cfg.rescore_with}"
-        try:
-            # The folder that a teacher was trained on may be gone.
-            overrides = {"data": self.cfg.data}
-            teachers, _ = checkpoint_utils.load_model_ensemble(self.cfg.rescore_with.split(":"), overrides)
-        except CheckpointError:
-            raise
-        except OSError as error:
-            raise UsageError(f"{flag}: {error}") from None
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise UsageError(f"{flag}: cannot be used with this data's dictionary ({reason})") from None
-        first = next(models[0].parameters())
-        for teacher in teachers:
-            if not isinstance(teacher, FairseqEncoderDecoderModel):
-                raise UsageError(f"{flag}: {type(teacher).__name__} is not an autoregressive model")
-            teacher.to(device=first.device, dtype=first.dtype).eval()
-        return teachers
+        paths = (self.cfg.rescore_with or "").split(":")
+        rescorers = [load_rescorer(Path(path), models[0], self) for path in paths if path]
+        return LatentGenerator.from_options(models, args, self.target_dictionary, rescorers)
 
     def inference_step(
         self,

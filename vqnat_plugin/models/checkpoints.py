@@ -1,0 +1,180 @@
+"""The one reader of what fairseq-train writes: what is in the file, what it needs, and its model, rebuilt."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from fairseq import checkpoint_utils, tasks
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import infer_language_pair
+from fairseq.dataclass.utils import overwrite_args_by_name
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
+from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks.translation import TranslationTask
+from torch import Tensor
+
+from ..errors import CheckpointError, DataError, UserError
+
+EMBEDDINGS = r"size mismatch for \S*embed\w*\.?tokens\S*: .*?torch\.Size\(\[(\d+).*?torch\.Size\(\[(\d+)"
+LONGEST_REASON = 300
+
+
+class Kind(NamedTuple):
+    """What a checkpoint may have to be of: the class of its model or of its task, and a name in messages."""
+
+    name: str
+    base: type | tuple[type, ...]
+
+
+AUTOREGRESSIVE = Kind("autoregressive model", FairseqEncoderDecoderModel)
+TRANSLATION = Kind("translation model", (TranslationTask, FairseqEncoderDecoderModel))
+
+
+class Checkpoint:
+    """A file of fairseq-train that has been read.
+
+    Attributes:
+        path: where it lies.
+        who: what messages call it.
+        state: what is stored; `cfg` has all options, those of old checkpoints included.
+        config: `state["cfg"]`, by fairseq's groups (`task`, `model`, ...).
+    """
+
+    def __init__(self, path: Path, kind: Kind | None = None, who: str = "", weights: bool = True) -> None:
+        """Read a file once.
+
+        Args:
+            path: the file.
+            kind: what it has to be.
+            who: what messages call it, such as `--teacher a.pt`; its path by default.
+            weights: whether they are needed; without them `state["model"]` has shapes only.
+
+        Raises:
+            CheckpointError: the file cannot be read, is no checkpoint of fairseq-train, or of another kind.
+        """
+        self.path, self.who = path, who or str(path)
+        try:
+            with contextlib.nullcontext() if weights else torch.serialization.skip_data():
+                self.state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        except OSError as error:
+            raise CheckpointError(f"{self.who}: {error.strerror}") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.who}{str(error).removeprefix(str(path))}") from None
+        self.config: Any = self.state.get("cfg")
+        names = [getattr(getattr(self.config, group, None), "_name", None) for group in ("task", "model")]
+        model = self.state.get("model")
+        tensors = isinstance(model, dict) and all(isinstance(value, Tensor) for value in model.values())
+        if not model or not tensors or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{self.who}: not a checkpoint of fairseq-train")
+        # fairseq would rather read them than `cfg`, which has been made of them.
+        self.state["args"] = None
+        odd = [name for name, value in model.items() if weights and not value.isfinite().all()]
+        if odd:
+            raise CheckpointError(f"{self.who}: '{odd[0]}' is not finite; its training has diverged")
+        found = [TASK_REGISTRY.get(names[0]), ARCH_MODEL_REGISTRY.get(names[1])]
+        trained = "was trained with --task {} --arch {}".format(*names)
+        if kind and None in found:
+            raise CheckpointError(f"{self.who}: {trained}; not both are known, a plugin needs --user-dir")
+        if kind and not any(issubclass(each, kind.base) for each in found):
+            raise CheckpointError(f"{self.who}: is no {kind.name}, but {trained}")
+
+    @property
+    def task(self) -> Any:
+        """The options of its task."""
+        return self.config.task
+
+    @property
+    def updates(self) -> int:
+        """How long it was trained."""
+        return int(self.state["optimizer_history"][-1]["num_updates"])
+
+    def check_data(
+        self, data: Path, languages: tuple[str | None, str | None] = (None, None)
+    ) -> tuple[str, str]:
+        """Compare a folder of binarised data with that of the training, as far as it is known.
+
+        Args:
+            data: the folder.
+            languages: of source and target, as they are to be read; None for those of the training.
+
+        Returns:
+            The languages.
+
+        Raises:
+            DataError: the languages are not known, or a dictionary is missing.
+            CheckpointError: the model translates other languages, or has other dictionaries.
+        """
+        origin = training_data(self.task)
+        own = tuple(getattr(self.task, name, None) for name in ("source_lang", "target_lang"))
+        if None in own and origin.is_dir():
+            own = tuple(infer_language_pair(str(origin)))
+        found = infer_language_pair(str(data)) if None in own else own
+        source, target = languages[0] or found[0], languages[1] or found[1]
+        if source is None or target is None:
+            raise DataError(f"{data}: its languages are not known; add --source-lang and --target-lang")
+        if None not in own and own != (source, target):
+            raise CheckpointError(
+                f"{self.who}: translates {'-'.join(map(str, own))}, but {data} is to be read as "
+                f"{source}-{target}; check --source-lang and --target-lang"
+            )
+        for language in (source, target):
+            now, before = (folder / f"dict.{language}.txt" for folder in (data, origin))
+            if not now.is_file():
+                raise DataError(f"{data}: has no {now.name}; is it what fairseq-preprocess wrote?")
+            if before.is_file() and Dictionary.load(str(before)) != Dictionary.load(str(now)):
+                raise CheckpointError(
+                    f"{self.who}: was trained with {before}, which has other symbols than {now}; binarise "
+                    "with the dictionaries of the training (fairseq-preprocess --srcdict, --tgtdict)"
+                )
+        return source, target
+
+    def build(self, task: Any = None, /, **overrides: Any) -> tuple[Any, Any, Any]:
+        """Rebuild the model, as often as wanted.
+
+        Args:
+            task: one that is there already; by default that of the training.
+            overrides: options by name that are to be others; BLEU is not measured unless they say so.
+
+        Returns:
+            The model in evaluation mode, all its options, and its task.
+
+        Raises:
+            DataError: its task has no use for the data.
+            CheckpointError: its weights do not fit its options or the dictionaries.
+        """
+        # What measures BLEU would be set up, with whatever packages it needs.
+        overwrite_args_by_name(self.config, {"eval_bleu": False} | overrides)
+        folder = getattr(self.task, "data", None)
+        with self._told(DataError, f"cannot be used with the data in {folder}"):
+            task = task or tasks.setup_task(self.task, from_checkpoint=True)
+        with self._told(CheckpointError, f"cannot be rebuilt with the data in {folder}"):
+            [model], config, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(self.path)], task=task, state=self.state
+            )
+        return model.eval(), config, task
+
+    @contextlib.contextmanager
+    def _told(self, kind: type[UserError], what: str) -> Iterator[None]:
+        """Say in one line what fairseq could not do, which has no kinds of exceptions for it."""
+        try:
+            yield
+        except ModuleNotFoundError:
+            raise
+        except UserError as error:
+            raise type(error)(f"{self.who}: {what} ({error})") from None
+        except Exception as error:
+            sizes = re.search(EMBEDDINGS, str(error))
+            if sizes and sizes[1] != sizes[2]:
+                reason = f"it knows {sizes[1]} symbols, but a dictionary there has {sizes[2]}"
+            else:
+                lines = str(error).strip().splitlines() or [""]
+                reason = f"{type(error).__name__}: {lines[-1].strip()[:LONGEST_REASON]}"
+            raise kind(f"{self.who}: {what} ({reason})") from None
+
+
+def training_data(task: Any) -> Path:
+    """The folder of data that a task was trained on, the first if it had several; it may be gone."""
+    return Path(str(getattr(task, "data", None)).split(":")[0])
