@@ -56,7 +56,7 @@ def test_images_are_decoded_once_and_anew_after_a_change(
     first = everything(root, cache, "test")
     [file] = cache.glob("test-*.npy")
     with monkeypatch.context() as patched:
-        patched.setattr("vqnat_plugin.imaging.reading._read", lambda *_: pytest.fail("decoded again"))
+        patched.setattr("vqnat_plugin.imaging.reading.read_image", lambda *_: pytest.fail("decoded again"))
         assert np.array_equal(everything(root, cache, "test"), first)
     (root / "test" / "a" / "000.png").unlink()
     second = everything(root, cache, "test")
@@ -102,11 +102,14 @@ def test_a_process_that_fails_lets_the_next_one_try(tmp_path: Path) -> None:
     def fail(_: Path) -> None:
         raise DataError("no")
 
+    def make(file: Path) -> None:
+        np.save(file, np.ones((2, 3), np.uint8))
+
     with pytest.raises(DataError):
-        make_once(made, fail)
+        make_once(made, (2, 3), np.uint8, fail)
     assert list(made.parent.iterdir()) == []
-    make_once(made, Path.touch)
-    make_once(made, fail)
+    make_once(made, (2, 3), np.uint8, make)
+    assert np.array_equal(make_once(made, (2, 3), np.uint8, fail), np.ones((2, 3)))
 
 
 def test_jpeg_files_are_copies(image_folder: Path, tmp_path: Path) -> None:
@@ -129,8 +132,8 @@ def test_a_decoding_that_was_stopped_leaves_nothing(image_folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("mode", "size", "message"),
     [
-        ("L", (SIZE, SIZE), "odd.png: has colour mode L, needs RGB"),
-        ("RGBA", (SIZE, SIZE), "odd.png: has colour mode RGBA, needs RGB"),
+        ("I;16", (SIZE, SIZE), "odd.png: has colour mode I;16, needs RGB"),
+        ("RGBA", (SIZE, SIZE), "odd.png: has colour mode RGBA, needs RGB without transparent pixels"),
         ("RGB", (SIZE, 2 * SIZE), f"odd.png: has 8x16 pixels, but --image-size is {SIZE}"),
     ],
 )
@@ -150,10 +153,10 @@ def test_folders_that_hold_nothing(image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds neither 'train' with class folders"):
         everything(tmp_path, tmp_path / "cache", "train")
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="train: Couldn't find any class folder"):
+    with pytest.raises(DataError, match="train: holds no images"):
         everything(tmp_path, tmp_path / "cache", "train")
     (tmp_path / "train" / "cats").mkdir()
-    with pytest.raises(DataError, match="train: Found no valid file"):
+    with pytest.raises(DataError, match="train: holds no images"):
         everything(tmp_path, tmp_path / "cache", "train")
     with pytest.raises(UsageError, match=f"--valid-size {TRAIN}: has to leave some of the {TRAIN}"):
         open_split(image_folder, "train", SIZE, tmp_path / "cache", TRAIN)

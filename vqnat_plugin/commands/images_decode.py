@@ -27,8 +27,9 @@ class Options:
 def run(options: Options) -> None:
     """Decode, and count."""
     from ..imaging.codes import decode
+    from ..imaging.image_file import shown
     from ..imaging.models import load_autoencoder
     from ..machine import available_device
 
     model = load_autoencoder(options.checkpoint).to(available_device(options.cpu))
-    print(f"{options.output}: {decode(model, options.codes, options.output)} images")
+    print(f"{shown(options.output)}: {decode(model, options.codes, options.output)} images")

@@ -30,8 +30,9 @@ class Options:
 def run(options: Options) -> None:
     """Encode, and count."""
     from ..imaging.codes import encode
+    from ..imaging.image_file import shown
     from ..imaging.models import load_autoencoder
     from ..machine import available_device
 
     model = load_autoencoder(options.checkpoint).to(available_device(options.cpu))
-    print(f"{options.output}: the codes of {encode(model, options.images, options.output)} images")
+    print(f"{shown(options.output)}: the codes of {encode(model, options.images, options.output)} images")

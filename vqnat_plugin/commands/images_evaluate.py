@@ -76,6 +76,7 @@ def run(options: Options) -> None:
     from ..evaluation.training_log import TrainingLog
     from ..files import write_json
     from ..imaging.evaluation import table
+    from ..imaging.image_file import shown
     from ..imaging.report import SHEETS, write_images_report
 
     start = time.monotonic()
@@ -93,7 +94,7 @@ def run(options: Options) -> None:
         (out / name).unlink(missing_ok=True)
     write_images_report(_report(options, out, result, time.monotonic() - start), out)
     print(table(result))
-    print(f"\n{out}: images.json, report.json, report.md, {', '.join(drawn)} written")
+    print(f"\n{shown(out)}: images.json, report.json, report.md, {', '.join(drawn)} written")
 
 
 def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
@@ -101,6 +102,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     import torch
 
     from ..imaging.evaluation import evaluate
+    from ..imaging.image_file import shown
     from ..imaging.models import earlier_checkpoints, load_autoencoder, load_prior
     from ..imaging.reading import are_jpeg, open_split
     from ..imaging.sheets import draw_sheets, spread
@@ -119,22 +121,23 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     images = open_split(options.data, options.gen_subset, model.image_size, cache, options.valid_size)
     result = {
         **evaluate(model, prior, images, options.batch_size),
-        "checkpoint": str(options.checkpoint),
-        "prior": None if options.prior is None else str(options.prior),
-        "data": str(options.data),
+        "checkpoint": shown(options.checkpoint),
+        "prior": None if options.prior is None else shown(options.prior),
+        "data": shown(options.data),
         "subset": options.gen_subset,
         "jpeg": are_jpeg(options.data),
         "seed": options.seed,
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    shown = spread(images, options.images).to(device)
-    return result, draw_sheets(model, shown, samples, earlier, out)
+    originals = spread(images, options.images).to(device)
+    return result, draw_sheets(model, originals, samples, earlier, out)
 
 
 def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The report, with the stages before this one that were run for the same folder."""
     from ..evaluation.report import without_folders
+    from ..imaging.image_file import shown
     from ..imaging.report import images_report
     from ..recipes.stages import Stages
 
@@ -145,6 +148,6 @@ def _report(options: Options, out: Path, result: dict[str, Any], seconds: float)
         {MODEL: [result]},
         [],
         {**stages, "evaluate": round(seconds, 1)},
-        [*commands, shlex.join(own)],
+        [*commands, shown(shlex.join(own))],
         options.seed,
     )

@@ -1,9 +1,12 @@
-"""Files that several processes need and one of them makes."""
+"""Arrays that several processes need and one of them makes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from ..errors import DataError
 from ..files import lock
 
 
@@ -27,15 +30,45 @@ def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
-def make_once(file: Path, make: Callable[[Path], object]) -> None:
-    """Let `make` write a file, unless it is there already or another process writes it meanwhile.
+def open_array(file: Path, shape: tuple[int | None, ...], kind: type[np.generic]) -> np.ndarray | None:
+    """The array in a file, memory-mapped; None where there is none, or a damaged one, or one of another form.
+
+    Args:
+        file: in numpy's format.
+        shape: that it has to have; None stands for any number of rows but 0.
+        kind: of its numbers.
+    """
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+        whole = array.offset + array.nbytes == file.stat().st_size
+    except Exception:
+        # A damaged header makes numpy raise nearly everything; the array is made anew.
+        return None
+    fits = array.ndim == len(shape) and all(
+        n > 0 if wanted is None else n == wanted for n, wanted in zip(array.shape, shape, strict=True)
+    )
+    return array if whole and fits and array.dtype == kind and array.flags.c_contiguous else None
+
+
+def make_once(
+    file: Path, shape: tuple[int | None, ...], kind: type[np.generic], make: Callable[[Path], object]
+) -> np.ndarray:
+    """The array in a file, see `open_array`; made unless it is there or another process makes it meanwhile.
 
     Args:
         file: what is needed.
+        shape: of the array.
+        kind: of its numbers.
         make: writes to the path that it is given, in one step.
+
+    Raises:
+        DataError: it cannot be read although it was just made.
     """
-    if file.is_file():
-        return
-    with one_at_a_time(file.parent, file.name):
-        if not file.is_file():
-            make(file)
+    if (array := open_array(file, shape, kind)) is None:
+        with one_at_a_time(file.parent, file.name):
+            if (array := open_array(file, shape, kind)) is None:
+                make(file)
+                array = open_array(file, shape, kind)
+    if array is None:
+        raise DataError(f"{file}: cannot be read although it was just written; is there room on the disk?")
+    return array

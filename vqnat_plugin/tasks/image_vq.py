@@ -17,7 +17,7 @@ from ..files import write_atomically
 from ..imaging.cache import make_once
 from ..imaging.dataset import ArrayDataset, ImageDataset
 from ..imaging.models import encode_images, load_autoencoder
-from ..imaging.reading import DOWNLOADS, fingerprint, open_split
+from ..imaging.reading import DOWNLOADS, Images, open_split
 from ..machine import available_device
 from ..models.options import complete
 from ..models.vq_image_prior import VQImagePrior
@@ -139,21 +139,20 @@ class ImageVQTask(EMTask, FairseqTask):
             codes = np.concatenate([codes, self._codes(images, split, mirrored=True)])
         self.datasets[split] = ArrayDataset(codes, "codes", 3 * cfg.image_size**2)
 
-    def _codes(self, images: Any, split: str, mirrored: bool) -> np.ndarray:
+    def _codes(self, images: Images, split: str, mirrored: bool) -> np.ndarray:
         """Codes of all images, (images, *codes_shape), made once and kept in the cache, in few bytes."""
         autoencoder, checkpoint = self.autoencoder, self.cfg.codes_from
         assert autoencoder is not None and checkpoint is not None
-        data = fingerprint(Path(self.cfg.data), self.cache)
         digest = hashlib.sha256(Path(checkpoint).read_bytes())
-        digest.update(f"{data} {self.cfg.valid_size}".encode())
+        digest.update(f"{images.digest} {self.cfg.valid_size}".encode())
+
+        kind = np.uint8 if autoencoder.config.codebook_size <= 256 else np.int32
 
         def make(file: Path) -> None:
             model = autoencoder.to(available_device(self.cfg.cpu))
             codes = encode_images(model, images, split, mirrored)
-            kind = np.uint8 if model.config.codebook_size <= 256 else np.int32
             write_atomically(file, lambda part: np.save(part, codes.astype(kind)))
 
         mark = "-mirrored" if mirrored else ""
         file = self.cache / f"codes-{split}{mark}-{digest.hexdigest()[:16]}.npy"
-        make_once(file, make)
-        return np.load(file, mmap_mode="r")
+        return make_once(file, (len(images), *autoencoder.codes_shape), kind, make)
