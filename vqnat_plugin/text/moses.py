@@ -2,7 +2,7 @@
 
 Moses (Koehn et al., 2007) cuts text into words and guesses, on the way back, where blanks were. Where a guess
 would be wrong, a mark stands between the tokens: `JOINED`, or `APART`. A line whose guesses are all right has
-none and is cut as Moses always did, but for web and mail addresses, which stay whole.
+none and is cut as Moses always did; in another, web and mail addresses stay whole.
 """
 
 import functools
@@ -53,14 +53,22 @@ def normalize_punctuation(line: str, language: str) -> str:
 def tokenize(line: str, language: str) -> list[str]:
     """Tokens of a normalised line: single blanks, none at its ends, no mark in it."""
     tokenizer = _rules(language).tokenizer
-    tokens = tokenizer.tokenize(line, aggressive_dash_splits=True, protected_patterns=ADDRESSES)
-    gaps = _gaps(line, tokens)
-    if gaps is None:
+    tokens = _marked(line, tokenizer.tokenize(line, aggressive_dash_splits=True), language)
+    if tokens is None or not MARKS.isdisjoint(tokens):
+        whole = tokenizer.tokenize(line, aggressive_dash_splits=True, protected_patterns=ADDRESSES)
+        tokens = _marked(line, whole, language)
+    if tokens is None:
         # Moses has changed a character.
-        tokens = tokenizer.escape_xml(line.replace("@", " @ ")).split()
-        gaps = _gaps(line, tokens)
-        assert gaps is not None
-    marked: list[str] = []
+        tokens = _marked(line, tokenizer.escape_xml(line.replace("@", " @ ")).split(), language)
+    assert tokens is not None
+    return tokens
+
+
+def _marked(line: str, tokens: Sequence[str], language: str) -> list[str] | None:
+    """Tokens with the marks that they need; None if the line is not made of these tokens."""
+    gaps, marked = _gaps(line, tokens), []
+    if gaps is None:
+        return None
     for token, gap, guess in zip(tokens, gaps, _guesses(tokens, language), strict=True):
         if gap != guess:
             marked.append(APART if gap else JOINED)
