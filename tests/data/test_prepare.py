@@ -1,5 +1,6 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from vqnat_plugin.data import prepare as preparation
 from vqnat_plugin.data.parallel import find_splits, read_pairs
 from vqnat_plugin.data.prepare import Prepared, unusable
 from vqnat_plugin.data.settings import PrepareOptions
-from vqnat_plugin.errors import DataError
+from vqnat_plugin.errors import DataError, UserError
+from vqnat_plugin.text import moses
 from vqnat_plugin.text.pipeline import TextPipeline
 from vqnat_plugin.text.subwords import learn_merges
 
@@ -225,7 +227,183 @@ def test_lopsided_pairs_are_not_usable() -> None:
     assert not usable("a b", "c d e f g h", max_length=9, max_ratio=2.5)
 
 
+# The text pipeline, other forms of input, and what is left out.
+
+CHINESE = ["一座小房子。", "狗看见了猫！", "别担心，是半价。", "你好，世界"]
+
+
+def test_the_pipeline_of_the_data_is_beside_it(data: Path, tmp_path: Path) -> None:
+    prepare(data, tmp_path / "out", "en", "de", merges=30)
+    pipeline = TextPipeline.find(tmp_path / "out" / "bin")
+    assert pipeline is not None and (pipeline.source, pipeline.target) == ("en", "de")
+    assert (tmp_path / "out" / "bpe.codes").read_text() == pipeline.merges
+    for language, text in (("en", ENGLISH), ("de", GERMAN)):
+        lines = (tmp_path / "out" / "bpe" / f"train.{language}").read_text().splitlines()
+        assert lines == [pipeline.encode(line, language) for line in text] * 5
+        assert [pipeline.decode(line, language) for line in lines] == text * 5
+
+
+def test_text_without_blanks_is_kept(data: Path, tmp_path: Path) -> None:
+    for split, count in (("train", 30), ("val", 2), ("test", 1)):
+        for language, side in (("en", ENGLISH), ("zh", CHINESE)):
+            lines = (side * count)[: count * 4]
+            (data / f"{split}.{language}").write_text("".join(f"{line}\n" for line in lines))
+    prepared = prepare_text(data, tmp_path / "out", "en", "zh", merges=60)
+    assert prepared.pairs == {"train": 120, "valid": 8, "test": 4} and not prepared.dropped
+    pipeline = TextPipeline.load(tmp_path / "out" / "bin")
+    assert pipeline.tokenizer == "sentencepiece"
+    assert (tmp_path / "out" / "sentencepiece.model").read_bytes() == pipeline.model
+    lines = (tmp_path / "out" / "bpe" / "test.zh").read_text().splitlines()
+    assert [pipeline.decode(line) for line in lines] == CHINESE
+
+
+def test_what_is_left_out_is_counted_by_reason(data: Path, tmp_path: Path) -> None:
+    odd = [("", "leer"), ("no", ""), ("word " * 60, "wort " * 60), ("one", "eins zwei drei vier")]
+    pairs = [*zip(ENGLISH, GERMAN, strict=True)] * 4 + odd
+    write_split(data, "train", *map(list, zip(*pairs, strict=True)))
+    prepared = prepare_text(data, tmp_path / "out", "en", "de", merges=10, max_length=50)
+    assert prepared.pairs["train"] == 16
+    assert prepared.dropped == {
+        "empty": 2,
+        "longer than --max-length 50": 1,
+        "more lopsided than --max-ratio 2.5": 1,
+    }
+    warning = prepared.warning()
+    assert warning is not None and "4 of 20 training pairs (20%) were left out, 2 of them empty" in warning
+    prepared.pairs["train"] = 96
+    assert prepared.warning() is None
+
+
+def test_marks_are_written_where_they_can_be_learnt(data: Path, tmp_path: Path) -> None:
+    english, german = ["Read and/or write."], ["Lies und/oder schreib."]
+    for name, count in (("few", 1), ("many", 10)):
+        write_split(data, "train", ENGLISH * 75 + english * count, GERMAN * 75 + german * count)
+        prepare(data, tmp_path / name, "en", "de", merges=30)
+        pipeline = TextPipeline.load(tmp_path / name / "bin")
+        text = (tmp_path / name / "bpe" / "train.de").read_text()
+        assert pipeline.marks == (moses.JOINED in text) == (name == "many")
+    line = "Und/oder"
+    assert pipeline.decode(pipeline.encode(line, "de")) == line
+
+
+@pytest.mark.parametrize("header", ["", "de\tsource\ten\n"])
+def test_tables_are_read(data: Path, tmp_path: Path, header: str) -> None:
+    prepare(data, tmp_path / "plain", "en", "de", merges=10)
+    for name in ("train", "val", "test"):
+        sides = [(data / f"{name}.{language}").read_text().splitlines() for language in ("en", "de")]
+        rows = (f"{de}\tbook\t{en}\n" if header else f"{en}\t{de}\n" for en, de in zip(*sides, strict=True))
+        (data / f"{name}.tsv").write_text(header + "".join(rows))
+        for language in ("en", "de"):
+            (data / f"{name}.{language}").unlink()
+    prepare(data, tmp_path / "table", "en", "de", merges=10)
+    for name in ("bpe/train.en", "bpe/valid.de", "reference/test.de", "bin/train.en-de.de.bin"):
+        assert (tmp_path / "table" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_json_lines_are_read_and_split(data: Path, tmp_path: Path) -> None:
+    pairs = [
+        (f"House {i}, {en}", f"Haus {i}, {de}")
+        for i in range(10)
+        for en, de in zip(ENGLISH, GERMAN, strict=True)
+    ]
+    one = {"translation": {"en": "Two\nlines", "de": "Zwei\u2028Zeilen"}}
+    objects = [{"en": en, "de": de, "id": 1} for en, de in pairs[1:]]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in [one, *objects]))
+    assert prepare(path, tmp_path / "out", "en", "de", merges=10) == {"train": 36, "valid": 2, "test": 2}
+    kept = [
+        (tmp_path / "out" / "reference" / f"{subset}.en").read_text().splitlines()
+        for subset in ("valid", "test")
+    ]
+    assert kept == [["Two lines", pairs[20][0]], [pairs[10][0], pairs[30][0]]]
+    out = tmp_path / "more"
+    assert prepare(path, out, "en", "de", merges=10, held_out=10) == {"train": 20, "valid": 10, "test": 10}
+    sides = (tmp_path / "a.txt", tmp_path / "b.txt")
+    for side, lines in zip(sides, zip(*pairs, strict=True), strict=True):
+        side.write_text("".join(f"{line}\n" for line in lines))
+    options = PrepareOptions(data=sides, out=tmp_path / "two", source_lang="en", target_lang="de", merges=10)
+    assert preparation.prepare(options).pairs == {"train": 36, "valid": 2, "test": 2}
+
+
+def test_given_segmentation_and_dictionaries_are_used(data: Path, tmp_path: Path) -> None:
+    prepare(data, tmp_path / "first", "en", "de", merges=30)
+    given = {
+        "bpe_codes": tmp_path / "first" / "bpe.codes",
+        "srcdict": tmp_path / "first" / "bin" / "dict.en.txt",
+    }
+    write_split(data, "train", ENGLISH[:2] * 3, GERMAN[:2] * 3)
+    prepare(data, tmp_path / "second", "en", "de", **given)
+    for name in ("bpe.codes", "bin/dict.en.txt", "bin/dict.de.txt"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    prepare(data, tmp_path / "pieces", "en", "de", merges=30, tokenizer="sentencepiece")
+    model = tmp_path / "pieces" / "sentencepiece.model"
+    prepare(data, tmp_path / "again", "en", "de", sentencepiece_model=model)
+    assert TextPipeline.load(tmp_path / "again" / "bin").model == model.read_bytes()
+    dictionaries = {"srcdict": given["srcdict"], "tgtdict": tmp_path / "pieces" / "bin" / "dict.de.txt"}
+    prepare(data, tmp_path / "both", "en", "de", merges=0, **dictionaries)
+    assert not TextPipeline.load(tmp_path / "both" / "bin").merges
+    for language, file in zip(("en", "de"), dictionaries.values(), strict=True):
+        assert (tmp_path / "both" / "bin" / f"dict.{language}.txt").read_bytes() == file.read_bytes()
+
+
+def test_a_country_in_the_code_changes_nothing_but_names(data: Path, tmp_path: Path) -> None:
+    prepare(data, tmp_path / "plain", "en", "de", merges=10)
+    prepare(data, tmp_path / "country", "en-US", "de-AT", merges=10)
+    for name in ("train", "valid", "test"):
+        found = (tmp_path / "country" / "bpe" / f"{name}.en-US").read_bytes()
+        assert found == (tmp_path / "plain" / "bpe" / f"{name}.en").read_bytes()
+
+
 # Bad input.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.tsv", "one\teins\ntwo\n", "line 2 has 1 columns, needs 2"),
+        ("c.tsv", "en\tde\tx\none\teins\n", "line 2 has 2 columns, needs 3"),
+        ("c.jsonl", '{"en": "a", "de": "b"}\n{"en": "a"}\n', "line 2: needs an object"),
+        ("c.jsonl", "[1]\n", "line 1: needs an object"),
+        ("c.jsonl", "{\n", "line 1: not JSON"),
+        ("c.jsonl", "", "empty"),
+        ("c.txt", "a\n", "needs a folder, a file that ends in .tsv or .jsonl, or two files"),
+        ("c.tsv", "one\teins\n", "--held-out 0: of 1 pairs"),
+        ("c.tsv", "one\reins\r", "CR"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    with pytest.raises(UserError) as caught:
+        prepare(path, tmp_path / "out", "en", "de", merges=10)
+    assert str(path) in str(caught.value) or "--held-out" in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-s", "en", "-t", "en"], "--target-lang en: needs another language than the source"),
+        (["-s", "xx"], "'xx' is no code of a language"),
+        (["-t", "zh", "--tokenizer", "moses"], "--tokenizer moses: has no rules for 'zh'"),
+        (["--held-out", "5"], "--held-out 5: needs a corpus in files"),
+        (["--tgtdict", "FILE"], "needs --srcdict beside it"),
+        (["--bpe-codes", "FILE", "--sentencepiece-model", "FILE"], "only one of them"),
+        (["--bpe-codes", "FILE", "--tokenizer", "sentencepiece"], "needs --tokenizer moses"),
+        (["--bpe-codes", "FILE"], "not BPE merges"),
+        (["--sentencepiece-model", "FILE"], "not a SentencePiece model"),
+        (["--max-ratio", "inf"], "--max-ratio inf: needs"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    data: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("this is no model\n")
+    words = [str(tmp_path / "file") if word == "FILE" else word for word in arguments]
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", "--data", str(data), "--out", str(tmp_path / "out"), *words])
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def refusal(data: Path, out: Path) -> str:

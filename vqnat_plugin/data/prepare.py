@@ -73,13 +73,22 @@ def mapping(workers: int) -> Iterator[Mapping]:
         yield each
 
 
-def unusable(source: Tokens, target: Tokens, max_length: int, max_ratio: float) -> str | None:
-    """Why a training pair is left out; None for one that is not."""
-    shorter, longer = sorted(len(without_marks(side)) for side in (source, target))
-    if not shorter:
+def unusable(
+    source: Tokens, target: Tokens, max_length: int, max_ratio: float, typical: float = 1.0
+) -> str | None:
+    """Why a training pair is left out; None for one that is not.
+
+    Args:
+        source, target: tokens of both sides.
+        max_length, max_ratio: see `PrepareOptions`.
+        typical: target tokens for a source token, for which a pair is not lopsided.
+    """
+    lengths = [len(without_marks(side)) for side in (source, target)]
+    if not min(lengths):
         return "empty"
-    if longer > max_length:
+    if max(lengths) > max_length:
         return f"longer than --max-length {max_length}"
+    shorter, longer = sorted((lengths[0] * typical, float(lengths[1])))
     if longer > max_ratio * shorter:
         return f"more lopsided than --max-ratio {max_ratio:g}"
     return None
@@ -107,14 +116,14 @@ def prepare(options: PrepareOptions) -> Prepared:
         tokens = _sides(
             raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
         )
-        # Pieces are what can be counted where no blanks stand between words.
+        # Without blanks between words, only pieces can be counted; of these, scripts need more or fewer.
         words = tokenizer == "moses"
         if words:
             tokens["train"], dropped = _filter(tokens["train"], options)
         pipeline = _learn(pipeline, tokens["train"], options)
         texts = _sides(tokens, languages, lambda _: pipeline.segment, each, "segment")
         if not words:
-            texts["train"], dropped = _filter(texts["train"], options)
+            texts["train"], dropped = _filter(texts["train"], options, _typical_ratio(texts["train"]))
     for subset, pairs in texts.items():
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
             write_lines(options.out / "bpe" / f"{subset}.{language}", map(" ".join, side))
@@ -171,14 +180,14 @@ def _sides(
 
 
 def _filter(
-    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions
+    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions, typical: float = 1.0
 ) -> tuple[list[tuple[Tokens, Tokens]], Counter[str]]:
     """The training pairs that stay, and how many do not, by reason.
 
     Raises:
         DataError: none stays.
     """
-    reasons = [unusable(*pair, options.max_length, options.max_ratio) for pair in pairs]
+    reasons = [unusable(*pair, options.max_length, options.max_ratio, typical) for pair in pairs]
     kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     dropped = Counter(reason for reason in reasons if reason is not None)
     if not kept:
@@ -189,6 +198,13 @@ def _filter(
             f"--max-ratio {options.max_ratio}): {counts}"
         )
     return kept, dropped
+
+
+def _typical_ratio(pairs: Sequence[tuple[Tokens, Tokens]]) -> float:
+    """Target tokens for a source token; 1 where one side has none."""
+    whole = [pair for pair in pairs if all(pair)]
+    source, target = (sum(len(pair[side]) for pair in whole) for side in (0, 1))
+    return target / source if source else 1.0
 
 
 def _learn(
