@@ -6,11 +6,27 @@ from fairseq.tasks.fairseq_task import FairseqTask
 from torch import nn
 
 from .. import compat
+from ..errors import UsageError
 from ..models.quantized import QuantizedModel
 
 
 class EMTask(FairseqTask):
-    """Drives a `QuantizedModel`, and others as fairseq does; to be named before the task that it extends."""
+    """Drives a `QuantizedModel`, and others as fairseq does; to be named before the task that it extends.
+
+    Attributes:
+        names: of the task, and of the criterion that drives its models.
+    """
+
+    names: tuple[str, str]
+
+    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
+        """Build the criterion; `UsageError` for one that cannot drive the models."""
+        (task, criterion), name = self.names, getattr(cfg, "_name", None)
+        if name != criterion:
+            raise UsageError(
+                f"--task {task} cannot be driven by --criterion {name}: add --criterion {criterion}"
+            )
+        return super().build_criterion(cfg, from_checkpoint)
 
     def begin_update(self, model: Any) -> None:
         """Called before the forward passes of an update: drops what a skipped one has left."""

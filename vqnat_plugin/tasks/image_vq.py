@@ -68,6 +68,7 @@ class ImageVQTask(EMTask, FairseqTask):
     """
 
     drives_vq_vae = True
+    names = ("image_vq", "vq_vae_loss")
     cfg: ImageVQConfig
 
     def __init__(self, cfg: ImageVQConfig, autoencoder: VQVAE | None = None) -> None:
@@ -107,15 +108,6 @@ class ImageVQTask(EMTask, FairseqTask):
                 f"--codes-from {self.cfg.codes_from}: is for --arch vq_image_prior; leave it out"
             )
         return super().build_model(cfg, from_checkpoint)
-
-    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
-        """Build the criterion; `UsageError` for one that cannot drive the models."""
-        name = getattr(cfg, "_name", None)
-        if name != "vq_vae_loss":
-            raise UsageError(
-                f"--task image_vq cannot be driven by --criterion {name}: add --criterion vq_vae_loss"
-            )
-        return super().build_criterion(cfg, from_checkpoint)
 
     @property
     def cache(self) -> Path:

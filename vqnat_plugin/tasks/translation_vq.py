@@ -37,6 +37,7 @@ class TranslationVQTask(EMTask, TranslationTask):
     """Translation with `--arch vq_nat_em` and `--criterion vq_nat_loss`."""
 
     drives_vq_nat = True
+    names = ("translation_vq", "vq_nat_loss")
     cfg: TranslationVQConfig
 
     @classmethod
@@ -49,15 +50,6 @@ class TranslationVQTask(EMTask, TranslationTask):
         if cfg.left_pad_target:
             raise UsageError("--left-pad-target: needs False, latents are counted from the first word")
         return super().setup_task(cfg, **kwargs)
-
-    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
-        """Build the criterion; `UsageError` for one that cannot drive the model."""
-        name = getattr(cfg, "_name", None)
-        if name != "vq_nat_loss":
-            raise UsageError(
-                f"--task translation_vq cannot be driven by --criterion {name}: add --criterion vq_nat_loss"
-            )
-        return super().build_criterion(cfg, from_checkpoint)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
         """Build the model; in training it may start from the teacher."""
