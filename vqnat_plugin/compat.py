@@ -21,6 +21,7 @@ import torch
 
 from . import fairseq_commands, registration
 from .cpu import has_bfloat16
+from .data import dictionaries
 from .errors import CheckpointError, UsageError
 
 fairseq_commands.explain_errors()
@@ -29,11 +30,13 @@ registration.stop_watching()
 
 with registration.quiet_imports():
     from fairseq import checkpoint_utils, options
+    from fairseq.data import Dictionary
     from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
     from fairseq.tasks import TASK_REGISTRY
     from fairseq.tasks.fairseq_task import FairseqTask
+    from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -225,6 +228,12 @@ def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.de
     return box[0]
 
 
+def _inference_with_bleu(self: TranslationTask, *args: Any) -> Any:
+    """BLEU of `--eval-bleu` by the text pipeline and the language, for teacher and student alike."""
+    # Registered only after this module is loaded.
+    return importlib.import_module(".tasks.validation_bleu", __package__).inference_with_bleu(self, *args)
+
+
 def _check_machine(cfg: Any) -> None:
     """Raise `UsageError` for a precision that fairseq trains in on GPUs only."""
     common = cfg.common
@@ -253,6 +262,8 @@ def _corrected(args: argparse.Namespace) -> None:
     if getattr(args, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
         # fairseq takes --bf16 for a TPU, and then finds none.
         args.tpu = False
+    # Registered only after this module is loaded.
+    importlib.import_module(".tasks.text_tokenizer", __package__).choose_tokenizer(args)
     trains_codebook = hasattr(TASK_REGISTRY.get(getattr(args, "task", None)), "begin_update")
     if trains_codebook and getattr(args, "ddp_backend", None) == "fully_sharded":
         raise UsageError(
@@ -298,9 +309,11 @@ def install() -> None:
         warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
     torch.serialization.add_safe_globals(safe_globals())
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
+    Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
     FairseqTask.train_step = _train_step
     FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
     distributed_utils._broadcast_object_slow = _broadcast_object
+    TranslationTask._inference_with_bleu = _inference_with_bleu
     NanDetector.add_hooks = _add_nan_hooks
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0
