@@ -160,6 +160,8 @@ def test_folders_that_hold_nothing(image_folder: Path, tmp_path: Path) -> None:
         everything(tmp_path, tmp_path / "cache", "train")
     with pytest.raises(UsageError, match=f"--valid-size {TRAIN}: has to leave some of the {TRAIN}"):
         open_split(image_folder, "train", SIZE, tmp_path / "cache", TRAIN)
+    with pytest.raises(UsageError, match="--valid-size 0: leaves no images for subset 'valid'"):
+        open_split(image_folder, "valid", SIZE, tmp_path / "cache", 0)
 
 
 def big(count: int, seed: int) -> np.ndarray:

@@ -83,6 +83,22 @@ def test_codes_are_those_of_the_images_and_made_once(
     assert np.array_equal(again.dataset("train").rows, expected)
 
 
+def test_codes_are_made_anew_where_their_file_is_damaged(
+    image_folder: Path, image_autoencoder: Path, tmp_path: Path
+) -> None:
+    def codes() -> np.ndarray:
+        _, task = setup(image_folder, tmp_path, PRIOR, "--codes-from", str(image_autoencoder))
+        task.load_dataset("valid")
+        return np.array(task.dataset("valid").rows)
+
+    first = codes()
+    [file] = (tmp_path / "images").glob("codes-valid-*.npy")
+    whole = file.read_bytes()
+    for content in (b"", b"no array", whole[:-1]):
+        file.write_bytes(content)
+        assert np.array_equal(codes(), first) and file.read_bytes() == whole
+
+
 @pytest.mark.parametrize("gpu", [True, False])
 def test_codes_are_made_on_the_gpu(
     image_folder: Path,

@@ -84,7 +84,7 @@ def open_split(
 
     Raises:
         DataError: nothing is there, or an image is broken or has another form.
-        UsageError: too many are held out, or all have another size.
+        UsageError: too many or none are held out, or all have another size.
     """
     folder = "test" if split == "test" else "train"
     images, digest = _decoded(root, folder, size, cache, download)
@@ -94,6 +94,10 @@ def open_split(
         raise UsageError(
             f"--valid-size {held_out}: has to leave some of the {len(images)} training images"
             f" in {shown(root)}"
+        )
+    if split == "valid" and not held_out:
+        raise UsageError(
+            "--valid-size 0: leaves no images for subset 'valid' (--disable-validation trains without)"
         )
     order = np.random.default_rng(HOLD_OUT_SEED).permutation(len(images))
     chosen = np.sort(order[:held_out] if split == "valid" else order[held_out:])
