@@ -241,7 +241,15 @@ def test_damaged_caches_are_made_anew(tmp_path: Path) -> None:
         assert np.array_equal(split(tmp_path / "data", tmp_path / "cache"), first)
 
 
-ODD_NAMES = ["ünï 猫.png", "a\nb.png", " tab\t .png", "e\u0301.png", "🐈" * 40 + ".png", "'\"$(x)\\.png"]
+ODD_NAMES = [
+    "ünï 猫.png",
+    "猫" * 83 + ".png",
+    "a\nb.png",
+    " tab\t .png",
+    "e\u0301.png",
+    "🐈" * 40 + ".png",
+    "'\"$(x)\\.png",
+]
 # The last ones are not UTF-8.
 ODD_NAMES += ["a/x.png", "b/x.png", "X.png", "x.PNG", "x.gif", "ä ö/ü.png", "\udcff.png", "\udce9/x.png"]
 
