@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,9 +20,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     folder, and nobody's link is followed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: matplotlib goes by it.
+    # The suffix stays last: matplotlib goes by it. 40 characters fit in a name, whatever their bytes.
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem[:80]}.", suffix=f".part{path.suffix}"
+        dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}"
     )
     part = Path(name)
     try:
@@ -86,9 +87,17 @@ def read_lines(path: Path) -> list[str]:
     r"""The lines of a UTF-8 file. Only \n, or \r\n, ends a line: other separators occur inside sentences.
 
     Raises:
-        DataError: see `read_text`.
+        DataError: see `read_text`; or carriage returns are its only line ends.
     """
     text = read_text(path)
+    # Some programs add a last line feed to any file.
+    lines = text.removesuffix("\n").removesuffix("\r")
+    if "\n" not in lines and "\r" in lines:
+        name = shlex.quote(str(path))
+        raise DataError(
+            f"{path}: its only line ends are carriage returns (CR), where line feeds are needed; convert it: "
+            f"tr '\\r' '\\n' < {name} > NEW"
+        )
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
