@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
-from vqnat_plugin.evaluation.bleu import corpus_bleu, language_of, repetition_rate, score, score_file
+from vqnat_plugin.evaluation.bleu import (
+    bleu_metric,
+    corpus_bleu,
+    language_of,
+    repetition_rate,
+    score,
+    score_file,
+)
 from vqnat_plugin.evaluation.generated import read_generated
 from vqnat_plugin.files import read_json
 
@@ -320,6 +327,7 @@ def test_a_missing_tokeniser_is_one_line(
     code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{code}_mecab.MeCab", None)
+    bleu_metric.cache_clear()
     path = tmp_path / f"test.{code}"
     path.write_text("a\n")
     line = refused(capsys, "--sys", path, "--ref", path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqnat_plugin.evaluation.detokenizer import Detokenizer
 from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
 from vqnat_plugin.evaluation.latency import (
     MIN_BATCHES,
@@ -107,4 +108,5 @@ def test_translations_do_not_depend_on_the_batch(tiny_corpus: Path, tiny_teacher
     for number in numbers:
         assert system.translate(system.prepare([number])) == [translations[number]]
         assert translations[number][-1] == eos
-    assert system.decode(2, "space") == system.decode(5, "space")
+    text = Detokenizer(system.task, tiny_corpus, "space")
+    assert system.decode(2, text) == system.decode(5, text)

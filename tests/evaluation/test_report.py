@@ -154,3 +154,18 @@ def test_report_does_not_name_its_folders(tmp_path: Path, monkeypatch: pytest.Mo
     words = ["runs/a/b.pt", f"{tmp_path}/runs/a", "runs/a2", "--out", "runs/a"]
     masked = ["OUT/b.pt", "OUT", "runs/a2", "--out", "OUT"]
     assert without_folders(words, {"OUT": Path("runs/a")}) == masked
+
+
+CHRF = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"
+
+
+def test_chrf_stands_beside_bleu_where_it_is_known() -> None:
+    old = render_markdown(comparison_report("Title", scores=SCORES))
+    assert "chrF" not in old
+    scores = {name: {**each, "chrf": 55.25, "chrf_signature": CHRF} for name, each in SCORES.items()}
+    text = results(comparison_report("Title", scores=scores))
+    assert [cell.strip() for cell in text.splitlines()[0].split("|")[2:4]] == ["BLEU", "chrF"]
+    assert "55.2" in text.splitlines()[2] and f"- chrF: sacreBLEU, `{CHRF}`" in text
+    # One system from an older report.
+    mixed = results(comparison_report("Title", scores={**scores, "extra": SCORES["extra"]}))
+    assert "chrF" in mixed

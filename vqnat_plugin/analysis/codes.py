@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from fairseq.data.data_utils import post_process
 from sklearn.manifold import TSNE
 from torch import Tensor
 from tqdm import tqdm
 
+from ..models.checkpoints import training_data
+from ..text.pipeline import TextPipeline
 from .code_use import code_use
 from .latent_model import codes_of, load_latent_model, moved
 
@@ -111,6 +114,7 @@ def _segmented(
 ) -> Iterator[tuple[int, str, list[tuple[int, list[str]]]]]:
     """Number, source text, and (code, target words under it) of each chosen sentence."""
     dataset = task.dataset(subset)
+    pipeline = TextPipeline.find(training_data(task.cfg))
     chosen = sorted(chosen, key=dataset.num_tokens)
     width = 1 << model.config.compress_steps
     for start in tqdm(range(0, len(chosen), batch_size), desc=f"codes of {subset}", unit="batch"):
@@ -123,7 +127,11 @@ def _segmented(
             words = [task.target_dictionary[token] for token in tokens[tokens != model.pad].tolist()]
             codes = enumerate(found[row, mask[row]].tolist())
             segments = [(code, words[i * width : (i + 1) * width]) for i, code in codes]
-            text = task.source_dictionary.string(source[row][source[row] != model.pad], "@@ ")
+            text = task.source_dictionary.string(source[row][source[row] != model.pad])
+            if pipeline is not None:
+                text = pipeline.decode(text, task.cfg.source_lang)
+            else:
+                text = post_process(text, "@@ ")
             yield number, text, segments
 
 

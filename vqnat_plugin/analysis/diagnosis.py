@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import encoders
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
+from ..evaluation.detokenizer import Detokenizer
 from ..generation.latent_search import Latents
 from ..generation.rescoring import load_rescorer, rescore
+from ..models.checkpoints import training_data
 from .latent_model import batches, codes_of, load_latent_model
 
 # What is decoded, in the order of the table. `text` is the teacher's output, or the reference without one.
@@ -71,7 +72,7 @@ class Diagnosis:
         teacher: Path | None = None,
         subset: str = "test",
         beam: int = 4,
-        tokenizer: str = "moses",
+        tokenizer: str | None = None,
         device: torch.device | None = None,
     ) -> None:
         """
@@ -82,7 +83,7 @@ class Diagnosis:
                 still there.
             subset: split of `data`.
             beam: latent candidates of a sentence.
-            tokenizer: what undoes tokenisation, 'moses' or 'space'.
+            tokenizer: how tokens become text, see `Detokenizer`.
             device: where everything runs; the CPU by default.
 
         Raises:
@@ -101,18 +102,11 @@ class Diagnosis:
             for size in (1, beam)
         )
         self.dictionary = task.target_dictionary
-        self.tokenizer = encoders.build_tokenizer(
-            Namespace(tokenizer=tokenizer, source_lang=task.cfg.source_lang, target_lang=task.cfg.target_lang)
-        )
+        self.text = Detokenizer(task, training_data(task.cfg), tokenizer)
 
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """The subset in batches, sentences of similar length together."""
         return batches(self.task, self.subset, batch_size, "diagnosis", self.device)
-
-    def text(self, tokens: Tensor) -> str:
-        """Detokenised text of token ids."""
-        line = self.dictionary.string(tokens, "@@ ", extra_symbols_to_ignore=[self.dictionary.pad()])
-        return self.tokenizer.decode(line)
 
     def teacher_output(self, sample: dict[str, Any]) -> list[Tensor]:
         """The teacher's greedy translations, token ids with EOS."""

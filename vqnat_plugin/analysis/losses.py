@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU
 
 from ..errors import DataError
-from ..evaluation.bleu import score
+from ..evaluation.bleu import DEFAULT, bleu_metric, comparable, corpus_bleu, score, word_splitter
 from ..evaluation.tables import markdown_table
 from ..files import read_lines
 from .code_use import code_use
@@ -17,25 +16,29 @@ from .diagnosis import SYSTEMS, Written
 LENGTH_CLASSES = 4
 
 
-def find_losses(written: Written, references: Sequence[Path] = ()) -> dict[str, Any]:
+def find_losses(written: Written, references: Sequence[Path] = (), tokenize: str = DEFAULT) -> dict[str, Any]:
     """Score everything that was decoded.
 
     Args:
         written: see `decode`.
         references: raw text, one sentence a line; the detokenised target side without any.
+        tokenize: sacreBLEU's name of the tokeniser for BLEU and for lengths.
 
     Returns:
         `systems` (scores, also by source length), `losses` (BLEU lost in each part), `predictor` and `codes`.
 
     Raises:
         DataError: a reference cannot be read, or has another number of sentences.
+        UsageError: see `bleu_metric`.
     """
     order = sorted(written.references)
     truth = [read_lines(path) for path in references] or [[written.references[n] for n in order]]
     for path, lines in zip(references, truth, strict=False):
         if len(lines) != len(order):
             raise DataError(f"--ref {path}: {len(lines)} lines for {len(order)} sentences")
-    written.add("oracle", order, _oracle([written.candidates[n] for n in order], truth))
+    written.add("oracle", order, _oracle([written.candidates[n] for n in order], truth, tokenize))
+    split = word_splitter(tokenize)
+    words = sum(len(split(text)) for text in truth[0])
     edges = np.quantile([written.lengths[n] for n in order], np.arange(1, LENGTH_CLASSES) / LENGTH_CLASSES)
     classes = np.searchsorted(edges, [written.lengths[n] for n in order], side="left")
     systems = {}
@@ -44,9 +47,9 @@ def find_losses(written: Written, references: Sequence[Path] = ()) -> dict[str, 
             continue
         texts = [written.systems[name][n] for n in order]
         systems[name] = {
-            **score(texts, truth).as_dict(),
-            "length_ratio": sum(len(t.split()) for t in texts) / sum(len(t.split()) for t in truth[0]),
-            "bleu_by_length": _by_class(texts, truth, classes),
+            **score(texts, truth, tokenize).as_dict(),
+            "length_ratio": sum(len(split(text)) for text in texts) / words,
+            "bleu_by_length": _by_class(texts, truth, classes, tokenize),
         }
     return {
         "systems": systems,
@@ -60,26 +63,33 @@ def find_losses(written: Written, references: Sequence[Path] = ()) -> dict[str, 
     }
 
 
-def _oracle(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> list[str]:
+def _oracle(
+    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]], tokenize: str
+) -> list[str]:
     """Of each sentence's candidates the one of highest sentence BLEU."""
-    metric = BLEU(tokenize="13a", effective_order=True)
+    metric = bleu_metric(tokenize, effective_order=True)
 
     def best(texts: Sequence[str], truth: list[str]) -> str:
-        return max(texts, key=lambda text: metric.sentence_score(text, truth).score)
+        truth = list(map(comparable, truth))
+        return max(map(comparable, texts), key=lambda text: metric.sentence_score(text, truth).score)
 
     truths = map(list, zip(*references, strict=True))
     return [best(texts, truth) for texts, truth in zip(candidates, truths, strict=True)]
 
 
 def _by_class(
-    texts: Sequence[str], references: Sequence[Sequence[str]], classes: np.ndarray
+    texts: Sequence[str], references: Sequence[Sequence[str]], classes: np.ndarray, tokenize: str
 ) -> list[float | None]:
     """BLEU of the sentences of each class; None for a class without any."""
     scores: list[float | None] = []
     for number in range(LENGTH_CLASSES):
         chosen = np.flatnonzero(classes == number).tolist()
         scores.append(
-            score([texts[i] for i in chosen], [[lines[i] for i in chosen] for lines in references]).bleu
+            corpus_bleu(
+                [texts[i] for i in chosen],
+                [[lines[i] for i in chosen] for lines in references],
+                tokenize=tokenize,
+            ).score
             if chosen
             else None
         )
@@ -119,13 +129,14 @@ def losses_table(result: dict[str, Any]) -> str:
         [
             name,
             f"{figures['bleu']:.1f}",
+            f"{figures['chrf']:.1f}",
             f"{figures['brevity_penalty']:.3f}",
             f"{figures['length_ratio']:.3f}",
             f"{figures['repetition_rate']:.1%}",
         ]
         for name, figures in systems.items()
     ]
-    main = markdown_table(["system", "BLEU", "brevity", "length", "repeats"], rows)
+    main = markdown_table(["system", "BLEU", "chrF", "brevity", "length", "repeats"], rows)
     losses = markdown_table(
         ["lost (or gained) in", "BLEU"], [[name, f"{value:+.1f}"] for name, value in result["losses"].items()]
     )
@@ -138,13 +149,13 @@ def losses_table(result: dict[str, Any]) -> str:
     )
     explained = "\n".join(f"- {name}: {SYSTEMS[name]}" for name in systems)
     predictor, codes = result["predictor"], result["codes"]
-    signature = next(iter(systems.values()))["signature"]
+    first = next(iter(systems.values()))
     return (
         f"{main}\n\n{explained}\n\n{losses}\n\n{lengths}\n\n"
         f"- predictor, teacher-forced: accuracy {predictor['accuracy']:.3f}, "
         f"perplexity {predictor['perplexity']:.2f}\n"
         f"- codes: {codes['usage']:.1%} of {codes['codebook_size']} used, "
         f"perplexity {codes['perplexity']:.1f}\n"
-        f"- BLEU: sacreBLEU, `{signature}`; length: words over those of the reference; "
-        "repeats: sentences in which a token follows itself"
+        f"- BLEU: sacreBLEU, `{first['signature']}`; chrF: `{first['chrf_signature']}`; "
+        "length: words over those of the reference; repeats: sentences in which a token follows itself"
     )

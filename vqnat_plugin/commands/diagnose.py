@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
+from ..evaluation.settings import ScoringOptions, TextOptions
 from ..options import FILE, option
 
 
 @dataclass(kw_only=True)
-class Options(AnalysisOptions):
+class Options(TextOptions, ScoringOptions, AnalysisOptions):
     """Options of `vqnat diagnose`."""
 
     teacher: Path | None = option(
@@ -31,7 +32,6 @@ class Options(AnalysisOptions):
     )
     beam: int = option(4, "latent candidates", least=1)
     seed: int = option(1, "of the random codes", least=0)
-    tokenizer: str = option("moses", "what undoes tokenisation", choices=("moses", "space"))
     out: Path | None = option(
         None, "folder to write to; 'diagnosis' beside the checkpoint by default", metavar="DIR"
     )
@@ -42,9 +42,11 @@ def run(options: Options) -> None:
     from ..analysis.diagnosis import Diagnosis, decode
     from ..analysis.losses import find_losses, losses_table
     from ..analysis.plot import plot_diagnosis
+    from ..evaluation.bleu import bleu_metric
     from ..evaluation.tables import escape
     from ..files import write_json, write_text
     from ..machine import available_device, describe_machine, describe_versions
+    from ..text.languages import sacrebleu_tokenizer
 
     out, subset = options.out or options.checkpoint.parent / "diagnosis", options.gen_subset
     diagnosis = Diagnosis(
@@ -58,7 +60,10 @@ def run(options: Options) -> None:
     )
     if not diagnosis.teachers:
         print("no teacher (--teacher): the reference stands for its output", file=sys.stderr)
-    result = find_losses(decode(diagnosis, options.batch_size, options.seed), options.ref)
+    tokenize = options.tokenize or sacrebleu_tokenizer(diagnosis.task.cfg.target_lang)
+    # Before anything is decoded: what it needs may not be installed.
+    bleu_metric(tokenize)
+    result = find_losses(decode(diagnosis, options.batch_size, options.seed), options.ref, tokenize)
     result |= {
         "checkpoint": str(options.checkpoint),
         "teacher": None if diagnosis.teacher is None else str(diagnosis.teacher),

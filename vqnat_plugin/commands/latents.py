@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
+from ..evaluation.settings import TextOptions
 from ..options import option
 
 
 @dataclass(kw_only=True)
-class Options(AnalysisOptions):
+class Options(TextOptions, AnalysisOptions):
     """Options of `vqnat latents`."""
 
-    tokenizer: str = option("moses", "what undoes tokenisation", choices=("moses", "space"))
     out: Path | None = option(None, "JSON file to write", metavar="FILE")
 
 

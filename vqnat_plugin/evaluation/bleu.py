@@ -3,6 +3,7 @@
 Texts are compared in Unicode NFC: what looks the same is the same. Needs neither torch nor fairseq.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ class Score:
         return asdict(self)
 
 
+@functools.cache
 def bleu_metric(tokenize: str = DEFAULT, effective_order: bool = False) -> BLEU:
     """sacreBLEU's metric with one of its tokenisers.
 
@@ -76,9 +78,9 @@ def bleu_metric(tokenize: str = DEFAULT, effective_order: bool = False) -> BLEU:
         raise UsageError(f"sacreBLEU's tokeniser {tokenize} cannot be used here: {way}") from None
 
 
-def comparable(texts: Sequence[str]) -> list[str]:
-    """Texts as they are scored: in Unicode NFC, without byte order marks in front."""
-    return [unicodedata.normalize("NFC", text.lstrip("\ufeff")) for text in texts]
+def comparable(text: str) -> str:
+    """A sentence as it is scored: what looks the same is the same (Unicode NFC, no byte order mark)."""
+    return unicodedata.normalize("NFC", text.replace("\ufeff", ""))
 
 
 def corpus_bleu(
@@ -98,8 +100,8 @@ def corpus_bleu(
     Raises:
         UsageError: see `bleu_metric`.
     """
-    metric = bleu_metric(tokenize or sacrebleu_tokenizer(language))
-    return metric.corpus_score(comparable(hypotheses), [comparable(lines) for lines in references])
+    texts, *truths = (list(map(comparable, lines)) for lines in (hypotheses, *references))
+    return bleu_metric(tokenize or sacrebleu_tokenizer(language)).corpus_score(texts, truths)
 
 
 def word_splitter(tokenize: str = DEFAULT) -> Callable[[str], list[str]]:
@@ -139,7 +141,7 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokeni
         if len(lines) != len(hypotheses):
             raise DataError(f"{len(hypotheses)} sentences, but {len(lines)} in reference {number}")
     bleu, chrf = bleu_metric(tokenize), CHRF()
-    texts, truths = comparable(hypotheses), [comparable(lines) for lines in references]
+    texts, *truths = (list(map(comparable, lines)) for lines in (hypotheses, *references))
     by_words, by_characters = bleu.corpus_score(texts, truths), chrf.corpus_score(texts, truths)
     return Score(
         bleu=by_words.score,

@@ -22,7 +22,9 @@ from ..files import read_json_if_there, read_lines, sha256, write_json, write_li
 from ..machine import available_device, describe_machine
 from ..options import words
 from ..recipes.stages import Stages
-from .bleu import score
+from ..text.languages import sacrebleu_tokenizer
+from .bleu import bleu_metric, score
+from .detokenizer import Detokenizer
 from .fairseq_translator import FairseqTranslator, check_systems
 from .latency import Timing, beam_baseline, choose_batches, measure, summarize
 from .report import comparison_report, without_folders
@@ -58,21 +60,21 @@ class Comparison:
         Raises:
             DataError, CheckpointError: see `check_systems`.
         """
-        check_systems(systems, conditions)
+        _, self.target_lang = check_systems(systems, conditions)
         self.systems, self.conditions, self.out = systems, conditions, out
         self.device = available_device(conditions.cpu)
         self.identities = {system.name: system.identity() for system in systems}
         self.surroundings = conditions.identity()
 
     def decode(
-        self, system: System, batch_size: int, tokenizer: str, references: Sequence[Sequence[str]]
+        self, system: System, batch_size: int, tokenizer: str | None, references: Sequence[Sequence[str]]
     ) -> Decoded:
         """What a system makes of the subset; it is decoded unless that is known.
 
         Args:
             system: one of these.
             batch_size: sentences a batch.
-            tokenizer: undoes the tokenisation, `moses` or `space`.
+            tokenizer: how tokens become text, see `Detokenizer`.
             references: of the subset.
 
         Raises:
@@ -89,7 +91,8 @@ class Comparison:
                         f"{self.conditions.data} has {len(translator.lengths)} sentences; are these the "
                         "references of this subset, with none left out?"
                     )
-            texts = translator.decode(batch_size, tokenizer)
+            detokenizer = Detokenizer(translator.task, self.conditions.data, tokenizer)
+            texts = translator.decode(batch_size, detokenizer)
             # A line each: what ends a line elsewhere may stand inside a sentence, a line feed not.
             write_lines(text, (" ".join(line.splitlines()) for line in texts))
             return {"system": system.name, "text": sha256(text), "latent": translator.latent}
@@ -152,7 +155,7 @@ class Comparison:
         finally:
             torch.set_num_threads(threads)
 
-    def latents(self, system: System, tokenizer: str) -> dict[str, Any]:
+    def latents(self, system: System, tokenizer: str | None) -> dict[str, Any]:
         """`figures` of the latents of a system of one checkpoint, and the seconds they took, `duration`."""
 
         def make() -> dict[str, Any]:
@@ -215,14 +218,18 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
 
     Raises:
         DataError: see `Comparison`, or a reference cannot be read.
+        UsageError: see `bleu_metric`.
     """
     systems, references = options.systems(), [read_lines(path) for path in options.ref]
     comparison = Comparison(systems, options.conditions(), options.out)
+    tokenize = options.tokenize or sacrebleu_tokenizer(comparison.target_lang)
+    # Before anything is decoded: what it needs may not be installed.
+    bleu_metric(tokenize)
     decoded = {
         system.name: comparison.decode(system, options.batch_size, options.tokenizer, references)
         for system in systems
     }
-    scores = {name: score(each.texts, references).as_dict() for name, each in decoded.items()}
+    scores = {name: score(each.texts, references, tokenize).as_dict() for name, each in decoded.items()}
     seconds = {f"decode {name}": each.duration for name, each in decoded.items()}
     figures: dict[str, float] = {}
     # Those of the first system that has latents.

@@ -1,17 +1,16 @@
 """A system made of fairseq checkpoints, decoded through their own task as `fairseq-generate` does."""
 
 import dataclasses
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import utils
-from fairseq.data import encoders
 from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ValidationError
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import DataError, UsageError, UserError
@@ -25,8 +24,11 @@ UNSUPPORTED = ("constraints", "lm_path", "lm_weight", "prefix_size", "replace_un
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
+def check_systems(systems: Sequence[System], conditions: Conditions) -> tuple[str | None, str | None]:
     """See, without building a model, whether systems can be what they are declared as.
+
+    Returns:
+        The languages of source and target.
 
     Raises:
         DataError: a file is missing, an option unknown or of another type, or the data of other languages.
@@ -51,6 +53,7 @@ def check_systems(systems: Sequence[System], conditions: Conditions) -> None:
                 raise DataError(
                     f"system {system.name}: neither fairseq's generation nor this checkpoint knows '{name}'"
                 )
+    return languages
 
 
 def _generation_options(system: System) -> DictConfig:
@@ -124,19 +127,16 @@ class FairseqTranslator:
                 f"{self.lengths.index(max(self.lengths))} of '{conditions.subset}' has {max(self.lengths)}"
             )
 
-    def decode(self, batch_size: int, tokenizer: str) -> list[str]:
+    def decode(self, batch_size: int, text: Callable[[Tensor], str]) -> list[str]:
         """The whole subset, translated and detokenised, in its order.
 
         Args:
             batch_size: sentences; those of similar length go together.
-            tokenizer: fairseq's name of one, `moses` or `space`.
+            text: makes text of token ids, see `Detokenizer`.
 
         Raises:
             DataError: a sentence cannot be translated.
         """
-        languages = {name: getattr(self.task.cfg, name) for name in ("source_lang", "target_lang")}
-        decoder = encoders.build_tokenizer(Namespace(tokenizer=tokenizer, **languages))
-        dictionary = self.task.target_dictionary
         utils.set_torch_seed(self.seed)
         # The batches of fairseq-generate.
         targets = self.dataset.tgt_sizes if self.dataset.tgt_sizes is not None else self.lengths
@@ -146,10 +146,7 @@ class FairseqTranslator:
         for start in tqdm(starts, desc=f"decode {self.name}", unit="batch", mininterval=1):
             batch = self.prepare(order[start : start + batch_size])
             for number, tokens in zip(batch["id"].tolist(), self._translated(batch), strict=True):
-                text = dictionary.string(
-                    torch.tensor(tokens), "@@ ", extra_symbols_to_ignore={dictionary.pad()}
-                )
-                texts[number] = decoder.decode(text)
+                texts[number] = text(torch.tensor(tokens))
         return texts
 
     def _translated(self, batch: dict[str, Any]) -> list[list[int]]:

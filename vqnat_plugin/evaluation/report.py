@@ -84,6 +84,7 @@ def results_table(report: Mapping[str, Any]) -> str:
     sizes = list(dict.fromkeys(size for system in systems.values() for size in system.get("latency_ms", {})))
     columns: list[tuple[str, list[str]]] = [
         ("BLEU", [_format(system.get("bleu"), ".1f") for system in systems.values()]),
+        ("chrF", [_format(system.get("chrf"), ".1f") for system in systems.values()]),
         ("brevity", [_format(system.get("brevity_penalty"), ".3f") for system in systems.values()]),
         ("repeats", [_format(system.get("repetition_rate"), ".1%") for system in systems.values()]),
     ]
@@ -116,12 +117,15 @@ def results(report: Mapping[str, Any]) -> str:
 def _notes(report: Mapping[str, Any]) -> list[str]:
     systems: dict[str, dict[str, Any]] = report["systems"]
     notes = []
-    signatures = {name: system["signature"] for name, system in systems.items() if "signature" in system}
-    if len(set(signatures.values())) == 1:
-        notes.append(f"- BLEU: sacreBLEU, {code(next(iter(signatures.values())))}")
-    else:
-        notes += [f"- BLEU of {escape(name)}: sacreBLEU, {code(each)}" for name, each in signatures.items()]
-    if signatures:
+    for title, key in (("BLEU", "signature"), ("chrF", "chrf_signature")):
+        signatures = {name: system[key] for name, system in systems.items() if key in system}
+        if len(set(signatures.values())) == 1:
+            notes.append(f"- {title}: sacreBLEU, {code(next(iter(signatures.values())))}")
+        else:
+            notes += [
+                f"- {title} of {escape(name)}: sacreBLEU, {code(each)}" for name, each in signatures.items()
+            ]
+    if any("signature" in system for system in systems.values()):
         rates = {each["reference_repetition_rate"] for each in systems.values() if "signature" in each}
         notes.append(
             "- brevity: brevity penalty; repeats: sentences in which a token follows itself (in the "

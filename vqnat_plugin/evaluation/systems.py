@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ..errors import DataError, UsageError
 from ..files import sha256
+from ..text.pipeline import FILE_NAME
 
 # The option whose value is a path, or several joined by ':'.
 RESCORE = "rescore_with"
@@ -91,7 +92,7 @@ class Conditions:
 
     def identity(self) -> dict[str, Any]:
         """What outputs depend on, the contents of the data included."""
-        starts = (f"{self.subset}.", "dict.")
+        starts = (f"{self.subset}.", "dict.", FILE_NAME)
         files = [path for path in sorted(self.data.iterdir()) if path.name.startswith(starts)]
         return {
             "data": sha256(*files),

@@ -24,7 +24,11 @@ class GridOptions:
     )
     ref: tuple[Path, ...] = option((), "translation: raw text of the test set", exists=FILE, metavar="FILE")
     beam: int = option(4, "translation: latent candidates", least=1)
-    tokenizer: str = option("moses", "translation: as in fairseq-generate", choices=("moses", "space"))
+    tokenizer: str | None = option(
+        None,
+        "translation: how tokens become text (default: as the data was prepared, else moses)",
+        choices=("moses", "space"),
+    )
     out: Path = option(..., "folder to write to", metavar="DIR")
     jobs: int | None = option(
         None, "cells side by side (default: for translation one a core, at most two; for images one)", least=1

@@ -58,7 +58,8 @@ class TranslationKind:
         return [
             *("vqnat", "diagnose", str(folder / "checkpoints" / "checkpoint_last.pt")),
             *("--data", self.data, "--teacher", self.teacher, "--ref", *self.ref),
-            *("--beam", str(self.beam), "--tokenizer", self.tokenizer, "--out", str(folder)),
+            *("--beam", str(self.beam), "--out", str(folder)),
+            *(("--tokenizer", self.tokenizer) if self.tokenizer else ()),
         ]
 
     @staticmethod
@@ -120,13 +121,14 @@ def _entropy(log: Path) -> float | None:
     return curve[-1][1] if curve else None
 
 
-def _system(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda cell: cell["systems"][name]["bleu"] if name in cell["systems"] else None
+def _system(name: str, figure: str = "bleu") -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda cell: cell["systems"].get(name, {}).get(figure)
 
 
 # Heading, how to find the figure in what was measured of a cell, format.
 COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], float | None], str], ...] = (
     ("BLEU", _system("predicted"), ".1f"),
+    ("chrF", _system("predicted", "chrf"), ".1f"),
     ("candidates", _system("candidates"), ".1f"),
     ("autoencoder", _system("autoencoder"), ".1f"),
     ("predictor accuracy", lambda cell: cell["predictor"]["accuracy"], ".3f"),
@@ -208,4 +210,6 @@ def _footnotes(report: Mapping[str, Any]) -> list[str]:
             f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
             f"- sacreBLEU: {teacher['signature']}",
         ]
+        if "chrf_signature" in teacher:
+            notes.append(f"- chrF, likewise of greedy latents: {teacher['chrf_signature']}")
     return ["## Columns", "\n".join([*notes, *(f"- {note}" for note in report["notes"])])]
