@@ -1,25 +1,17 @@
 """The committed reports are those of the commands beside them: what `run.sh --dry-run` prints."""
 
 import json
-import re
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from committed import without_detokenising
 
 from vqnat_plugin.commands.main import find, load, parser_of
 from vqnat_plugin.evaluation.report import render_markdown
 from vqnat_plugin.options import parse
-
-# How tokens become text: said by each command when the reports were made, by the data since. It is the same.
-BY_DATA = {
-    "--eval-bleu-detok": "moses",
-    "--eval-bleu-detok-args": r'{"target_lang": "\w\w"}',
-    "--eval-bleu-remove-bpe": None,
-    "--tokenizer": "moses",
-}
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {
@@ -46,17 +38,6 @@ def test_commands_are_those_of_the_recipe(recipe: str) -> None:
     expected = [command for command in expected if command != ["scripts/setup.sh"]]
     found = [shlex.split(line) for line in report(recipe)["commands"]]
     assert list(map(meaning, found)) == list(map(meaning, expected))
-
-
-def without_detokenising(command: list[str]) -> list[str]:
-    """A command without the options that the text pipeline of the data stands for now."""
-    kept, words = [], iter(command)
-    for word in words:
-        if word not in BY_DATA:
-            kept.append(word)
-        elif (value := BY_DATA[word]) is not None:
-            assert re.fullmatch(value, next(words))
-    return kept
 
 
 def meaning(command: list[str]) -> Any:

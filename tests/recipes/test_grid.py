@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from committed import without_detokenising
 from fairseq import options
 from tiny import STUDENT, TRAINING
 from tiny_images import AUTOENCODER, TEST
@@ -394,7 +395,11 @@ def test_committed_reports_are_those_of_the_grids(grid_name: str, tmp_path: Path
         assert [len(cells) for cells in content["results"].values()] == [3] * len(reported)
     else:
         reported = {
-            f"{comparison['title']}, {name}": (row["flags"], row["data"], len(row["cells"]))
+            f"{comparison['title']}, {name}": (
+                without_detokenising(row["flags"]),
+                row["data"],
+                len(row["cells"]),
+            )
             for comparison in content["comparisons"].values()
             for name, row in comparison["rows"].items()
         }
