@@ -63,7 +63,7 @@ def corpus(folder: Path, language: str) -> None:
 
 SIZES = "--encoder-layers 1 --decoder-layers 1"
 TRAINING = (
-    "--optimizer adam --lr 0.005 --batch-tokens 600 --max-update 500 --seed 1 --workers 1 --threads 1"
+    "--optimizer adam --lr 0.005 --batch-tokens 600 --seed 1 --workers 1 --threads 1"
     " --num-workers 0 --log-format none --required-batch-size-multiple 1 --no-epoch-checkpoints"
     " --validate-interval 100 --eval-bleu --best-checkpoint-metric bleu --maximize-best-checkpoint-metric"
 )
@@ -95,9 +95,9 @@ def test_text_in_another_script_goes_all_the_way(language: str, tmp_path: Path) 
     languages = f"--source-lang en --target-lang {language}"
     prepared = run(f"prepare --data . --out data {languages} --merges 60")
     assert "train: 300 sentence pairs" in prepared and "left out" not in prepared
-    run(f"train data/bin {TEACHER} {TRAINING} --save-dir teacher")
+    run(f"train data/bin {TEACHER} {TRAINING} --max-update 500 --save-dir teacher")
     run("distill --data data/bin --teacher teacher/checkpoint_best.pt --out distilled --beam 2 --workers 1")
-    run(f"train distilled {STUDENT} {TRAINING} --save-dir student")
+    run(f"train distilled {STUDENT} {TRAINING} --max-update 1200 --save-dir student")
     for checkpoint, least in (("teacher", 80), ("student", 60)):
         run(f"generate --path {checkpoint}/checkpoint_best.pt --input test.en --output out.{language} --cpu")
         assert (tmp_path / f"out.{language}").read_text().count("\n") == 20
