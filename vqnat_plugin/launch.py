@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from .errors import UsageError
-from .fairseq_commands import VOICE, WORKER, short_complaints
+from .fairseq_commands import VOICE, WORKER, program, short_complaints
 
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
@@ -33,6 +33,14 @@ PLUGIN = str(Path(__file__).resolve().parent)
 def with_plugin(arguments: list[str]) -> list[str]:
     """The arguments of a fairseq command, with `--user-dir` unless they have one."""
     return arguments if "--user-dir" in flags(arguments) else [*arguments, "--user-dir", PLUGIN]
+
+
+def task_options(task: str) -> str:
+    """What to add to the running command for a task of ours; fairseq's know it only with `--user-dir`."""
+    command = program() or ""
+    reads_options = command.startswith("fairseq-") and command != "fairseq-hydra-train"
+    unknown = reads_options and "--user-dir" not in flags(sys.argv)
+    return f"--user-dir {PLUGIN} --task {task}" if unknown else f"--task {task}"
 
 
 def flags(arguments: list[str]) -> set[str]:

@@ -14,6 +14,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..launch import task_options
 from ..modules.attention import FeedForward, KeyValues, TransformerStack
 from ..options import option, require
 from .options import complete, register_sizes
@@ -119,7 +120,8 @@ class VQImagePrior(BaseFairseqModel):
             UsageError: an option is out of its range, or the task has no codes.
         """
         if getattr(task, "autoencoder", None) is None:
-            raise UsageError("--arch vq_image_prior: add --task image_vq --codes-from CHECKPOINT")
+            missing = task_options("image_vq")
+            raise UsageError(f"--arch vq_image_prior: add {missing} --codes-from CHECKPOINT")
         config = complete(VQImagePriorConfig, cfg)
         codes = task.autoencoder
         return cls(config, codes.config.codebook_size, codes.codes_shape, codes.digest())

@@ -12,6 +12,7 @@ from fairseq.models import register_model
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..launch import task_options
 from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
 from ..modules.embedding import TokenEmbedding
@@ -114,7 +115,8 @@ class VQNAT(QuantizedModel):
         """
         if not getattr(task, "drives_vq_nat", False):
             name = getattr(task.cfg, "_name", type(task).__name__)
-            raise UsageError(f"--arch vq_nat_em cannot be driven by --task {name}: add --task translation_vq")
+            missing = task_options("translation_vq")
+            raise UsageError(f"--arch vq_nat_em cannot be driven by --task {name}: add {missing}")
         config = complete(VQNATConfig, cfg)
         source, target = task.source_dictionary, task.target_dictionary
         target_tokens = _embedding(len(target), config.embed_dim, target.pad())

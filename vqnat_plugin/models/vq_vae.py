@@ -10,6 +10,7 @@ from fairseq.models import register_model
 from torch import Tensor
 
 from ..errors import UsageError
+from ..launch import task_options
 from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
 from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
 from ..options import option, require
@@ -107,7 +108,8 @@ class VQVAE(QuantizedModel):
         """
         if not getattr(task, "drives_vq_vae", False):
             name = getattr(task.cfg, "_name", type(task).__name__)
-            raise UsageError(f"--arch vq_vae_em cannot be driven by --task {name}: add --task image_vq")
+            missing = task_options("image_vq")
+            raise UsageError(f"--arch vq_vae_em cannot be driven by --task {name}: add {missing}")
         return cls(complete(VQVAEConfig, cfg), task.cfg.image_size)
 
     @property
