@@ -15,10 +15,11 @@ IMPORT_LIMIT = 0.2
 
 
 def check_files(folder: Path) -> None:
-    """Every file of the package is in the wheel, and in the sdist."""
+    """Every file of the packages is in the wheel, and in the sdist."""
     files = {
         str(path.relative_to(ROOT))
-        for path in (ROOT / "vqnat_plugin").rglob("*")
+        for package in ("vqnat_plugin", "hydra_plugins")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
