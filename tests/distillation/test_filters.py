@@ -56,7 +56,10 @@ def test_repeating_a_loop_is_noticed(unit: list[str], times: int) -> None:
         ("a b c", "x y", None),
         ("a b c d", "x y", "length_ratio"),
         ("a b", "w x y z", "length_ratio"),
-        ("", "x", "length_ratio"),
+        ("", "x", "empty_source"),
+        ("", "", "empty_source"),
+        ("<unk> <unk>", "x", "unknown_source"),
+        ("<unk> a", "x y", None),
         ("a b c", "x x y", None),
         ("a b c", "x x x", "looping"),
         ("- - -", "x x x", None),
@@ -67,7 +70,15 @@ def test_reasons(source: str, output: str, reason: str | None) -> None:
     assert reason_against(everything, source.split(), output.split()) == reason
 
 
-@given(tokens, tokens.filter(len))
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("a b", "too_long_for_teacher"), ("", "empty_source"), ("<unk>", "unknown_source")],
+)
+def test_reasons_where_the_teacher_was_not_asked(source: str, reason: str) -> None:
+    assert reason_against(options(keep_empty=True), source.split(), None) == reason
+
+
+@given(tokens.filter(lambda source: set(source) - {"<unk>"}), tokens.filter(len))
 def test_by_default_all_but_the_empty_stay(source: list[str], output: list[str]) -> None:
     assert reason_against(options(), source, output) is None
     assert reason_against(options(), source, []) == "empty"

@@ -324,11 +324,78 @@ def test_sentences_too_long_for_the_teacher_are_listed(
     data = binarize(tmp_path / "data", source, ["W1", "W3", "W4", "W0", "W5"], tiny_corpus)
     assert distill(tmp_path / "out", "--chunk-size=2", data=data) == 0
     rows = [line.split("\t") for line in (tmp_path / "out" / "filtered.tsv").read_text().splitlines()[1:]]
-    assert [row[:2] for row in rows] == [["2", "too_long_for_teacher"], ["4", "too_long_for_teacher"]]
+    too_long, empty = "too_long_for_teacher", "empty_source"
+    assert [row[:2] for row in rows] == [["2", too_long], ["3", empty], ["4", too_long]]
     assert rows[0][2] == source[2].strip() and rows[0][3] == ""
-    assert words(tmp_path / "out", "en") == [source[i].strip() for i in (0, 1, 3)]
+    assert words(tmp_path / "out", "en") == [source[i].strip() for i in (0, 1)]
     counts = manifest(tmp_path / "out")["counts"]
-    assert counts == {"in": 5, "out": 3, "distilled": 3, "filtered": {"too_long_for_teacher": 2}}
+    assert counts == {"in": 5, "out": 2, "distilled": 2, "filtered": {empty: 1, too_long: 2}}
+
+
+@pytest.mark.parametrize("flags", [(), ("--keep-empty", "--max-tokens=1"), ("--sampling",)])
+def test_no_target_is_invented_for_a_source_without_words(
+    distill: Distill,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+) -> None:
+    source = ["w1 w2", "", "unheard of", "w3 unheard", " "]
+    data = binarize(tmp_path / "data", source, ["W2 W1", "W5", "W6", "W3", ""], tiny_corpus)
+    asked: list[list[int]] = []
+    whole = running.Teacher.translate
+    monkeypatch.setattr(
+        running.Teacher,
+        "translate",
+        lambda self, batch: asked.extend(each.tolist() for each in batch) or whole(self, batch),
+    )
+    assert distill(tmp_path / "out", *flags, data=data) == 0
+    assert len(asked) == 3 and all(len(sentence) > 1 for sentence in asked)
+    rows = [line.split("\t")[:2] for line in (tmp_path / "out" / "filtered.tsv").read_text().splitlines()]
+    assert rows[1:] == [["1", "empty_source"], ["2", "unknown_source"], ["4", "empty_source"]]
+    assert [ids(data, "en")[i] for i in (0, 3)] == ids(tmp_path / "out", "en")
+    assert manifest(tmp_path / "out")["counts"]["filtered"] == {"empty_source": 2, "unknown_source": 1}
+
+
+def test_where_every_source_is_empty_the_reason_is_said(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = binarize(tmp_path / "data", ["", ""], ["W1", "W2"], tiny_corpus)
+    assert distill(tmp_path / "out", data=data) == 2
+    assert "the filters leave nothing (2 empty_source)" in capsys.readouterr().err
+
+
+def test_a_reason_that_many_sentences_share_is_a_warning(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = words(tiny_corpus, "en"), words(tiny_corpus, "de")
+    for name, empty, warned in (("many", 4, True), ("few", 3, False)):
+        lines = ["" if i < empty else line for i, line in enumerate(source)]
+        data = binarize(tmp_path / name, lines, target, tiny_corpus)
+        assert distill(tmp_path / f"{name}_out", "--beam=1", data=data) == 0
+        shown = capsys.readouterr()
+        assert f"filtered: {empty} empty_source" in shown.out
+        warning = "vqnat distill: warning: 4 of 60 sentences (7%) are filtered as empty_source"
+        assert (warning in shown.err) == warned == ("warning: " in shown.err)
+
+
+def test_the_text_pipeline_goes_along(
+    distill: Distill, distilled: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = copy_of(tiny_corpus, tmp_path / "data"), tmp_path / "out"
+    (data / "text.json").write_text("{}")
+    assert distill(out, data=data) == 0
+    assert (out / "text.json").read_text() == "{}" and "text.json" in manifest(out)["files"]
+    assert contents(out) == contents(distilled) and not (distilled / "text.json").exists()
+    # It changes no translation: neither finished work nor chunks are made anew for it.
+    monkeypatch.setattr(running, "open_teacher", lambda *_: pytest.fail("the teacher is not needed"))
+    (data / "text.json").write_text("[1]")
+    assert distill(out, data=data) == 0
+    assert (out / "text.json").read_text() == "[1]"
+    (out / "manifest.json").unlink()
+    (data / "text.json").write_text("[2]")
+    assert distill(out, data=data) == 0
+    assert (out / "text.json").read_text() == "[2]"
 
 
 def test_changed_valid_set_is_copied_again(distill: Distill, tiny_corpus: Path, tmp_path: Path) -> None:

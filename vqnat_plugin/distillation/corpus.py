@@ -11,6 +11,7 @@ import torch
 from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
 
 from ..errors import DataError
+from ..text.pipeline import FILE_NAME
 
 ENDINGS = (".bin", ".idx")
 
@@ -44,6 +45,11 @@ class ParallelData:
     def dictionary_files(self) -> list[Path]:
         """`dict.LANG.txt` of the source and of the target language."""
         return [self.folder / f"dict.{language}.txt" for language in (self.source_lang, self.target_lang)]
+
+    def text_pipeline(self) -> list[Path]:
+        """The file that says how the text was treated, where there is one."""
+        file = self.folder / FILE_NAME
+        return [file] if file.is_file() else []
 
     def other_splits(self) -> list[Path]:
         """Every file of the validation and test sets."""
@@ -79,6 +85,12 @@ class Sentences:
     def source_lengths(self) -> np.ndarray:
         """Tokens of every source sentence, EOS included. Shape (sentences,)."""
         return np.asarray(self.source.sizes, dtype=np.int64)
+
+    def source_words(self, index: int) -> list[int]:
+        """Token ids of a source sentence, without special symbols; `<unk>` is a word."""
+        dictionary = self.source_dictionary
+        special = {dictionary.bos(), dictionary.pad(), dictionary.eos()}
+        return [token for token in self.source[index].tolist() if token not in special]
 
 
 def _exists(prefix: Path) -> bool:

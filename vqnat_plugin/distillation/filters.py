@@ -5,8 +5,12 @@ from typing import Any
 
 from .settings import DistillOptions
 
+EMPTY_SOURCE = "empty_source"
+UNKNOWN_SOURCE = "unknown_source"
 TOO_LONG = "too_long_for_teacher"
 UNKNOWN = "<unk>"
+# Above this share of sentences with one reason, something is likely to be wrong.
+SUSPICIOUS = 0.05
 LONGEST_LOOP = 8  # tokens; sub-words make loops of one or two words this long
 
 
@@ -24,14 +28,23 @@ def most_repeats(tokens: Sequence[str], longest: int = LONGEST_LOOP) -> int:
     return most
 
 
-def reason_against(options: DistillOptions, source: Sequence[str], output: Sequence[str]) -> str | None:
+def reason_against(
+    options: DistillOptions, source: Sequence[str], output: Sequence[str] | None
+) -> str | None:
     """Why this translation is to be left out: the first reason that holds, or None.
 
     Args:
         options: the filters among them decide.
-        source: tokens of the source, without end of sentence.
-        output: tokens of the teacher's translation, likewise.
+        source: tokens of the source, without special symbols.
+        output: tokens of the teacher's translation, likewise; None where the teacher was not asked.
     """
+    if not source:
+        return EMPTY_SOURCE
+    # Whatever the teacher says, it has made up.
+    if set(source) == {UNKNOWN}:
+        return UNKNOWN_SOURCE
+    if output is None:
+        return TOO_LONG
     if not output and not options.keep_empty:
         return "empty"
     if options.filter_copies and list(source) == list(output):

@@ -17,7 +17,7 @@ from ..files import sha256
 from ..machine import describe_versions
 from .chunks import ChunkStore
 from .corpus import ParallelData, Sentences, write_sentences
-from .filters import TOO_LONG, as_recorded, reason_against
+from .filters import as_recorded, reason_against
 from .settings import DistillOptions
 from .workspace import Workspace
 
@@ -32,7 +32,7 @@ class Translations:
     seconds: float
 
     def __getitem__(self, index: int) -> np.ndarray | None:
-        """Token ids without EOS, or None where the source was too long for the teacher."""
+        """Token ids without EOS, or None where the teacher was not asked."""
         if self.lengths[index] < 0:
             return None
         start = self.starts[index]
@@ -90,7 +90,7 @@ def merge(
         pairs = _pairs(options, reasons)
         for language in (data.source_lang, data.target_lang):
             _write_side(stage, data, sentences, translations, pairs, language)
-        for file in [*data.dictionary_files(), *data.other_splits()]:
+        for file in [*data.dictionary_files(), *data.text_pipeline(), *data.other_splits()]:
             shutil.copyfile(file, stage / file.name)
         manifest = _manifest(options, data, translations, sentences, reasons, len(pairs[0]))
         manifest["seconds"]["merging"] = round(time.monotonic() - started, 1)
@@ -102,7 +102,6 @@ def _write_texts(
 ) -> list[str | None]:
     """Write `train.distilled.TGT` and `filtered.tsv`; return the reason against each translation, or None."""
     reasons: list[str | None] = []
-    eos = sentences.source_dictionary.eos()
     with (
         (stage / f"train.distilled.{target_lang}").open("w", encoding="utf-8") as text,
         (stage / "filtered.tsv").open("w", encoding="utf-8") as filtered,
@@ -110,13 +109,11 @@ def _write_texts(
         filtered.write("index\treason\tsource\tteacher\n")
         for index in tqdm(range(len(sentences)), desc="filter", unit="sent", disable=None):
             output = translations[index]
-            ids = [token for token in sentences.source[index].tolist() if token != eos]
-            source = [sentences.source_dictionary[token] for token in ids]
-            words: list[str] = []
-            reason: str | None = TOO_LONG
-            if output is not None:
-                words = [sentences.target_dictionary[token] for token in output.tolist()]
-                reason = reason_against(options, source, words)
+            source = [sentences.source_dictionary[token] for token in sentences.source_words(index)]
+            words = [
+                sentences.target_dictionary[token] for token in (() if output is None else output.tolist())
+            ]
+            reason = reason_against(options, source, None if output is None else words)
             reasons.append(reason)
             text.write(" ".join(words) + "\n")
             if reason is not None:
@@ -131,7 +128,10 @@ def _pairs(options: DistillOptions, reasons: list[str | None]) -> tuple[np.ndarr
     distilled = everything if options.filtered_fallback == "raw" else everything[good]
     human = everything[: len(reasons) if options.mix == "both" else 0]
     if not len(human) + len(distilled):
-        raise DataError("the filters leave nothing; loosen --filter-*, or use --filtered-fallback raw")
+        counts = ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).items())
+        raise DataError(
+            f"the filters leave nothing ({counts}); loosen --filter-*, or use --filtered-fallback raw"
+        )
     return np.concatenate([human, distilled]), np.concatenate([np.zeros(len(human), bool), good[distilled]])
 
 

@@ -1,15 +1,18 @@
 """Distillation from beginning to end: chunk after chunk, in one process or several, then the data set."""
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -19,9 +22,11 @@ from tqdm import tqdm
 # Before fairseq, which it keeps quiet.
 from .. import compat  # noqa: F401
 from ..errors import DataError, explain
+from ..files import read_json, sha256, write_atomically
 from ..launch import available_cores, worker_environment
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
 from .corpus import ParallelData, Sentences, open_data
+from .filters import SUSPICIOUS
 from .merge import choices, merge
 from .settings import DistillOptions, Share
 from .teacher import Teacher, choose_device, open_teacher
@@ -57,11 +62,12 @@ def distill(options: DistillOptions) -> bool:
     data = open_data(options.data, options.source_lang, options.target_lang)
     workspace = Workspace(options.out, identity(options, data))
     if not options.restart and workspace.is_finished(choices(options, data)):
+        _copy_text_pipeline(data, options.out)
         print(f"distill: {options.out} is finished already; --restart makes it anew")
         return True
+    sentences = data.read()
     workspace.open(options.restart)
 
-    sentences = data.read()
     chunks = plan_chunks(sentences.source_lengths(), options.chunk_size)
     _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
     missing = sum(number not in workspace.chunks for number in range(len(chunks)))
@@ -74,7 +80,32 @@ def distill(options: DistillOptions) -> bool:
         return False
     merge(options, data, sentences, workspace, len(chunks))
     print(f"distill: {options.out} is complete; what is in it stands in {workspace.manifest.name}")
+    _say_what_is_left_out(read_json(workspace.manifest)["counts"])
     return True
+
+
+def _copy_text_pipeline(data: ParallelData, out: Path) -> None:
+    """For data that were finished before their text pipeline was written, or changed."""
+    for file in data.text_pipeline():
+        copy = out / file.name
+        if not copy.is_file() or sha256(copy) != sha256(file):
+            write_atomically(copy, functools.partial(shutil.copyfile, file))
+
+
+def _say_what_is_left_out(counts: dict[str, Any]) -> None:
+    """Count by reason, and warn of a reason with a suspiciously large share."""
+    total, filtered = counts["in"], counts["filtered"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in filtered.items())
+    print(
+        f"distill: {counts['distilled']} of {total} sentences are translated; filtered: {reasons or 'none'}"
+    )
+    for reason, count in filtered.items():
+        if count > SUSPICIOUS * total:
+            print(
+                f"vqnat distill: warning: {count} of {total} sentences ({count / total:.0%}) are filtered as "
+                f"{reason}; see filtered.tsv",
+                file=sys.stderr,
+            )
 
 
 def _translate(job: Job, sizes: list[int]) -> None:
@@ -119,15 +150,16 @@ def translate_chunk(
     options: DistillOptions,
     report: Callable[[int], object],
 ) -> Chunk:
-    """Translate the sentences `indices`, sorted by length, but for those too long for the teacher.
+    """Translate the sentences `indices`, sorted by length, but for empty ones and those that are too long.
 
     Args:
         report: called with the number of sentences after each batch.
     """
     started = time.monotonic()
     lengths = sentences.source_lengths()
-    longest = teacher.max_source_length
-    readable = indices if longest is None else indices[lengths[indices] <= longest]
+    longest = lengths.max() if teacher.max_source_length is None else teacher.max_source_length
+    empty = np.array([not sentences.source_words(index) for index in indices.tolist()])
+    readable = indices[(lengths[indices] <= longest) & ~empty]
     outputs: dict[int, np.ndarray] = {}
     report(len(indices) - len(readable))
     for batch in equal_length_batches(readable, lengths, options.max_tokens, options.batch_size):

@@ -13,8 +13,9 @@ from ..options import FOLDER, flag, option, require
 DATA = "data and teacher"
 SEARCH = "search: how the teacher translates; the names are fairseq-generate's"
 FILTERS = (
-    "filters: translations to leave out; only empty ones unless asked for. Sources too long for the teacher "
-    "are always left out. Every one is listed in filtered.tsv, with the first reason that holds"
+    "filters: translations to leave out; only empty ones unless asked for. Sources that are empty, have "
+    "unknown words alone or are too long for the teacher are always left out. Every one is listed in "
+    "filtered.tsv, with the first reason that holds"
 )
 MIXING = "mixing"
 MACHINE = (
