@@ -162,6 +162,9 @@ def test_two_workers_say_a_mistake_once(tiny_corpus: Path, tmp_path: Path) -> No
     assert line == "vqnat train: error: --codebook-size 0: needs at least 1"
     line = mistake(start("vqnat", *words.split(), "--lrr", "1"))
     assert line == "vqnat train: error: unrecognized arguments: --lrr 1 (see --fairseq-help)"
+    line = mistake(start("vqnat", *words.split()[:-2], "--batch-tokens", "12"))
+    assert line.startswith("vqnat train: error: --batch-tokens 12: leaves 6 for each of 2 workers, but the ")
+    assert not list(tmp_path.glob("*.pt"))
 
 
 # In this process.

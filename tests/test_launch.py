@@ -103,7 +103,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, on_cpu: list[dict[str, Any]]) -> list[
 def test_gpus_are_left_to_fairseq(gpus: list[dict[str, Any]]) -> None:
     assert launch.train(["DATA"], batch_tokens=8192) == 7
     command = [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--max-tokens", "2048"]
-    assert gpus == [{"commands": [command], "environment": {}}]
+    assert gpus == [{"commands": [command], "environment": {"VQNAT_BATCH_TOKENS": "8192"}}]
     assert launch.train(["DATA", "--cpu"]) == 7 and len(gpus[1]["commands"]) == 6
 
 

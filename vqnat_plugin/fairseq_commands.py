@@ -19,6 +19,8 @@ from .errors import UsageError, UserError, explain
 WORKER = "vqnat_plugin.launch"
 # Names, in the environment of workers that run side by side, a pipe that holds one byte for all of them.
 VOICE = "VQNAT_VOICE"
+# Names the value of `--batch-tokens`, of which each of them gets its part as `--max-tokens`.
+BATCH_TOKENS = "VQNAT_BATCH_TOKENS"
 # The first version of Python on which fairseq makes no parser: it has `str | None` as the type of an option.
 TOO_NEW = (3, 14)
 

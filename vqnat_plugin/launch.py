@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from .errors import UsageError
-from .fairseq_commands import VOICE, WORKER, program, short_complaints
+from .fairseq_commands import BATCH_TOKENS, VOICE, WORKER, program, short_complaints
 
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
@@ -171,6 +171,7 @@ def train(
             )
     cores = available_cores()
     workers = torch.cuda.device_count() if on_gpu else workers or cores
+    environment = {} if batch_tokens is None else {BATCH_TOKENS: str(batch_tokens)}
     if batch_tokens is not None:
         if batch_tokens < workers:
             raise UsageError(
@@ -180,9 +181,16 @@ def train(
     if mixed_precision:
         arguments = [*arguments, "--fp16" if on_gpu else "--amp"]
     if on_gpu:
-        return run_workers([worker_process(arguments)], {})
+        return run_workers([worker_process(arguments)], environment)
     commands = worker_commands([*arguments, "--cpu"], workers)
-    return run_workers(commands, worker_environment(threads or max(1, cores // workers)))
+    environment |= worker_environment(threads or max(1, cores // workers))
+    return run_workers(commands, environment)
+
+
+def _teach_fairseq() -> None:
+    # Before fairseq, whose import is silent this way.
+    importlib.import_module(".compat", __package__)
+    importlib.import_module(".batch_limits", __package__).install()
 
 
 def _worker() -> None:
@@ -190,8 +198,7 @@ def _worker() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    # Before fairseq, whose import is silent this way.
-    importlib.import_module(".compat", __package__)
+    _teach_fairseq()
     from fairseq_cli.train import cli_main
 
     from .cpu import use_fast_kernels
@@ -205,3 +212,6 @@ def _worker() -> None:
 
 if __name__ == "__main__":
     _worker()
+elif __name__ == "__mp_main__":
+    # A process that fairseq starts for one of several GPUs.
+    _teach_fairseq()
