@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.files import (
@@ -59,6 +61,38 @@ def test_lines(tmp_path: Path) -> None:
         read_lines(file)
     with pytest.raises(DataError, match=r"none: cannot be read \(No such file"):
         read_lines(tmp_path / "none")
+
+
+line_text = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]))
+
+
+@given(
+    st.lists(line_text, min_size=1).filter(lambda lines: lines[-1] and lines[0][:1] != "\ufeff"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_marks_and_line_ends_are_not_part_of_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, mark: bool, ended: bool
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "lines"
+    text = end.join(lines) + (end if ended else "")
+    file.write_bytes(("\ufeff" * mark + text).encode())
+    assert read_lines(file) == lines
+
+
+@given(st.lists(line_text, min_size=2), st.sampled_from(["", "\r", "\n"]), st.booleans())
+def test_carriage_returns_alone_are_refused_with_the_way_out(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], last: str, mark: bool
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "old mac"
+    text = "\r".join([*lines, "end"]) + last
+    file.write_bytes(("\ufeff" * mark + text).encode())
+    with pytest.raises(DataError) as raised:
+        read_lines(file)
+    start = f"{file}: its only line ends are carriage returns"
+    assert str(raised.value).startswith(start) and str(raised.value).endswith(f" < '{file}' > NEW")
+    assert "tr '\\r' '\\n' < " in str(raised.value)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "nul", "[" * 100_000])
