@@ -139,8 +139,8 @@ class VQNAT(QuantizedModel):
             model_name_or_path: a checkpoint, or the folder that a training wrote.
             checkpoint_file: its name in that folder; by default that of the best, else of the last one.
             data_name_or_path: folder with the dictionaries; by default that of the training data, or one
-                beside the checkpoint. Where `bpe.codes` lies there too, text is tokenised by Moses and
-                segmented by these codes; elsewhere it has to be as the model was trained on.
+                beside the checkpoint. Where `text.json` lies there too, raw text is treated as the training
+                text was; elsewhere it has to be given that way.
             overrides: other options of fairseq by name, such as `tokenizer` or `rescore_with`.
 
         Returns:
