@@ -412,13 +412,18 @@ def output(numbers: list[int], **said: object) -> str:
         # No log: gaps are not for want of sentences in the test set.
         (output([0, 3]), [SKIP, MULTIPLE, CUT, "perhaps"], [OTHER]),
         (output([0, 1]), [SKIP, MULTIPLE, CUT, "perhaps", OTHER], []),
+        # More than an incomplete batch.
+        (output([11]), [SKIP, CUT, "perhaps"], [MULTIPLE, OTHER]),
+        (output([11], multiple=4), [CUT, "perhaps"], [MULTIPLE, SKIP, OTHER]),
+        (output([11], multiple=16), [MULTIPLE, CUT, "perhaps"], [SKIP, OTHER]),
     ],
 )
 def test_advice_names_the_true_cause(
     text: str, said: list[str], unsaid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gen.txt").write_text(text)
-    (tmp_path / "test.de").write_text("a\n" * 4)
+    numbers = [int(line[2:].split("\t")[0]) for line in text.splitlines() if line.startswith("D-")]
+    (tmp_path / "test.de").write_text("a\n" * max(4, max(numbers) + 1))
     line = refused(capsys, "--sys", tmp_path / "gen.txt", "--ref", tmp_path / "test.de")
     assert "sentences missing" in line
     assert [part for part in said if part not in line] == []

@@ -12,6 +12,8 @@ from ..files import read_lines
 MARKED = re.compile(r"[STHDP]-\d+(\t|$)")
 SKIPS = "--skip-invalid-size-inputs-valid-test"
 MULTIPLE = "--required-batch-size-multiple"
+# What that is unless it is given; always fewer than so many sentences are left out.
+USUAL_MULTIPLE = 8
 
 
 def is_generated(lines: Sequence[str]) -> bool:
@@ -123,10 +125,11 @@ class _Run:
             (count, why) for count, why in self._accounts(found, len(missing), reference) if count > 0
         ]
         known = [why for _, why in accounts]
-        if sum(count for count, _ in accounts) >= len(missing):
+        unexplained = len(missing) - sum(count for count, _ in accounts)
+        if unexplained <= 0:
             return "; ".join(known)
         # Gaps are not for want of sentences in the test set.
-        possible = self._possible(reference if missing[0] == found else None)
+        possible = self._possible(unexplained, reference if missing[0] == found else None)
         if not possible:
             return "; ".join([*known, "the output does not say why"])
         return "; ".join([*known, f"perhaps {', or '.join(possible)}"])
@@ -162,7 +165,7 @@ class _Run:
                     f"{MULTIPLE} 1",
                 )
 
-    def _possible(self, reference: Path | None) -> list[str]:
+    def _possible(self, missing: int, reference: Path | None) -> list[str]:
         """What else it may be, by what the log leaves open."""
         possible = []
         if self.translated is None:
@@ -172,7 +175,7 @@ class _Run:
                 possible.append(f"this is one of {self.parts} parts (--distributed-world-size)")
             if self.skips is not False and self.skipped is None:
                 possible.append(f"{SKIPS} {'left out long ones' if self.skips else 'was given'}")
-            if self.multiple is None or self.multiple > 1:
+            if missing < (self.multiple or USUAL_MULTIPLE):
                 given = f" but {self.multiple}" if self.multiple else ""
                 possible.append(f"{MULTIPLE} was not 1{given}, so that an incomplete last batch was left out")
         if reference is not None and self.loaded is None:
