@@ -234,7 +234,8 @@ def test_workers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     launcher = """
 import subprocess, sys
 worker = "import sys, types; sys.modules['fairseq_cli.train'] = m = types.ModuleType('t'); "
-worker += "sys.modules['vqnat_plugin.compat'] = m; "
+worker += "sys.modules['vqnat_plugin.compat'] = sys.modules['vqnat_plugin.batch_limits'] = m; "
+worker += "m.install = lambda: None; "
 worker += "m.cli_main = lambda: (print('ready', flush=True), __import__('signal').pause()); "
 worker += "from vqnat_plugin import launch; launch._worker()"
 subprocess.Popen([sys.executable, '-c', worker, '--cpu'])

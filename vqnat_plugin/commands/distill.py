@@ -2,10 +2,10 @@
 
   vqnat distill --data data-bin --teacher teacher/checkpoint_best.pt --out data-bin-distilled --workers 2
 
---out becomes a folder for fairseq-train: train.* with the teacher's translations, the dictionaries, and
-valid* and test* as they are; besides train.distilled.TGT (the teacher's text of every training sentence, in
-order, as sub-words), filtered.tsv (what was left out, and why) and manifest.json (counts, settings,
-versions), which appears last.
+--out becomes a folder for fairseq-train: train.* with the teacher's translations, the dictionaries, the text
+pipeline, and valid* and test* as they are; besides train.distilled.TGT (the teacher's text of every training
+sentence, in order, as sub-words), filtered.tsv (what was left out, and why) and manifest.json (counts,
+settings, versions), which appears last.
 
 Killed? Run the same command again: finished chunks, kept in OUT/.distill, are not translated again. Other
 --filter-*, --filtered-fallback or --mix options reuse them too, so that changing these takes seconds.
