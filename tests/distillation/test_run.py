@@ -361,8 +361,27 @@ def test_where_every_source_is_empty_the_reason_is_said(
     distill: Distill, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = binarize(tmp_path / "data", ["", ""], ["W1", "W2"], tiny_corpus)
-    assert distill(tmp_path / "out", data=data) == 2
-    assert "the filters leave nothing (2 empty_source)" in capsys.readouterr().err
+    for flags in ((), ("--filtered-fallback=raw",), ("--mix=both",)):
+        assert distill(tmp_path / "out", *flags, data=data) == 2
+        assert "data: every source of the training set is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentences"),
+    [("--filtered-fallback=raw", [0, 2, 3]), ("--mix=both", [0, 2, 3, 0, 3])],
+)
+def test_an_empty_source_gives_no_pair_with_the_human_translation_either(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path, flag: str, sentences: list[int]
+) -> None:
+    data = binarize(
+        tmp_path / "data", ["w1 w2", "", "unheard", "w3", ""], ["W2 W1", "W5", "W6", "W3", ""], tiny_corpus
+    )
+    out = tmp_path / "out"
+    assert distill(out, flag, data=data) == 0
+    assert ids(out, "en") == [ids(data, "en")[i] for i in sentences]
+    assert ids(out, "de")[1] == ids(data, "de")[2]
+    counts = {"in": 5, "out": len(sentences), "distilled": 2}
+    assert manifest(out)["counts"] == {**counts, "filtered": {"empty_source": 2, "unknown_source": 1}}
 
 
 def test_a_reason_that_many_sentences_share_is_a_warning(

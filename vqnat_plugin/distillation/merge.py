@@ -17,7 +17,7 @@ from ..files import sha256
 from ..machine import describe_versions
 from .chunks import ChunkStore
 from .corpus import ParallelData, Sentences, write_sentences
-from .filters import as_recorded, reason_against
+from .filters import EMPTY_SOURCE, as_recorded, reason_against
 from .settings import DistillOptions
 from .workspace import Workspace
 
@@ -124,9 +124,12 @@ def _write_texts(
 def _pairs(options: DistillOptions, reasons: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """The training pairs to write: sentence indices, and for each whether the target is the teacher's."""
     good = np.array([reason is None for reason in reasons])
-    everything = np.arange(len(reasons))
-    distilled = everything if options.filtered_fallback == "raw" else everything[good]
-    human = everything[: len(reasons) if options.mix == "both" else 0]
+    # There is nothing to learn from an empty source, whoever translated it.
+    usable = np.flatnonzero([reason != EMPTY_SOURCE for reason in reasons])
+    if not len(usable):
+        raise DataError(f"--data {options.data}: every source of the training set is empty")
+    distilled = usable if options.filtered_fallback == "raw" else np.flatnonzero(good)
+    human = usable if options.mix == "both" else usable[:0]
     if not len(human) + len(distilled):
         counts = ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).items())
         raise DataError(
