@@ -172,6 +172,7 @@ def test_mistakes_are_one_line(
         "--input", str(text), "--beam", "2", "--nbest", "2"
     )
     assert "unknown option '--baem'" in complaint("--input", str(text), "--baem", "3")
+    assert "--max-tokens 3: line 1 has" in complaint("--input", str(text), "--max-tokens", "3")
     (tmp_path / "latin").write_bytes("schön".encode("latin-1"))
     assert "not UTF-8" in complaint("--input", str(tmp_path / "latin"))
     write(tmp_path / "long", ["ein Hund", "Hund " * 1200])

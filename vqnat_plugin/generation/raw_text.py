@@ -68,6 +68,7 @@ class RawTextTranslator:
 
         Raises:
             DataError: a line is longer than the model reads.
+            UsageError: it is longer than a batch.
         """
         lines, number = iter(lines), 0
         while block := list(islice(lines, buffer)):
@@ -80,6 +81,9 @@ class RawTextTranslator:
 
     def _encode(self, line: str, number: int) -> torch.Tensor:
         tokens: torch.Tensor = self._hub.encode(line)
+        batch = self._hub.cfg.dataset.max_tokens
+        if batch is not None and len(tokens) > batch:
+            raise UsageError(f"--max-tokens {batch}: line {number} has {len(tokens)} tokens")
         longest = self._hub.max_positions[0]
         if longest is not None and len(tokens) > longest:
             raise DataError(
