@@ -1,6 +1,7 @@
 """Reading with clear errors, and writing in one step."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.files import (
+    read_blocks,
     read_json,
     read_json_if_there,
     read_lines,
+    replace_folder,
     sha256,
     write_atomically,
     write_json,
@@ -113,3 +116,37 @@ def test_digest_is_that_of_the_contents_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     whole = hashlib.sha256(b"x" * (3 << 19) + b"y").hexdigest()
     assert sha256(tmp_path / "a", tmp_path / "b") == whole != sha256(tmp_path / "b", tmp_path / "a")
+
+
+@given(st.lists(line_text), st.sampled_from(["\n", "\r\n"]), st.integers(1, 9))
+def test_blocks_of_a_stream_are_its_lines(lines: list[str], end: str, size: int) -> None:
+    lines = [line.lstrip("\ufeff") for line in lines]
+    stream = io.BytesIO("".join(line + end for line in lines).encode())
+    assert [line for block in read_blocks(stream, size) for line in block] == lines
+
+
+def test_a_line_of_a_stream_that_is_not_utf_8_is_named() -> None:
+    blocks = read_blocks(io.BytesIO(b"a\nb\nsch\xf6n"), 2)
+    assert [next(blocks), next(blocks)] == [["a"], ["b"]]
+    with pytest.raises(DataError, match="standard input: line 3: not UTF-8"):
+        next(blocks)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "new").touch()
+
+    replace_folder(tmp_path / "deep" / "folder", fill)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "folder")
+    (tmp_path / "link" / "old").touch()
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise OSError
+
+    with pytest.raises(OSError):
+        replace_folder(tmp_path / "link", fail)
+    assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
+    replace_folder(tmp_path / "link", fill)
+    assert [path.name for path in (tmp_path / "link").iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]

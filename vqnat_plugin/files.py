@@ -6,9 +6,9 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from .errors import DataError
 
@@ -35,6 +35,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write into a temporary folder beside `path`, then move it there, in place of one before."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part") as parts:
+        new, old = Path(parts, "new"), Path(parts, "old")
+        new.mkdir()
+        fill(new)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
 
 
 def _umask() -> int:
@@ -99,6 +112,36 @@ def read_lines(path: Path) -> list[str]:
             f"tr '\\r' '\\n' < {name} > NEW"
         )
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def read_blocks(stream: BinaryIO, size: int = 1 << 16) -> Iterator[list[str]]:
+    r"""The lines of standard input, as `read_lines` has them: at a time those that have arrived.
+
+    Args:
+        stream: with `read1`.
+        size: most bytes at a time.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    before, rest, ended = 0, b"", False
+    while not ended:
+        found = stream.read1(size)  # type: ignore[attr-defined]
+        ended = not found
+        *lines, rest = (rest + found).split(b"\n")
+        if ended and rest:
+            lines.append(rest)
+        if lines:
+            yield [_decode(line, before + number) for number, line in enumerate(lines, 1)]
+        before += len(lines)
+
+
+def _decode(line: bytes, number: int) -> str:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input: line {number}: not UTF-8 ({error.reason})") from None
+    return text.removesuffix("\r")
 
 
 def read_json(path: Path) -> dict[str, Any]:

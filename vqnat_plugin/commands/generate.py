@@ -14,14 +14,14 @@ out. --fairseq-help shows all of that.
 
 import importlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
 from ..fairseq_commands import own_error, short_complaints
-from ..files import read_lines, write_lines
+from ..files import read_blocks, read_lines, write_lines
 from ..launch import flags, with_plugin
 from ..options import option
 
@@ -113,7 +113,8 @@ def _translate(options: Options, path: Path, task: Any, arguments: list[str]) ->
     lines = None if options.input == "-" else read_lines(Path(str(options.input)))
     translator = RawTextTranslator(args)
     buffer = args.buffer_size or (1 if lines is None and sys.stdin.isatty() else BUFFER)
-    texts = translator.translate(_standard_input() if lines is None else lines, buffer)
+    typed = chain.from_iterable(read_blocks(sys.stdin.buffer))
+    texts = translator.translate(typed if lines is None else lines, buffer)
     if options.output is None:
         for text in texts:
             print(text, flush=True)
@@ -140,12 +141,3 @@ def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:
     args.source_lang, args.target_lang = found.languages
     choose_tokenizer(args)
     return args
-
-
-def _standard_input() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"standard input: line {number}: not UTF-8 ({error.reason})") from None
-        yield text.removesuffix("\n").removesuffix("\r")
