@@ -1,0 +1,123 @@
+"""`vqnat export`: a whole folder or none, and what it says of itself."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exporting import exported
+from tiny import sentences, tiny_model
+
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.export import run
+from vqnat_plugin.export.comparison import describe
+from vqnat_plugin.files import read_json, sha256
+from vqnat_plugin.runtime.translator import Translator
+
+FILES = {"config.json", "encoder.onnx", "step.onnx", "writer.onnx", "dict.source.txt", "dict.target.txt"}
+
+
+def test_exported_and_checkpoint_are_compared(
+    tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "exported"
+    main(["export", str(tiny_student.parent), "--out", str(out), "--precision", "fp32"])
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [path.name for path in out.parent.iterdir()] == ["exported"]
+    config = read_json(out / "config.json")
+    assert config["checkpoint"] == {"name": tiny_student.name, "sha256": sha256(tiny_student)}
+    assert config["model"]["embed_dim"] == 32 and config["precision"] == "fp32"
+    compared = config["comparison"]
+    assert compared["sentences"] == 8 and compared["identical"] == 1
+    assert compared["bleu"]["exported"] == compared["bleu"]["checkpoint"]
+    assert compared["score_difference"] < 1e-5
+    shown = capsys.readouterr().out
+    assert "8 sentences of the validation set: 100.0 % identical" in shown and "warning" not in shown
+    # Another one takes its place.
+    main(["export", str(tiny_student), "--out", str(out)])
+    assert read_json(out / "config.json")["precision"] == "int8"
+    assert len(Translator(out).translate(["w1 w2 w3"])[0].split()) > 0
+
+
+def test_data_without_a_validation_set_will_do(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in tiny_corpus.glob("dict.*.txt"):
+        (data / path.name).write_bytes(path.read_bytes())
+    words = ["export", str(tiny_student), "--out", str(tmp_path / "out"), "--data", str(data)]
+    main([*words, "--source-lang", "en", "--target-lang", "de"])
+    assert "not compared with the checkpoint: no validation set" in capsys.readouterr().out
+    assert read_json(tmp_path / "out" / "config.json")["comparison"] is None
+
+
+def test_there_is_a_whole_folder_or_none(
+    tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "compare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.export(tiny_student, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_one_line(
+    tiny_student: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def complaint(*words: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main(["export", *map(str, words)])
+        [line] = capsys.readouterr().err.splitlines()
+        return line
+
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "config.json").write_text('{"model_type": "bert"}')
+    line = complaint(tiny_student, "--out", tmp_path / "used")
+    assert "used: is not empty, and no exported model" in line
+    assert "is no folder" in complaint(tiny_student, "--out", tmp_path / "used" / "config.json")
+    assert "is no latent translation model" in complaint(tiny_teacher, "--out", tmp_path / "out")
+    assert "has no checkpoint_best.pt" in complaint(tmp_path, "--out", tmp_path / "out")
+    assert "needs dict.LANGUAGE.txt" in complaint(tiny_student, "--out", tmp_path / "out", "--data", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+
+
+def test_int8_is_a_quarter_of_the_size_and_close(tmp_path: Path) -> None:
+    model = tiny_model(embed_dim=256, ffn_dim=512, codebook_size=256)
+    translators = {name: exported(model, tmp_path / name, name) for name in ("fp32", "int8")}
+    sizes = {
+        name: sum(path.stat().st_size for path in (tmp_path / name).glob("*.onnx")) for name in translators
+    }
+    assert 3.5 < sizes["fp32"] / sizes["int8"] < 4
+    rows = sentences(20)
+    full, small = (translator.graphs for translator in translators.values())
+    memory = full.encode(rows)
+    codes = np.arange(60).reshape(20, 3)
+    [one], [other] = (list(each.write(memory, codes, codes >= 0)) for each in (full, small))
+    for exact, rounded in ((memory.predictor[0], small.encode(rows).predictor[0]), (one, other)):
+        assert np.linalg.norm(exact - rounded) < 0.03 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+    "precision, identical, bleu, warning",
+    [
+        ("fp32", 1.0, 30.0, ""),
+        ("fp32", 0.99, 30.0, "in fp32 all sentences should be identical"),
+        ("int8", 0.9, 29.9, ""),
+        ("int8", 0.9, 29.7, "more than 0.2 BLEU are lost"),
+    ],
+)
+def test_what_is_less_than_it_should_be_is_said(
+    precision: str, identical: float, bleu: float, warning: str
+) -> None:
+    compared = {
+        "sentences": 100,
+        "identical": identical,
+        "score_difference": 0.01,
+        "bleu": {"exported": bleu, "checkpoint": 30.0},
+    }
+    found = re.findall("warning: (.*)", describe(compared, precision))
+    assert len(found) == bool(warning) and all(warning in line for line in found)

@@ -1,0 +1,32 @@
+"""Options of decoding, for the command and for Python."""
+
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..options import check, option
+
+
+@dataclass(kw_only=True)
+class Decoding:
+    """How sentences are translated; the defaults are those of fairseq-generate, but for one candidate."""
+
+    candidates: int = option(
+        1, "latent sequences a sentence; that of the best joint score of latents and words is taken", least=1
+    )
+    max_len_a: float = option(
+        0.0, "with --max-len-b: at most a * source length + b sub-words a translation", least=0
+    )
+    max_len_b: int = option(200, "see --max-len-a", least=0)
+    min_len: int = option(1, "at least so many sub-words a translation", least=0)
+    lenpen: float = option(1.0, "exponent of the length by which scores are divided")
+    unkpen: float = option(0.0, "taken off the log-probability of the unknown word")
+
+    def check(self) -> None:
+        """Raise `UsageError` for an option that is out of its range, or for two that do not go together."""
+        check(self)
+        if self.max_len_a == 0 and self.min_len > self.max_len_b:
+            raise UsageError(f"--min-len {self.min_len}: needs --max-len-b of as much, or more")
+
+    def limit(self, length: int) -> int:
+        """Most sub-words for a source of this length; both with the end of the sentence."""
+        return max(int(self.max_len_a * length + self.max_len_b), self.min_len) + 1

@@ -1,0 +1,113 @@
+"""The folder of an exported model: what is in it, and whether it is whole."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..files import read_json, sha256, write_json
+from ..text.pipeline import FILE_NAME as TEXT
+
+# Raised when a folder cannot be read by older versions any more.
+FORMAT = 1
+CONFIG = "config.json"
+KIND = "vqnat translation model"
+GRAPHS = ("encoder", "step", "writer")
+DICTIONARIES = {"source": "dict.source.txt", "target": "dict.target.txt"}
+# Symbols at the start of every dictionary of fairseq.
+BOS, PAD, EOS, UNK = range(4)
+SPECIALS = 4
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model whose files are all there and as they were written.
+
+    Attributes:
+        folder: where it is.
+        precision: `fp32` or `int8`.
+        source, target: codes of the languages.
+        longest: most tokens of a source sentence, its end included.
+        text: whether a text pipeline is there.
+        sizes: of the model: `embed_dim`, `attention_heads`, `predictor_layers`, `codebook_size`,
+            `compress_steps`, `target_symbols`.
+    """
+
+    folder: Path
+    precision: str
+    source: str
+    target: str
+    longest: int
+    text: bool
+    sizes: dict[str, int]
+
+    def path(self, name: str) -> Path:
+        """A file in the folder."""
+        return self.folder / name
+
+    @classmethod
+    def read(cls, folder: Path) -> "Exported":
+        """Read and check a folder.
+
+        Raises:
+            DataError: it is not there, holds something else, is of a later version, or is damaged.
+        """
+        config = read_config(folder)
+        files = config["files"]
+        found = cls(
+            folder,
+            precision=config["precision"],
+            source=config["source_lang"],
+            target=config["target_lang"],
+            longest=config["max_source_positions"],
+            text=TEXT in files,
+            sizes=config["sizes"],
+        )
+        for name in file_names(found.text):
+            path = folder / name
+            if not path.is_file():
+                raise DataError(f"{path}: missing; export the model again")
+            if sha256(path) != files.get(name):
+                raise DataError(f"{path}: is not the file that was exported; export the model again")
+        return found
+
+
+def file_names(text: bool) -> list[str]:
+    """The files of a folder beside `config.json`."""
+    return [*(f"{name}.onnx" for name in GRAPHS), *DICTIONARIES.values(), *([TEXT] if text else [])]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` says.
+
+    Raises:
+        DataError: the folder is none, holds something else, is of a later version, or the file was changed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    foreign = DataError(f"{folder}: is no exported model; 'vqnat export' makes one of a checkpoint")
+    if not (folder / CONFIG).is_file():
+        raise foreign
+    config = read_json(folder / CONFIG)
+    if config.get("kind") != KIND:
+        raise foreign
+    if config.get("format") != FORMAT:
+        raise DataError(
+            f"{folder}: exported model of format {config.get('format')!r}, needs {FORMAT}; was it written by "
+            "another version?"
+        )
+    if config.pop("digest", None) != _digest(config):
+        raise DataError(f"{folder / CONFIG}: is not what was exported; export the model again")
+    return config
+
+
+def write_config(folder: Path, content: dict[str, Any]) -> None:
+    """Write `config.json`, with a digest of what it says."""
+    content = {"kind": KIND, "format": FORMAT, **content}
+    write_json(folder / CONFIG, {**content, "digest": _digest(content)})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

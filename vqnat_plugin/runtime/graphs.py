@@ -1,0 +1,162 @@
+"""The graphs of an exported model in ONNX Runtime."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .exported import GRAPHS, PAD, Exported
+
+Floats = NDArray[np.float32]
+Whole = NDArray[np.int64]
+# The number of the first position, as in fairseq.
+FIRST_POSITION = 2
+KINDS = ("keys", "values")
+# Word logits that are made at a time; more would not stay in the caches of a processor.
+LOGITS = 1 << 23
+
+
+@dataclass
+class Memory:
+    """Encoded sources: what each layer sees of them, and a mask.
+
+    Attributes:
+        predictor, decoder: keys and values of each layer in turn, (batch, heads, positions, head dim).
+        mask: 1 at real tokens, (batch, positions).
+    """
+
+    predictor: list[Floats]
+    decoder: list[Floats]
+    mask: NDArray[np.int32]
+
+    @property
+    def batch(self) -> int:
+        """Number of sentences."""
+        return len(self.mask)
+
+    def part(self, start: int, end: int) -> "Memory":
+        """Some of the sentences, not copied."""
+        part = slice(start, end)
+        predictor, decoder = ([each[part] for each in values] for values in (self.predictor, self.decoder))
+        return Memory(predictor, decoder, self.mask[part])
+
+
+class Graphs:
+    """Encoder, step and writer; may be used by several threads at once."""
+
+    def __init__(self, exported: Exported, threads: int) -> None:
+        """Load them.
+
+        Args:
+            exported: where they are.
+            threads: how many a graph may use.
+
+        Raises:
+            DataError: ONNX Runtime cannot read a file.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        self._sessions: dict[str, Any] = {}
+        for name in GRAPHS:
+            path = exported.path(f"{name}.onnx")
+            try:
+                self._sessions[name] = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime's own, which have no common class
+                raise DataError(f"{path}: ONNX Runtime {ort.__version__} cannot read it ({error})") from None
+        self.codes, self.steps = exported.sizes["codebook_size"], exported.sizes["compress_steps"]
+        self._dim, self._heads = exported.sizes["embed_dim"], exported.sizes["attention_heads"]
+        self._symbols = exported.sizes["target_symbols"]
+        self._predictor_layers = exported.sizes["predictor_layers"]
+        self._positions = sinusoidal_positions(256, self._dim)
+
+    def positions(self, count: int) -> Floats:
+        """Vectors of the first positions, (count, dim)."""
+        table = self._positions
+        if count > len(table):
+            self._positions = table = sinusoidal_positions(2 * count, self._dim)
+        return table[:count]
+
+    def encode(self, rows: Sequence[Sequence[int]]) -> Memory:
+        """Encode sentences, each ended by EOS."""
+        longest = max(map(len, rows))
+        source = np.full((len(rows), longest), PAD, np.int64)
+        for number, row in enumerate(rows):
+            source[number, : len(row)] = row
+        feeds = {"source": source, "positions": self.positions(longest)}
+        memory, mask = self._sessions["encoder"].run(["memory", "mask"], feeds)
+        split = 2 * self._predictor_layers
+        return Memory(list(memory[:split]), list(memory[split:]), mask)
+
+    def predict(self, memory: Memory, group: int) -> "Prediction":
+        """The latent predictor at its first step, for `group` sequences a sentence."""
+        shape = (memory.batch * group, self._heads, 0, self._dim // self._heads)
+        return Prediction(self._sessions["step"], memory, self.positions, np.empty(shape, np.float32))
+
+    def write(self, memory: Memory, codes: Whole, real: NDArray[np.bool_]) -> Iterator[Floats]:
+        """Logits of all words of all positions, (some rows, words, symbols), part by part.
+
+        Args:
+            memory: of the sources; as many consecutive rows of codes share one as there are.
+            codes: (rows, latents).
+            real: which of them are, likewise.
+        """
+        latents = codes.shape[1]
+        group, words = len(codes) // memory.batch, latents << self.steps
+        positions = {"latent_positions": self.positions(latents), "positions": self.positions(words)}
+        sentences = max(1, LOGITS // (group * words * self._symbols))
+        for start in range(0, memory.batch, sentences):
+            rows = slice(start * group, (start + sentences) * group)
+            part = memory.part(start, start + sentences)
+            feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **positions}
+            feeds |= _memory_feeds(part.decoder, part.mask)
+            yield self._sessions["writer"].run(["logits"], feeds)[0]
+
+
+class Prediction:
+    """The predictor on its way through a batch, with the keys and values of the steps before."""
+
+    def __init__(
+        self, session: Any, memory: Memory, positions: Callable[[int], Floats], empty: Floats
+    ) -> None:
+        self._session, self._positions = session, positions
+        layers = range(len(memory.predictor) // 2)
+        feeds = _memory_feeds(memory.predictor, memory.mask)
+        self._feeds = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        self._past = [f"past_{kind}_{number}" for number in layers for kind in KINDS]
+        self._names = ["log_probabilities"] + [name.replace("past", "present") for name in self._past]
+        self._feeds |= dict.fromkeys(self._past, ort.OrtValue.ortvalue_from_numpy(empty))
+
+    def step(self, codes: Whole, position: int) -> Floats:
+        """Log-probabilities of the next code, (rows, codebook size + 1), after `codes` (rows,)."""
+        self._feeds["code"] = ort.OrtValue.ortvalue_from_numpy(codes[:, None])
+        self._feeds["position"] = ort.OrtValue.ortvalue_from_numpy(self._positions(position + 1)[position])
+        found, *present = self._session.run_with_ort_values(self._names, self._feeds)
+        self._feeds.update(zip(self._past, present, strict=True))
+        return found.numpy()[:, 0]
+
+    def select(self, rows: Whole) -> None:
+        """Go on with the given rows, in that order."""
+        for name in self._past:
+            values = self._feeds[name].numpy()[rows]
+            self._feeds[name] = ort.OrtValue.ortvalue_from_numpy(values)
+
+
+def _memory_feeds(values: Sequence[Floats], mask: NDArray[np.int32]) -> dict[str, Any]:
+    names = (f"memory_{kind}_{number}" for number in range(len(values) // 2) for kind in KINDS)
+    return dict(zip(names, values, strict=True)) | {"mask": mask}
+
+
+def sinusoidal_positions(count: int, dim: int) -> Floats:
+    """Vectors of positions as the model knows them, (count, dim): sines, then cosines."""
+    half = dim // 2
+    rates = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000.0) / max(half - 1, 1)))
+    angles = np.arange(FIRST_POSITION, FIRST_POSITION + count, dtype=np.float32)[:, None] * rates
+    table = np.zeros((count, dim), np.float32)
+    table[:, :half], table[:, half : 2 * half] = np.sin(angles), np.cos(angles)
+    return table

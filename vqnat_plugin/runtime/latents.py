@@ -1,0 +1,76 @@
+"""Search over latent sequences, greedy or with a beam."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graphs import Floats, Graphs, Memory, Whole
+
+
+@dataclass
+class Latents:
+    """Candidate latent sequences of a batch.
+
+    Attributes:
+        codes: (batch, beam, latents); 0 behind the end.
+        mask: (batch, beam, latents), true at real latents.
+        scores: (batch, beam), log-probability with the end symbol, nats; minus infinity where there are fewer
+            sequences than the beam is wide.
+    """
+
+    codes: Whole
+    mask: NDArray[np.bool_]
+    scores: Floats
+
+
+def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_least: int) -> Latents:
+    """The most probable sequences that are found.
+
+    Args:
+        graphs: the model.
+        memory: the sources.
+        beam: sequences a sentence.
+        limits: most latents of each sentence.
+        at_least: fewest latents of all.
+    """
+    batch, end = memory.batch, graphs.codes
+    longest = np.array(limits)
+    prediction = graphs.predict(memory, beam)
+    scores = np.zeros((batch, beam), np.float32)
+    # All hypotheses are equal at first: only one may be continued, or the beam fills with copies.
+    scores[:, 1:] = -np.inf
+    ended = np.zeros((batch, beam), bool)
+    chosen = np.empty((batch, beam, 0), np.int64)
+    rows = np.arange(batch)[:, None]
+    code = np.full((batch, beam), end)
+    for position in range(max(limits) + 1):
+        # The code that ended sequences are fed is of no account; at the start, the end's number means start.
+        fed = np.minimum(code, end - 1) if position else code
+        step = prediction.step(fed.ravel(), position).reshape(batch, beam, end + 1)
+        if position < at_least:
+            step[..., end] = -np.inf
+        step[(position >= longest), :, :end] = -np.inf
+        step[ended] = -np.inf
+        step[ended, end] = 0.0
+        total = (scores[..., None] + step).reshape(batch, -1)
+        best = _largest(total, beam)
+        scores, parent, code = total[rows, best], best // (end + 1), best % (end + 1)
+        ended = ended[rows, parent] | (code == end)
+        chosen = np.concatenate([chosen[rows, parent], code[..., None]], -1)
+        if ended.all():
+            break
+        if beam > 1:
+            prediction.select((rows * beam + parent).ravel())
+    mask = chosen != end
+    return Latents(np.where(mask, chosen, 0), mask, scores)
+
+
+def _largest(values: Floats, count: int) -> Whole:
+    """Indices of the largest values of each row, largest first, (rows, count)."""
+    if count == 1:
+        return values.argmax(-1)[:, None]
+    some = np.argpartition(values, -count, axis=-1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(values, some, -1), axis=-1, kind="stable")
+    return np.take_along_axis(some, order, -1)

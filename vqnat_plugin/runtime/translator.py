@@ -1,0 +1,177 @@
+"""Text in, text out: translation with an exported model."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..text.pipeline import TextPipeline
+from .decoding import Decoding
+from .dictionary import Dictionary
+from .exported import DICTIONARIES, Exported
+from .graphs import Graphs
+from .hypotheses import Hypothesis, choose, hypotheses
+from .latents import search
+
+# Source tokens of a batch, with padding, for all candidates.
+BATCH_TOKENS = 2000
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation of a sentence.
+
+    Attributes:
+        text: as one reads it.
+        score: joint log-probability of latents and words, by the number of sub-words, nats.
+        tokens: its sub-words.
+        codes: its latents.
+    """
+
+    text: str
+    score: float
+    tokens: list[str]
+    codes: list[int]
+
+
+NOTHING = Translation("", 0.0, [], [])
+
+
+class Translator:
+    """An exported model, ready to translate; several threads may use it at once."""
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        """Load a folder that `vqnat export` wrote.
+
+        Args:
+            folder: the folder.
+            threads: how many a computation may use.
+
+        Raises:
+            DataError: it is not there, holds something else, is of a later version, or is damaged.
+        """
+        self.exported = Exported.read(Path(folder))
+        self.graphs = Graphs(self.exported, threads)
+        paths = [self.exported.path(DICTIONARIES[side]) for side in ("source", "target")]
+        self.source, self.target = map(Dictionary, paths)
+        self.pipeline = TextPipeline.find(self.exported.folder) if self.exported.text else None
+
+    def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
+        """The best translation of each line; an empty one for an empty line.
+
+        Args:
+            lines: raw text, a sentence each; where the data had no text pipeline, sub-words.
+            decoding: see `Decoding`.
+
+        Raises:
+            UsageError: an option is out of its range.
+            DataError: a line is longer than the model reads.
+        """
+        return next(self.stream([lines], Decoding(**decoding)))
+
+    def candidates(
+        self, lines: Sequence[str], candidates: int = 4, n_best: int | None = None, **decoding: Any
+    ) -> list[list[Translation]]:
+        """Several translations of each line with their scores, best first.
+
+        There may be fewer than asked for, where the model knows no more; an empty line has one.
+
+        Args:
+            lines: as in `translate`.
+            candidates: how many are found.
+            n_best: how many of them are returned; all by default.
+            decoding: see `Decoding`.
+
+        Raises:
+            UsageError, DataError: see `translate`.
+        """
+        options = Decoding(candidates=candidates, **decoding)
+        options.check()
+        found = self._hypotheses(lines, 0, options, True)
+        return [[NOTHING] if each is None else self._shown(each[:n_best]) for each in found]
+
+    def stream(self, blocks: Iterable[Sequence[str]], options: Decoding) -> Iterator[list[str]]:
+        """As `translate`, block by block; the lines of a block are sorted by length and make batches."""
+        options.check()
+        number = 0
+        for block in blocks:
+            found = self._hypotheses(block, number, options, False)
+            yield ["" if each is None else self.text(each[0].tokens) for each in found]
+            number += len(block)
+
+    def decode(
+        self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool = True
+    ) -> list[list[Hypothesis]]:
+        """Translate numbers of the source dictionary to such of the target, candidates best first.
+
+        Args:
+            rows: sentences, each ended by EOS.
+            options: how.
+            scores: whether scores of a single candidate are needed.
+        """
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        found: list[list[Hypothesis]] = [[] for _ in rows]
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and _fits(len(rows[order[end]]), end + 1 - start, options):
+                end += 1
+            batch = order[start:end]
+            for number, each in zip(
+                batch, self._batch([rows[number] for number in batch], options, scores), strict=True
+            ):
+                found[number] = each
+            start = end
+        return found
+
+    def _batch(
+        self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool
+    ) -> list[list[Hypothesis]]:
+        memory = self.graphs.encode(rows)
+        limits = [options.limit(len(row)) for row in rows]
+        block = 1 << self.graphs.steps
+        most = [-(-limit // block) for limit in limits]
+        latents = search(self.graphs, memory, options.candidates, most, -(-(options.min_len + 1) // block))
+        longest = latents.codes.shape[-1]
+        logits = self.graphs.write(
+            memory, latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest)
+        )
+        words = choose(logits, options, scores or options.candidates > 1)
+        return hypotheses(latents, words, np.array(limits), block, options.lenpen)
+
+    def _hypotheses(
+        self, lines: Sequence[str], before: int, options: Decoding, scores: bool
+    ) -> list[list[Hypothesis] | None]:
+        """Hypotheses for each line, None for an empty one; `before`: lines that came before."""
+        rows = {i: self._encode(line, before + i + 1) for i, line in enumerate(lines) if line.strip()}
+        found = dict(zip(rows, self.decode(list(rows.values()), options, scores), strict=True))
+        return [found.get(number) for number in range(len(lines))]
+
+    def _encode(self, line: str, number: int) -> list[int]:
+        if self.pipeline is not None:
+            line = self.pipeline.encode(line, self.exported.source)
+        row = self.source.encode(line)
+        if len(row) > self.exported.longest:
+            raise DataError(
+                f"line {number} has {len(row)} tokens, the model reads {self.exported.longest} at most: "
+                "split it into sentences"
+            )
+        return row
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The line that numbers of the target dictionary make."""
+        text = " ".join(self.target.decode(tokens))
+        return text if self.pipeline is None else self.pipeline.decode(text, self.exported.target)
+
+    def _shown(self, found: Sequence[Hypothesis]) -> list[Translation]:
+        return [
+            Translation(self.text(each.tokens), each.score, self.target.decode(each.tokens), each.codes)
+            for each in found
+        ]
+
+
+def _fits(longest: int, sentences: int, options: Decoding) -> bool:
+    return longest * sentences * options.candidates <= BATCH_TOKENS
