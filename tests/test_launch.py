@@ -151,7 +151,22 @@ def test_command_needs_a_model(capsys: pytest.CaptureFixture[str], on_cpu: list[
         main(["train", "DATA"])
     assert ended.value.code == 2 and not on_cpu
     assert capsys.readouterr().err.startswith("vqnat train: error: needs --arch, ")
-    assert main(["train", "-a", "vq_nat_em", "DATA"]) == main(["train", "--arch=vq_nat_em", "DATA"]) == 7
+    for model in (["-a", "vq_nat_em"], ["--arch=vq_nat_em"]):
+        assert main(["train", *model, "--max-tokens", "9", "DATA"]) == 7
+
+
+def test_command_needs_a_batch_size(capsys: pytest.CaptureFixture[str], on_cpu: list[dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "DATA", "--arch", "vq_nat_em"])
+    assert ended.value.code == 2 and not on_cpu
+    assert "needs a batch size: --batch-tokens, " in capsys.readouterr().err
+    for size in (
+        ["--batch-tokens", "99"],
+        ["--max-tokens=9"],
+        ["--batch-size", "4"],
+        ["--max-sentences", "4"],
+    ):
+        assert main(["train", "DATA", "--arch", "vq_nat_em", *size]) == 7
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--batch-tokens", "--threads"])

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..options import option
 
+# fairseq's options that say how large a batch is.
+SIZES = {"--max-tokens", "--batch-size", "--max-sentences"}
+
 
 @dataclass(kw_only=True)
 class Options:
@@ -38,10 +41,13 @@ def run(options: Options) -> int:
     from .. import launch
 
     arguments = launch.with_plugin(list(options.arguments))
-    if not options.fairseq_help and not launch.flags(arguments) & {"--arch", "-a"}:
+    given = launch.flags(arguments)
+    if not options.fairseq_help and not given & {"--arch", "-a"}:
         raise UsageError("needs --arch, for example --arch vq_nat_em_small")
     if options.fairseq_help:
         return launch.run_workers([launch.worker_process([*arguments, "--help"])], {})
+    if options.batch_tokens is None and not given & SIZES:
+        raise UsageError("needs a batch size: --batch-tokens, or fairseq's --max-tokens or --batch-size")
     return launch.train(
         arguments,
         workers=options.workers,
