@@ -7,6 +7,8 @@ from contextlib import contextmanager
 # What brings a package that is not installed.
 EXTRAS = {
     "text": ("langcodes", "sacremoses", "sentencepiece", "subword_nmt"),
+    "runtime": ("onnxruntime",),
+    "export": ("onnx",),
     "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "tqdm", "yaml"),
     "images": ("torchvision", "PIL", "skimage"),
     "plots": ("matplotlib",),
