@@ -36,7 +36,7 @@ def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_
         at_least: fewest latents of all.
     """
     batch, end = memory.batch, graphs.codes
-    longest = np.array(limits)
+    most, shortest = np.array(limits), min(limits)
     prediction = graphs.predict(memory, beam)
     scores = np.zeros((batch, beam), np.float32)
     # All hypotheses are equal at first: only one may be continued, or the beam fills with copies.
@@ -51,14 +51,18 @@ def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_
         step = prediction.step(fed.ravel(), position).reshape(batch, beam, end + 1)
         if position < at_least:
             step[..., end] = -np.inf
-        step[(position >= longest), :, :end] = -np.inf
-        step[ended] = -np.inf
-        step[ended, end] = 0.0
+        if position >= shortest:
+            step[position >= most, :, :end] = -np.inf
+        if ended.any():
+            step[ended] = -np.inf
+            step[ended, end] = 0.0
         total = (scores[..., None] + step).reshape(batch, -1)
         best = _largest(total, beam)
         scores, parent, code = total[rows, best], best // (end + 1), best % (end + 1)
-        ended = ended[rows, parent] | (code == end)
-        chosen = np.concatenate([chosen[rows, parent], code[..., None]], -1)
+        if beam > 1:
+            chosen, ended = chosen[rows, parent], ended[rows, parent]
+        ended = ended | (code == end)
+        chosen = np.concatenate([chosen, code[..., None]], -1)
         if ended.all():
             break
         if beam > 1:
