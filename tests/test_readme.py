@@ -46,6 +46,8 @@ def test_commands_are_known_to_these_tests() -> None:
         "vqnat generate",
         "fairseq-interactive",
         "fairseq-generate",
+        "vqnat export",
+        "vqnat translate",
         "vqnat diagnose",
         "vqnat inspect",
     ]
@@ -118,6 +120,8 @@ def test_option_names_in_prose_exist() -> None:
         "vqnat generate",
         "fairseq-interactive",
         "fairseq-generate",
+        "vqnat export",
+        "vqnat translate",
         "vqnat distill",
         "vqnat diagnose",
         "vqnat inspect",
