@@ -17,8 +17,8 @@ Whole = NDArray[np.int64]
 # The number of the first position, as in fairseq.
 FIRST_POSITION = 2
 KINDS = ("keys", "values")
-# Word logits that are made at a time; more would not stay in the caches of a processor.
-LOGITS = 1 << 23
+# Word logits that are made at a time.
+LOGITS = 1 << 22
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Prediction:
         self._feeds["position"] = self._positions(position + 1)[position]
         found, *present = self._session.run(self._names, self._feeds)
         self._feeds.update(zip(self._past, present, strict=True))
-        return found[:, 0]  # type: ignore[no-any-return]
+        return found[:, 0]
 
     def select(self, rows: Whole) -> None:
         """Go on with the given rows, in that order."""

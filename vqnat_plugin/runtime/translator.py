@@ -16,8 +16,8 @@ from .graphs import Graphs
 from .hypotheses import Hypothesis, choose, hypotheses
 from .latents import search
 
-# Source tokens of a batch, with padding, for all candidates.
-BATCH_TOKENS = 2000
+# Source tokens of a batch, with padding, for all candidates; larger ones leave the caches of a processor.
+BATCH_TOKENS = 500
 
 
 @dataclass(frozen=True)
