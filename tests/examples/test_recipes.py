@@ -186,7 +186,7 @@ def test_own_corpus_does_as_it_is_told() -> None:
     words = ["--data", "/some/text", "--source-lang", "fi", "--target-lang", "sv", "--updates", "800"]
     *_, student, diagnosis, compare = dry_run(EXAMPLES / "own_corpus/run.sh", *words)
     assert value(student, "--max-update") == "800" and value(student, "--code-revival-until") == "600"
-    assert value(student, "--eval-bleu-detok-args") == '{"target_lang": "sv"}'
+    assert "--eval-bleu" in student and value(student, "--target-lang") == "sv"
     assert diagnosis[:2] == ["vqnat", "diagnose"]
     assert value(compare, "--title") == "text, fi to sv, test"
     assert value(compare, "--ref").endswith("/reference/test.sv")
@@ -221,7 +221,7 @@ def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:
         command, capture_output=True, text=True, timeout=120, check=False, env={"PATH": path, "HOME": "/tmp"}
     )
     assert done.returncode == 2
-    assert "no such folder" in done.stdout and "nowhere" in done.stdout
+    assert "no such file or folder" in done.stdout and "nowhere" in done.stdout
     assert done.stderr.count("\n") == 1 and "stage prepare failed" in done.stderr
 
 
