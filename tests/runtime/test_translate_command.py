@@ -35,6 +35,17 @@ def test_lines_in_are_lines_out(
     assert translated(german_exported, b"\n\n", monkeypatch, capsys) == "\n\n"
 
 
+def test_text_is_utf_8_whatever_the_encoding_of_the_terminal(
+    german_exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("Café ☃ Mann\n" * 3, encoding="utf-8")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    main(["translate", str(german_exported), "--input", str(tmp_path / "in"), "--min-len", "9"])
+    found = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert found.splitlines() == Translator(german_exported).translate(["Café ☃ Mann"] * 3, min_len=9)
+
+
 def test_what_has_arrived_is_translated(german_exported: Path) -> None:
     command = [sys.executable, "-m", "vqnat_plugin", "translate", str(german_exported)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

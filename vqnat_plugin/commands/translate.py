@@ -48,7 +48,9 @@ def run(options: Options) -> None:
     found = translator.stream(read_blocks(sys.stdin.buffer) if lines is None else _blocks(lines), options)
     if options.output is None:
         for texts in found:
-            print(*texts, sep="\n", flush=True)
+            # Text is UTF-8 in and out, whatever the terminal's encoding.
+            sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
+            sys.stdout.buffer.flush()
         return
     from tqdm import tqdm
 
