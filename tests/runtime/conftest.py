@@ -1,12 +1,9 @@
 """A translation model with a text pipeline and what was exported of it."""
 
 import random
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-collect_ignore_glob = [] if find_spec("onnx") and find_spec("onnxruntime") else ["test_*"]
 
 WORDS = {"man": "Mann", "dog": "Hund", "café": "Café", "half-asleep": "halb-wach", "sleeps": "schläft"}
 
