@@ -147,6 +147,15 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         replace_folder(tmp_path / "link", fail)
     assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
+    # The last step fails: what was there comes back.
+    with pytest.MonkeyPatch.context() as patch:
+        move = os.replace
+        patch.setattr(
+            os, "replace", lambda old, new: fail(Path(old)) if old.name == "new" else move(old, new)
+        )
+        with pytest.raises(OSError):
+            replace_folder(tmp_path / "link", fill)
+    assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
     replace_folder(tmp_path / "link", fill)
     assert [path.name for path in (tmp_path / "link").iterdir()] == ["new"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]

@@ -47,7 +47,12 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
         fill(new)
         if path.exists():
             os.replace(path, old)
-        os.replace(new, path)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
 
 
 def _umask() -> int:

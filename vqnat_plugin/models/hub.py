@@ -73,7 +73,7 @@ class Belongings:
             needed = " and ".join(dict.fromkeys(name.replace("*", "LANGUAGE") for name in names))
             raise DataError(
                 f"{checkpoint}: needs {needed} from the folder of its binarised training data; looked in "
-                f"{shown}(say where it is with data_name_or_path)"
+                f"{shown}(say where it is: with --data or DATA, in Python data_name_or_path)"
             )
         if source is None or target is None:
             source, target = infer_language_pair(str(found))
