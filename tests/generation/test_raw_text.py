@@ -152,6 +152,15 @@ def test_standard_input_streams(student: Path, capsys: pytest.CaptureFixture[str
     assert found.stdout.decode().splitlines() == generated(student, write(tmp_path / "in.de", TEXT[:2]))
 
 
+def test_data_of_other_programs_are_taken_as_they_are(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (tiny_corpus.parent / "text" / "test.en").read_text().splitlines()
+    found = generated(tiny_student, write(tmp_path / "in.en", lines))
+    assert found == VQNAT.from_pretrained(tiny_student).translate(lines, beam=5)
+    assert f"{tiny_corpus} has no text pipeline (text.json)" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(
     prepared: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

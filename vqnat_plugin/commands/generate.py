@@ -110,6 +110,9 @@ def _translate(options: Options, path: Path, task: Any, arguments: list[str]) ->
     from ..generation.raw_text import RawTextTranslator
 
     args = _with_data(path, task, arguments)
+    if args.tokenizer is None and args.bpe is None:
+        note = f"{args.data} has no text pipeline (text.json): lines are taken for tokens, as they are"
+        print(f"vqnat generate: {note}", file=sys.stderr)
     lines = None if options.input == "-" else read_lines(Path(str(options.input)))
     translator = RawTextTranslator(args)
     buffer = args.buffer_size or (1 if lines is None and sys.stdin.isatty() else BUFFER)
