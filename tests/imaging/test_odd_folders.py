@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from tiny_images import SIZE, make_images, tiny_autoencoder
 
 from vqnat_plugin.errors import DataError
+from vqnat_plugin.imaging import listing
 from vqnat_plugin.imaging.codes import decode, encode, read_codes
 from vqnat_plugin.imaging.listing import list_files
 from vqnat_plugin.imaging.reading import are_jpeg, open_split, read_images
@@ -218,6 +220,44 @@ def test_every_replaced_file_is_noticed(tmp_path: Path) -> None:
     (root / "test").symlink_to("../store/2")
     assert shown() == new.tobytes()
     assert len(list(cache.iterdir())) == 1
+
+
+def test_folders_that_change_places_are_noticed_within_a_tick_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Entry:
+        """Of a file system whose clock stands still."""
+
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.entry = entry
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.entry, name)
+
+        def stat(self) -> Any:
+            found = self.entry.stat()
+            return SimpleNamespace(st_size=found.st_size, st_mtime_ns=1, st_ctime_ns=1, st_ino=found.st_ino)
+
+    entries = listing._entries
+    monkeypatch.setattr(listing, "_entries", lambda folder: [Entry(entry) for entry in entries(folder)])
+    a, b = (put(tmp_path / "data" / name / "x.png").parent for name in "ab")
+    digests = []
+    for _ in range(3):
+        digests.append(list_files(tmp_path / "data").digest)
+        a.rename(tmp_path / "c")
+        b.rename(a)
+        (tmp_path / "c").rename(b)
+    assert digests[0] != digests[1] and digests[0] == digests[2]
+
+
+def test_several_sets_of_images_in_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    with pytest.raises(DataError, match="data: cannot be cifar10 and svhn; keep each in a folder of its own"):
+        open_split(tmp_path / "data", "train", 32, tmp_path / "cache", 0, download="svhn")
+    put(tmp_path / "data" / "train" / "a" / "x.png")
+    for name in ("train", "test"):
+        with pytest.raises(DataError, match="data: cannot be cifar10 and class folders; keep each"):
+            split(tmp_path / "data", tmp_path / "cache", name)
 
 
 def test_a_moved_folder_is_the_same(tmp_path: Path) -> None:

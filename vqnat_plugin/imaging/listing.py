@@ -36,9 +36,11 @@ class Listing:
 def state(real: str, stat: os.stat_result) -> bytes:
     """What no other file has in the place of this one.
 
-    A file that replaces another can have its size and its time, but not the time at which that was set.
+    A file that replaces another can have its size and its time, but not the time at which that was set; if
+    both were written within one tick of the clock, and their folders change places, they differ in number.
     """
-    return os.fsencode(f"{real}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0")
+    marks = (real, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return os.fsencode("\0".join(map(str, marks)) + "\0")
 
 
 def list_files(folder: Path, cache: Path | None = None) -> Listing:

@@ -83,7 +83,7 @@ def open_split(
         download: "cifar10" or "svhn" lets torchvision fetch them into `root` first.
 
     Raises:
-        DataError: nothing is there, or an image is broken or has another form.
+        DataError: nothing is there, or several sets of images, or one is broken or has another form.
         UsageError: too many or none are held out, or all have another size.
     """
     folder = "test" if split == "test" else "train"
@@ -142,10 +142,16 @@ def _decode(part: Path, images: Iterable[np.ndarray], count: int, size: int, tit
 
 def _find(root: Path, folder: str, size: int, cache: Path, download: str) -> tuple[Iterable[np.ndarray], int]:
     """The images of a folder, each (3, size, size), and how many there are."""
-    is_cifar = download == "cifar10" or (root / CIFAR10.base_folder).is_dir()
-    is_svhn = download == "svhn" or any(root.glob(SVHN_FILES))
-    if is_cifar or is_svhn:
-        data = _from_torchvision(root, folder, "cifar10" if is_cifar else "svhn", download != "none")
+    there = {
+        "cifar10": (root / CIFAR10.base_folder).is_dir(),
+        "svhn": any(root.glob(SVHN_FILES)),
+        "class folders": any((root / name).is_dir() for name in FOLDERS),
+    }
+    kinds = [kind for kind, found in there.items() if found or kind == download]
+    if len(kinds) > 1:
+        raise DataError(f"{shown(root)}: cannot be {' and '.join(kinds)}; keep each in a folder of its own")
+    if kinds and kinds[0] in DOWNLOADS:
+        data = _from_torchvision(root, folder, kinds[0], download != "none")
         if data.shape[2] != size:
             raise UsageError(f"--image-size {size}: the images in {root} have {data.shape[2]}")
         return data, len(data)
