@@ -10,6 +10,7 @@ from fairseq.data.encoders import register_tokenizer
 from fairseq.dataclass import FairseqDataclass
 
 from ..errors import UsageError
+from ..models.checkpoints import training_data
 from ..options import option
 from ..text.pipeline import FILE_NAME, TextPipeline
 
@@ -52,7 +53,7 @@ def choose_tokenizer(args: argparse.Namespace) -> None:
     """
     if getattr(args, "path", None) is None or getattr(args, "bpe", None) is not None:
         return
-    folder = Path(str(getattr(args, "data", None)).split(":")[0])
+    folder = training_data(args)
     if getattr(args, "tokenizer", None) is None and (folder / FILE_NAME).is_file():
         args.tokenizer = NAME
     if getattr(args, "tokenizer", None) != NAME:

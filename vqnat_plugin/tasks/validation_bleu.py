@@ -10,6 +10,7 @@ from fairseq import utils
 from torch import Tensor, nn
 
 from ..evaluation.bleu import corpus_bleu
+from ..models.checkpoints import training_data
 from ..text.pipeline import TextPipeline
 
 logger = logging.getLogger(__name__)
@@ -26,15 +27,15 @@ def detokenizer(task: Any) -> Callable[[str], str]:
     if options.eval_tokenized_bleu:
         return str
     if options.eval_bleu_detok == NO_TOKENIZER and options.eval_bleu_remove_bpe is None:
-        pipeline = _pipeline(str(options.data).split(":")[0])
+        pipeline = _pipeline(training_data(options))
         if pipeline is not None:
             return functools.partial(pipeline.decode, language=options.target_lang)
     return task.tokenizer.decode if task.tokenizer else str
 
 
 @functools.cache
-def _pipeline(folder: str) -> TextPipeline | None:
-    return TextPipeline.find(Path(folder))
+def _pipeline(folder: Path) -> TextPipeline | None:
+    return TextPipeline.find(folder)
 
 
 def inference_with_bleu(task: Any, generator: Any, sample: dict[str, Any], model: nn.Module) -> Any:
