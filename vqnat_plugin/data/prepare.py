@@ -21,13 +21,11 @@ from ..text.moses import MARKS, without_marks
 from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
 from .parallel import Pair, find_splits, hold_out, numbered_references, read_corpus, read_pairs
-from .settings import PrepareOptions
+from .settings import SUSPICIOUS, PrepareOptions
 
 # With Moses, marks are written where so large a share of the training lines needs one: a symbol that is rarer
 # is not learnt, and only disturbs.
 MARKED = 0.005
-# Above this share of pairs that are left out, something is likely to be wrong.
-SUSPICIOUS = 0.05
 
 Tokens = list[str]
 Subsets = dict[str, list[tuple[Tokens, Tokens]]]

@@ -6,6 +6,9 @@ from pathlib import Path
 from ..errors import UsageError
 from ..options import FILE, PATH, option, require
 
+# Where so large a share of the training pairs is left out, something is likely to be wrong.
+SUSPICIOUS = 0.05
+
 TEXT = (
     "text: the text pipeline, written to text.json beside the dictionaries; whatever reads the data uses it"
 )

@@ -9,8 +9,6 @@ EMPTY_SOURCE = "empty_source"
 UNKNOWN_SOURCE = "unknown_source"
 TOO_LONG = "too_long_for_teacher"
 UNKNOWN = "<unk>"
-# Above this share of sentences with one reason, something is likely to be wrong.
-SUSPICIOUS = 0.05
 LONGEST_LOOP = 8  # tokens; sub-words make loops of one or two words this long
 
 

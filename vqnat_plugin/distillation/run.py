@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 # Before fairseq, which it keeps quiet.
 from .. import compat  # noqa: F401
+from ..data.settings import SUSPICIOUS
 from ..errors import DataError, explain
 from ..files import read_json, sha256, write_atomically
 from ..launch import available_cores, worker_environment
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
 from .corpus import ParallelData, Sentences, open_data
-from .filters import SUSPICIOUS
 from .merge import choices, merge
 from .settings import DistillOptions, Share
 from .teacher import Teacher, choose_device, open_teacher
