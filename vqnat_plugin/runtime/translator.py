@@ -146,11 +146,16 @@ class Translator:
         self, lines: Sequence[str], before: int, options: Decoding, scores: bool
     ) -> list[list[Hypothesis] | None]:
         """Hypotheses for each line, None for an empty one; `before`: lines that came before."""
-        rows = {i: self._encode(line, before + i + 1) for i, line in enumerate(lines) if line.strip()}
+        rows = {i: self.encode(line, before + i + 1) for i, line in enumerate(lines) if line.strip()}
         found = dict(zip(rows, self.decode(list(rows.values()), options, scores), strict=True))
         return [found.get(number) for number in range(len(lines))]
 
-    def _encode(self, line: str, number: int) -> list[int]:
+    def encode(self, line: str, number: int = 1) -> list[int]:
+        """Numbers of the source dictionary for a line of raw text, EOS at the end.
+
+        Raises:
+            DataError: it is longer than the model reads; `number` of the line is in the message.
+        """
         if self.pipeline is not None:
             line = self.pipeline.encode(line, self.exported.source)
         row = self.source.encode(line)
