@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..errors import DataError
 from .exported import GRAPHS, PAD, Exported
+from .sessions import open_session
 
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
@@ -59,16 +58,7 @@ class Graphs:
         Raises:
             DataError: ONNX Runtime cannot read a file.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        self._sessions: dict[str, Any] = {}
-        for name in GRAPHS:
-            path = exported.path(f"{name}.onnx")
-            try:
-                self._sessions[name] = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # ONNX Runtime's own, which have no common class
-                raise DataError(f"{path}: ONNX Runtime {ort.__version__} cannot read it ({error})") from None
+        self._sessions = {name: open_session(exported.path(f"{name}.onnx"), threads) for name in GRAPHS}
         self.codes, self.steps = exported.sizes["codebook_size"], exported.sizes["compress_steps"]
         self._dim, self._heads = exported.sizes["embed_dim"], exported.sizes["attention_heads"]
         self._symbols = exported.sizes["target_symbols"]
