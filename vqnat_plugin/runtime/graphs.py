@@ -1,6 +1,5 @@
 """The graphs of an exported model in ONNX Runtime."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .exported import GRAPHS, PAD, Exported
+from .positions import Positions
 from .sessions import open_session
 
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
-# The number of the first position, as in fairseq.
-FIRST_POSITION = 2
 KINDS = ("keys", "values")
 # Word logits that are made at a time.
 LOGITS = 1 << 22
@@ -63,22 +61,12 @@ class Graphs:
         self._dim, self._heads = exported.sizes["embed_dim"], exported.sizes["attention_heads"]
         self._symbols = exported.sizes["target_symbols"]
         self._predictor_layers = exported.sizes["predictor_layers"]
-        self._positions = sinusoidal_positions(256, self._dim)
-
-    def positions(self, count: int) -> Floats:
-        """Vectors of the first positions, (count, dim)."""
-        table = self._positions
-        if count > len(table):
-            self._positions = table = sinusoidal_positions(2 * count, self._dim)
-        return table[:count]
+        self.positions = Positions(self._dim)
 
     def encode(self, rows: Sequence[Sequence[int]]) -> Memory:
         """Encode sentences, each ended by EOS."""
-        longest = max(map(len, rows))
-        source = np.full((len(rows), longest), PAD, np.int64)
-        for number, row in enumerate(rows):
-            source[number, : len(row)] = row
-        feeds = {"source": source, "positions": self.positions(longest)}
+        source = padded(rows)
+        feeds = {"source": source, "positions": self.positions(source.shape[1])}
         memory, mask = self._sessions["encoder"].run(["memory", "mask"], feeds)
         split = 2 * self._predictor_layers
         return Memory(list(memory[:split]), list(memory[split:]), mask)
@@ -140,11 +128,9 @@ def _memory_feeds(values: Sequence[Floats], mask: NDArray[np.int32]) -> dict[str
     return dict(zip(names, values, strict=True)) | {"mask": mask}
 
 
-def sinusoidal_positions(count: int, dim: int) -> Floats:
-    """Vectors of positions as the model knows them, (count, dim): sines, then cosines."""
-    half = dim // 2
-    rates = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000.0) / max(half - 1, 1)))
-    angles = np.arange(FIRST_POSITION, FIRST_POSITION + count, dtype=np.float32)[:, None] * rates
-    table = np.zeros((count, dim), np.float32)
-    table[:, :half], table[:, half : 2 * half] = np.sin(angles), np.cos(angles)
-    return table
+def padded(rows: Sequence[Sequence[int]]) -> Whole:
+    """Rows of tokens as one array, with `PAD` behind the shorter ones, (rows, longest)."""
+    tokens = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row)] = row
+    return tokens
