@@ -1,16 +1,22 @@
 """Write a trained translation model as a folder that 'vqnat translate' decodes fast, without torch.
 
-The folder holds ONNX graphs, the text pipeline, the dictionaries and config.json. Both the checkpoint and the
-exported model then translate the validation set, where the data is still there; how far they agree is shown.
+The folder holds ONNX graphs, the text pipeline, the dictionaries and config.json; with --with-teacher also
+the graphs of an autoregressive model, which ranks the candidates of 'vqnat translate --rescore'. Both the
+checkpoint and the exported model then translate the validation set, where the data is still there; how far
+they agree is shown.
 
   vqnat export runs/student/checkpoint_best.pt --out runs/student/exported
+  vqnat export runs/student --out exported --with-teacher runs/teacher
   vqnat export runs/student --out exported --precision fp32 --data runs/data/bin
 """
 
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FOLDER, PATH, option
+from ..errors import UsageError
+from ..options import FOLDER, flag, option
 
 
 @dataclass(kw_only=True)
@@ -18,15 +24,17 @@ class Options:
     """Options of `vqnat export`."""
 
     checkpoint: Path = option(
-        ...,
-        "the trained model, or the folder that a training wrote",
-        positional=True,
-        exists=PATH,
-        metavar="CHECKPOINT",
+        ..., "the trained model, or the folder that a training wrote", positional=True, metavar="CHECKPOINT"
     )
     out: Path = option(..., "folder to write; an exported model there is replaced", metavar="DIR")
     precision: str = option(
         "int8", "of weights; int8 is faster and a quarter of the size", choices=("fp32", "int8")
+    )
+    with_teacher: Path | None = option(
+        None,
+        "autoregressive Transformer of fairseq with the same dictionaries that is to rank candidates, as "
+        "--rescore-with of vqnat generate",
+        metavar="CHECKPOINT",
     )
     data: Path | None = option(
         None,
@@ -37,14 +45,40 @@ class Options:
     source_lang: str | None = option(None, "source language (default: that of checkpoint or data)")
     target_lang: str | None = option(None, "target language (default: that of checkpoint or data)")
 
+    def check(self) -> None:
+        """Raise `UsageError` for a checkpoint that is not there, or for several."""
+        for name, path in (("checkpoint", self.checkpoint), (flag("with_teacher"), self.with_teacher)):
+            if path is not None and not path.exists():
+                several = ":" in str(path)
+                way = "one checkpoint, not an ensemble; 'vqnat average' makes one of several of a training"
+                raise UsageError(
+                    f"{name} {path}: " + (f"needs {way}" if several else "no such file or folder")
+                )
+
 
 def run(options: Options) -> None:
     """Export, and show how the exported model compares."""
     from ..export.comparison import describe
     from ..export.run import export
 
-    languages = (options.source_lang, options.target_lang)
-    config = export(options.checkpoint, options.out, options.precision, options.data, languages)
-    size = sum(path.stat().st_size for path in options.out.iterdir())
-    print(f"{options.out}: {options.precision}, {size / 2**20:.1f} MiB")
+    config = export(
+        options.checkpoint,
+        options.out,
+        options.precision,
+        options.data,
+        (options.source_lang, options.target_lang),
+        options.with_teacher,
+        lambda line: print(f"vqnat export: {line}", file=sys.stderr),
+    )
+    print(f"{options.out}: {options.precision}, {_sizes(options.out)}")
     print(describe(config["comparison"], options.precision))
+
+
+def _sizes(folder: Path) -> str:
+    """How large a model is, and its parts, the largest first."""
+    parts: Counter[str] = Counter()
+    for path in folder.iterdir():
+        name = path.stem.partition("_")[0] if path.suffix == ".onnx" else "text"
+        parts[name] += path.stat().st_size
+    shown = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in parts.most_common())
+    return f"{parts.total() / 2**20:.1f} MiB ({shown})"

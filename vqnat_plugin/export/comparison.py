@@ -1,5 +1,7 @@
 """Whether an exported model translates as its checkpoint does."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fairseq.data.data_utils import load_indexed_dataset
@@ -10,27 +12,52 @@ from ..runtime.translator import Translator
 
 # Sentences of the validation set that are translated twice.
 MOST = 1000
+# Candidates that a teacher ranks.
+CANDIDATES = 4
 # BLEU that may be lost without a warning.
 LOSS = 0.2
 
 
-def compare(hub: Any, translator: Translator) -> dict[str, Any] | None:
-    """Translate the validation set with both, one candidate a sentence; None where there is none.
+def compare(
+    hub: Any,
+    translator: Translator,
+    teacher: Path | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any] | None:
+    """Translate the validation set with both; None where there is none.
 
     Args:
         hub: the checkpoint's, see `VQNAT.from_pretrained`.
         translator: of the exported model.
+        teacher: checkpoint of the one that was exported with it.
+        tell: told what is being done.
 
     Returns:
         `sentences`, how many; `identical`, the share of them with the same sub-words; `bleu` of `exported`
-        and `checkpoint`; `score_difference`, the largest among the identical ones, nats a sub-word.
+        and `checkpoint`; `score_difference`, the largest among the identical ones, nats a sub-word. All of
+        one candidate a sentence; `rescored` has the same of the best of `CANDIDATES` by the teacher's score.
     """
     pairs = _validation(hub)
     if not pairs:
         return None
+    tell(
+        f"translating {len(pairs)} sentences of the validation set with the checkpoint and what was exported"
+    )
+    found = {"sentences": len(pairs), **_compared(hub, translator, pairs, Decoding())}
+    if teacher is not None:
+        tell(f"translating them again, {CANDIDATES} candidates each, ranked by the teacher")
+        hub.task.cfg.rescore_with = str(teacher)
+        options = Decoding(candidates=CANDIDATES, rescore=True)
+        found["rescored"] = _compared(hub, translator, pairs, options)
+    return found
+
+
+def _compared(
+    hub: Any, translator: Translator, pairs: Sequence[tuple[Any, Any]], options: Decoding
+) -> dict[str, Any]:
     rows = [source for source, _ in pairs]
-    exported = [each[0] for each in translator.decode([row.tolist() for row in rows], Decoding())]
-    original = [each[0] for each in hub.generate(rows, beam=1)]
+    exported = [each[0] for each in translator.decode([row.tolist() for row in rows], options)]
+    original = [each[0] for each in hub.generate(rows, beam=options.candidates)]
     same = [
         abs(ours.score - theirs["score"])
         for ours, theirs in zip(exported, original, strict=True)
@@ -43,7 +70,6 @@ def compare(hub: Any, translator: Translator) -> dict[str, Any] | None:
     }
     language = hub.task.cfg.target_lang
     return {
-        "sentences": len(pairs),
         "identical": len(same) / len(pairs),
         "score_difference": max(same, default=None),
         "bleu": {
@@ -73,18 +99,27 @@ def _validation(hub: Any) -> list[tuple[Any, Any]]:
 
 
 def describe(comparison: dict[str, Any] | None, precision: str) -> str:
-    """What `compare` found, in one line, and a second one where it is less than it should be."""
+    """What `compare` found, a line for each way of decoding, and one for what is less than it should be."""
     if comparison is None:
         return "not compared with the checkpoint: no validation set in the folder of the data (--data)"
-    bleu, share = comparison["bleu"], comparison["identical"]
+    lines = [f"{comparison['sentences']} sentences of the validation set: {_figures(comparison)}"]
+    every = [comparison]
+    if "rescored" in comparison:
+        every.append(comparison["rescored"])
+        lines.append(f"the best of {CANDIDATES} by the teacher's score: {_figures(comparison['rescored'])}")
+    if precision == "fp32" and any(each["identical"] < 1 for each in every):
+        lines.append("warning: in fp32 all sentences should be identical")
+    if any(each["bleu"]["checkpoint"] - each["bleu"]["exported"] > LOSS for each in every):
+        lines.append(f"warning: more than {LOSS} BLEU are lost; consider --precision fp32")
+    return "\n".join(lines)
+
+
+def _figures(found: dict[str, Any]) -> str:
+    bleu = found["bleu"]
     line = (
-        f"{comparison['sentences']} sentences of the validation set: {100 * share:.1f} % identical, BLEU "
-        f"{bleu['exported']:.2f}, of the checkpoint {bleu['checkpoint']:.2f}"
+        f"{100 * found['identical']:.1f} % identical, BLEU {bleu['exported']:.2f}, of the checkpoint "
+        f"{bleu['checkpoint']:.2f}"
     )
-    if comparison["score_difference"] is not None:
-        line += f", largest difference of scores {comparison['score_difference']:.2g}"
-    if precision == "fp32" and share < 1:
-        line += "\nwarning: in fp32 all sentences should be identical"
-    if bleu["checkpoint"] - bleu["exported"] > LOSS:
-        line += f"\nwarning: more than {LOSS} BLEU are lost; consider --precision fp32"
+    if found["score_difference"] is not None:
+        line += f", largest difference of scores {found['score_difference']:.2g}"
     return line

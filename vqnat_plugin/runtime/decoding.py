@@ -13,6 +13,9 @@ class Decoding:
     candidates: int = option(
         1, "latent sequences a sentence; that of the best joint score of latents and words is taken", least=1
     )
+    rescore: bool = option(
+        False, "rank the candidates by the teacher's score; needs a model exported --with-teacher"
+    )
     max_len_a: float = option(
         0.0, "with --max-len-b: at most a * source length + b sub-words a translation", least=0
     )

@@ -15,10 +15,20 @@ FORMAT = 1
 CONFIG = "config.json"
 KIND = "vqnat translation model"
 GRAPHS = ("encoder", "step", "writer")
+TEACHER_GRAPHS = ("teacher_encoder", "teacher_scorer")
 DICTIONARIES = {"source": "dict.source.txt", "target": "dict.target.txt"}
 # Symbols at the start of every dictionary of fairseq.
 BOS, PAD, EOS, UNK = range(4)
 SPECIALS = 4
+# What is known of the model beside its graphs, and the least that it can be.
+SIZES = {
+    "embed_dim": 1,
+    "attention_heads": 1,
+    "predictor_layers": 1,
+    "codebook_size": 1,
+    "compress_steps": 0,
+    "target_symbols": SPECIALS,
+}
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,8 @@ class Exported:
         source, target: codes of the languages.
         longest: most tokens of a source sentence, its end included.
         text: whether a text pipeline is there.
-        sizes: of the model: `embed_dim`, `attention_heads`, `predictor_layers`, `codebook_size`,
-            `compress_steps`, `target_symbols`.
+        teacher: whether an autoregressive model is there that ranks candidates.
+        sizes: of the model, see `SIZES`.
     """
 
     folder: Path
@@ -41,6 +51,7 @@ class Exported:
     target: str
     longest: int
     text: bool
+    teacher: bool
     sizes: dict[str, int]
 
     def path(self, name: str) -> Path:
@@ -63,20 +74,26 @@ class Exported:
             target=config["target_lang"],
             longest=config["max_source_positions"],
             text=TEXT in files,
+            teacher=config["teacher"] is not None,
             sizes=config["sizes"],
         )
-        for name in file_names(found.text):
+        for name in file_names(found.text, found.teacher):
             path = folder / name
             if not path.is_file():
                 raise DataError(f"{path}: missing; export the model again")
-            if sha256(path) != files.get(name):
+            try:
+                same = sha256(path) == files.get(name)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+            if not same:
                 raise DataError(f"{path}: is not the file that was exported; export the model again")
         return found
 
 
-def file_names(text: bool) -> list[str]:
-    """The files of a folder beside `config.json`."""
-    return [*(f"{name}.onnx" for name in GRAPHS), *DICTIONARIES.values(), *([TEXT] if text else [])]
+def file_names(text: bool, teacher: bool) -> list[str]:
+    """The files of a folder beside `config.json`, with those of a text pipeline and of a teacher or not."""
+    graphs = (*GRAPHS, *TEACHER_GRAPHS) if teacher else GRAPHS
+    return [*(f"{name}.onnx" for name in graphs), *DICTIONARIES.values(), *([TEXT] if text else [])]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -100,7 +117,24 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if config.pop("digest", None) != _digest(config):
         raise DataError(f"{folder / CONFIG}: is not what was exported; export the model again")
+    if odd := _odd(config):
+        raise DataError(f"{folder / CONFIG}: {odd}; export the model again")
     return config
+
+
+def _odd(config: dict[str, Any]) -> str:
+    """What is wrong with the values that are read; empty where nothing is."""
+    kinds = {"files": dict, "max_source_positions": int, "precision": str, "sizes": dict}
+    kinds |= {"source_lang": str, "target_lang": str, "teacher": dict | None}
+    for name, kind in kinds.items():
+        value = config.get(name, ...)
+        if not isinstance(value, kind) or value is True:
+            return f"'{name}' is missing" if value is ... else f"'{name}' cannot be {value!r}"
+    for name, least in {**SIZES, "max_source_positions": 1}.items():
+        value = config["sizes"].get(name) if name in SIZES else config[name]
+        if type(value) is not int or value < least:
+            return f"'{name}' has to be a whole number of at least {least}, not {value!r}"
+    return ""
 
 
 def write_config(folder: Path, content: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
@@ -15,6 +16,7 @@ from .exported import DICTIONARIES, Exported
 from .graphs import Graphs
 from .hypotheses import Hypothesis, choose, hypotheses
 from .latents import search
+from .rescoring import Teacher
 
 # Source tokens of a batch, with padding, for all candidates; larger ones leave the caches of a processor.
 BATCH_TOKENS = 500
@@ -26,7 +28,8 @@ class Translation:
 
     Attributes:
         text: as one reads it.
-        score: joint log-probability of latents and words, by the number of sub-words, nats.
+        score: joint log-probability of latents and words, or the teacher's of the words, by the number of
+            sub-words, nats.
         tokens: its sub-words.
         codes: its latents.
     """
@@ -53,11 +56,31 @@ class Translator:
         Raises:
             DataError: it is not there, holds something else, is of a later version, or is damaged.
         """
-        self.exported = Exported.read(Path(folder))
+        self.exported, self._threads = Exported.read(Path(folder)), threads
         self.graphs = Graphs(self.exported, threads)
         paths = [self.exported.path(DICTIONARIES[side]) for side in ("source", "target")]
         self.source, self.target = map(Dictionary, paths)
         self.pipeline = TextPipeline.find(self.exported.folder) if self.exported.text else None
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """What ranks candidates, loaded when it is first asked for.
+
+        Raises:
+            UsageError: the model was exported without one.
+        """
+        if not self.exported.teacher:
+            raise UsageError(
+                f"--rescore: {self.exported.folder} has no teacher; export it again with --with-teacher "
+                "CHECKPOINT"
+            )
+        return Teacher(self.exported, self._threads)
+
+    def check(self, options: Decoding) -> None:
+        """Raise `UsageError` for options that are out of their range or that this model cannot serve."""
+        options.check()
+        if options.rescore:
+            _ = self.teacher
 
     def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
         """The best translation of each line; an empty one for an empty line.
@@ -89,13 +112,13 @@ class Translator:
             UsageError, DataError: see `translate`.
         """
         options = Decoding(candidates=candidates, **decoding)
-        options.check()
+        self.check(options)
         found = self._hypotheses(lines, 0, options, True)
         return [[NOTHING] if each is None else self._shown(each[:n_best]) for each in found]
 
     def stream(self, blocks: Iterable[Sequence[str]], options: Decoding) -> Iterator[list[str]]:
         """As `translate`, block by block; the lines of a block are sorted by length and make batches."""
-        options.check()
+        self.check(options)
         number = 0
         for block in blocks:
             found = self._hypotheses(block, number, options, False)
@@ -111,6 +134,9 @@ class Translator:
             rows: sentences, each ended by EOS.
             options: how.
             scores: whether scores of a single candidate are needed.
+
+        Raises:
+            UsageError: the candidates are to be ranked by a teacher, and there is none.
         """
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         found: list[list[Hypothesis]] = [[] for _ in rows]
@@ -119,10 +145,12 @@ class Translator:
             end = start + 1
             while end < len(order) and _fits(len(rows[order[end]]), end + 1 - start, options):
                 end += 1
-            batch = order[start:end]
-            for number, each in zip(
-                batch, self._batch([rows[number] for number in batch], options, scores), strict=True
-            ):
+            numbers = order[start:end]
+            batch = [rows[number] for number in numbers]
+            made = self._batch(batch, options, scores)
+            if options.rescore:
+                made = self.teacher.rank(batch, made, options.lenpen)
+            for number, each in zip(numbers, made, strict=True):
                 found[number] = each
             start = end
         return found
