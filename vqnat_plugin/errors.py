@@ -8,6 +8,7 @@ from contextlib import contextmanager
 EXTRAS = {
     "text": ("langcodes", "sacremoses", "sentencepiece", "subword_nmt"),
     "runtime": ("onnxruntime",),
+    "serve": ("starlette", "uvicorn"),
     "export": ("onnx",),
     "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "tqdm", "yaml"),
     "images": ("torchvision", "PIL", "skimage"),

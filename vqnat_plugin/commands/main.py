@@ -13,7 +13,7 @@ from ..options import Parser, build_parser, parse
 # Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
 GROUPS = {
     "data": ("download", "corpus", "prepare", "distill"),
-    "models": ("train", "generate", "average", "export", "translate"),
+    "models": ("train", "generate", "average", "export", "translate", "serve"),
     "results": ("score", "compare", "benchmark"),
     "analysis": ("diagnose", "inspect", "latents"),
     "images": ("images evaluate", "images encode", "images decode"),

@@ -1,0 +1,38 @@
+"""Translate over HTTP with an exported model; needs neither torch nor fairseq.
+
+POST /translate takes {"text": "..."} or a list of texts, a sentence each, and options of decoding, and
+gives {"translations": [...], "milliseconds": ...}; with "details": true also scores, tokens and codes. What
+arrives together is decoded together. /health and /model say how it is and what it is; / is a page to try
+it on. Ctrl-C or SIGTERM ends it when it has answered.
+
+  vqnat serve exported --port 8000
+  curl localhost:8000/translate -H 'Content-Type: application/json' -d '{"text": "A man sleeps."}'
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..options import FOLDER, option
+from ..runtime.limits import Limits
+
+
+@dataclass(kw_only=True)
+class Options(Limits):
+    """Options of `vqnat serve`."""
+
+    model: Path = option(..., "folder that vqnat export wrote", positional=True, exists=FOLDER, metavar="DIR")
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 lets in whoever reaches this machine")
+    port: int = option(8000, "port to listen on; 0 takes one that is free", least=0, most=65535)
+    threads: int = option(1, "threads a computation may use", least=1)
+
+
+def run(options: Options) -> None:
+    """Serve."""
+    from ..runtime.server import Service, build_server, listen, serve
+    from ..runtime.translator import Translator
+
+    listening = listen(options.host, options.port)
+    service = Service(Translator(options.model, options.threads), options)
+    host, port = listening.getsockname()[:2]
+    print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)", flush=True)
+    serve(build_server(service, options.timeout), listening)

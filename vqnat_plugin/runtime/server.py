@@ -1,0 +1,249 @@
+"""Translation over HTTP: JSON for programs, a page for people."""
+
+import asyncio
+import base64
+import hashlib
+import math
+import re
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as Connection
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .. import __version__
+from ..errors import DataError, UsageError
+from .answer import NOTHING, describe
+from .batcher import Batcher, Unavailable
+from .decoding import Decoding
+from .exported import read_config
+from .hypotheses import Hypothesis
+from .limits import Limits
+from .request import Request, TooLarge, check_length, parse
+from .translator import Translator
+
+# Errors that are not faults of the server, and their status codes.
+STATUS: dict[type[Exception], int] = {
+    UsageError: 400,
+    ClientDisconnect: 400,
+    TooLarge: 413,
+    DataError: 422,
+    Unavailable: 503,
+    asyncio.TimeoutError: 504,
+}
+# Seconds after which one may try again.
+RETRY = {"Retry-After": "1"}
+SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class Service:
+    """The endpoints of a model."""
+
+    def __init__(self, translator: Translator, limits: Limits) -> None:
+        """
+        Args:
+            translator: the model.
+            limits: what clients may ask for, checked.
+        """
+        self._translator, self._limits = translator, limits
+        # What is loaded when it is first used, is loaded now.
+        translator.translate(["."])
+        self._batcher = Batcher(translator, limits.batch_size, limits.queue)
+        page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+        self._page = Response(page, media_type="text/html", headers={**SAFE, **_policy(page)})
+        self._model = _describe(translator, limits)
+
+    def app(self) -> Starlette:
+        """An ASGI application; when it shuts down, what it has taken is decoded."""
+        routes = [
+            Route("/", self._show),
+            Route("/health", self._health),
+            Route("/model", self._describe),
+            Route("/translate", self._translate, methods=["POST"]),
+        ]
+        handlers: Mapping[Any, Any] = {
+            **dict.fromkeys(STATUS, _explain),
+            HTTPException: _explain_http,
+            Exception: _explain_fault,
+        }
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(self._batcher.close)
+
+    async def _show(self, connection: Connection) -> Response:
+        return self._page
+
+    async def _health(self, connection: Connection) -> Response:
+        if self._batcher.closed:
+            raise Unavailable("the server stops")
+        return _json({"status": "ok", "waiting": self._batcher.waiting})
+
+    async def _describe(self, connection: Connection) -> Response:
+        return _json(self._model)
+
+    async def _translate(self, connection: Connection) -> Response:
+        start = time.perf_counter()
+        try:
+            answer = await asyncio.wait_for(self._answer(connection), self._limits.timeout)
+        except asyncio.TimeoutError:
+            raise asyncio.TimeoutError(f"it took longer than {self._limits.timeout:g} seconds") from None
+        return _json({**answer, "milliseconds": round(1000 * (time.perf_counter() - start), 2)})
+
+    async def _answer(self, connection: Connection) -> dict[str, Any]:
+        kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            # A page of another origin cannot send this type without asking, which is not answered.
+            raise HTTPException(415, f"Content-Type '{kind[:40]}': needs application/json")
+        request = parse(await self._body(connection), self._limits, self._translator.exported)
+        # Text costs time that other requests should not wait for.
+        rows = await asyncio.to_thread(self._rows, request)
+        jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
+        found = await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        return await asyncio.to_thread(self._shown, request, dict(zip(rows, found, strict=True)))
+
+    async def _body(self, connection: Connection) -> bytes:
+        body = bytearray()
+        async for part in connection.stream():
+            body += part
+            if len(body) > self._limits.max_bytes:
+                raise TooLarge(f"the request has more than {self._limits.max_bytes} bytes")
+        return bytes(body)
+
+    def _rows(self, request: Request) -> dict[int, list[int]]:
+        """Sources of the lines that are not empty, by their place."""
+        encode = self._translator.encode
+        rows = {i: encode(line, i + 1) for i, line in enumerate(request.lines) if line.strip()}
+        if rows:
+            check_length(max(map(len, rows.values())), request.options, self._translator.exported)
+        return rows
+
+    def _shown(self, request: Request, found: Mapping[int, Sequence[Hypothesis]]) -> dict[str, Any]:
+        places = range(len(request.lines))
+        if not request.details:
+            texts = {place: self._translator.text(each[0].tokens) for place, each in found.items()}
+            return {"translations": [texts.get(place, "") for place in places]}
+        every = {
+            place: [describe(self._translator, each) for each in candidates[: request.n_best]]
+            for place, candidates in found.items()
+        }
+        details = [every.get(place, [NOTHING]) for place in places]
+        return {"translations": [each[0]["text"] for each in details], "details": details}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for `serve`.
+
+    Args:
+        host: name or number of the machine, as others are to see it.
+        port: 0 for one that is free.
+
+    Raises:
+        UsageError: the host is none of this machine, or the port is taken or not allowed.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(f"--host {host}: is no address of this machine") from None
+    try:
+        listening = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UsageError(f"--host {host} --port {port}: {error.strerror}; name others") from None
+    # Connections inherit it. asyncio does not set it for a socket made here, and then the end of an answer
+    # waits 40 ms for the client.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def build_server(service: Service, timeout: float) -> uvicorn.Server:
+    """A server that finishes what has begun when it is to exit.
+
+    Args:
+        service: the endpoints.
+        timeout: seconds that this may take.
+    """
+    config = uvicorn.Config(
+        service.app(),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=math.ceil(timeout),
+    )
+    return uvicorn.Server(config)
+
+
+def serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Answer requests until SIGINT or SIGTERM; a second SIGINT does not wait for what has begun.
+
+    Args:
+        server: see `build_server`.
+        listening: see `listen`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises a signal again when it is done, for the handler that was there before.
+        signal.signal(number, server.handle_exit)
+    server.run([listening])
+
+
+def _describe(translator: Translator, limits: Limits) -> dict[str, Any]:
+    exported = translator.exported
+    return {
+        "source_lang": exported.source,
+        "target_lang": exported.target,
+        "precision": exported.precision,
+        "max_source_positions": exported.longest,
+        "sizes": exported.sizes,
+        "checkpoint": read_config(exported.folder).get("checkpoint"),
+        "version": __version__,
+        "decoding": asdict(Decoding()),
+        "limits": {name: getattr(limits, name) for name in ("max_sentences", "max_candidates", "max_bytes")},
+    }
+
+
+def _policy(page: str) -> dict[str, str]:
+    """Headers that let a page run its own script and style, ask this server, and nothing else."""
+    hashes = {}
+    for tag in ("script", "style"):
+        [text] = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        hashes[tag] = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    rules = [
+        "default-src 'none'",
+        *(f"{tag}-src 'sha256-{value}'" for tag, value in hashes.items()),
+        "connect-src 'self'",
+        "img-src data:",
+        *(f"{what} 'none'" for what in ("base-uri", "form-action", "frame-ancestors")),
+    ]
+    return {"Content-Security-Policy": "; ".join(rules), "Referrer-Policy": "no-referrer"}
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(content, status, {**SAFE, **(headers or {})})
+
+
+async def _explain(connection: Connection, error: Exception) -> Response:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return _json({"error": str(error)}, status, RETRY if status == 503 else None)
+
+
+async def _explain_http(connection: Connection, error: HTTPException) -> Response:
+    where = {404: f"{connection.url.path}: ", 405: f"{connection.method}: "}.get(error.status_code, "")
+    return _json({"error": where + error.detail}, error.status_code, error.headers)
+
+
+async def _explain_fault(connection: Connection, error: Exception) -> Response:
+    # Raised again behind this; then uvicorn writes it to the log.
+    return _json({"error": "the server failed; its log says why"}, 500)
