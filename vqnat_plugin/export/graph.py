@@ -33,6 +33,7 @@ class Graph:
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+        self._tables: dict[int, tuple[Tensor, str, str]] = {}
 
     def input(self, name: str, kind: int, *shape: str | int) -> str:
         """An input of the graph."""
@@ -66,26 +67,32 @@ class Graph:
         return names
 
     def linear(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
-        """`x @ weight.T + bias`, weight (out, in) as in `nn.Linear`."""
+        """`x @ weight.T + bias`, weight (out, in) as in `nn.Linear`; stored once if it is a table, too."""
+        if weight.data_ptr() in self._tables:
+            _, rows, scale = self._tables[weight.data_ptr()]
+            columns = self.add("Transpose", rows, perm=[1, 0])
+        elif self.int8:
+            numbers, scales = quantize_rows(weight)
+            columns, scale = self.constant(numbers.T), self.constant(scales)
+        else:
+            columns = self.constant(weight.t())
         if self.int8:
-            numbers, scale = quantize_rows(weight)
+            zeros = self.constant(np.zeros(len(weight), np.int8))
             extra = () if bias is None else (self.constant(bias),)
-            zeros = self.constant(np.zeros(len(scale), np.int8))
-            return self.add(
-                "DynamicQuantizeMatMul",
-                *(x, self.constant(numbers.T), self.constant(scale), zeros, *extra),
-                domain=CONTRIB,
-            )
-        product = self.add("MatMul", x, self.constant(weight.t()))
+            return self.add("DynamicQuantizeMatMul", x, columns, scale, zeros, *extra, domain=CONTRIB)
+        product = self.add("MatMul", x, columns)
         return product if bias is None else self.add("Add", product, self.constant(bias))
 
     def lookup(self, table: Tensor, rows: str) -> str:
         """Rows of `table` (rows, dim)."""
+        numbers, scales = quantize_rows(table) if self.int8 else (table, None)
+        stored, scale = self.constant(numbers), "" if scales is None else self.constant(scales)
+        self._tables[table.data_ptr()] = table, stored, scale
+        found = self.add("Gather", stored, rows)
         if not self.int8:
-            return self.add("Gather", self.constant(table), rows)
-        numbers, scale = quantize_rows(table)
-        found = self.add("Cast", self.add("Gather", self.constant(numbers), rows), to=FLOAT)
-        return self.add("Mul", found, self.add("Gather", self.constant(scale[:, None]), rows))
+            return found
+        by_row = self.add("Unsqueeze", self.add("Gather", scale, rows), self.constant([-1]))
+        return self.add("Mul", self.add("Cast", found, to=FLOAT), by_row)
 
     def norm(self, x: str, norm: nn.LayerNorm) -> str:
         """A layer norm over the last axis."""

@@ -82,10 +82,14 @@ def _encoder(g: Graph, model: Any) -> None:
 
 
 def _scorer(g: Graph, model: Any) -> None:
-    """Candidates, padded on the right, to the log-probabilities of their words, given those before."""
+    """Candidates, padded on the right, to the log-probabilities of their words, given those before.
+
+    Of the words, counted through all rows, those at `places`: the large product is made for no padding.
+    """
     decoder = model.decoder
     dim, attention = decoder.embed_dim, decoder.layers[0].encoder_attn
     tokens = g.input("tokens", INT64, "rows", "words")
+    places = g.input("places", INT64, "real")
     memory = [
         [
             g.input(
@@ -107,11 +111,11 @@ def _scorer(g: Graph, model: Any) -> None:
         x = _self_attention(g, layer, x, causal=True)
         x = _cross_attention(g, layer, x, keys, values, mask, by_sentence, shape)
         x = _feed_forward(g, layer, x)
-    logits = g.linear(_final(g, decoder, x), decoder.output_projection.weight)
-    every = g.add("LogSoftmax", logits, axis=-1)
-    axis = g.constant([2])
-    found = g.add("GatherElements", every, g.add("Unsqueeze", tokens, axis), axis=2)
-    g.output(g.add("Squeeze", found, axis), "log_probabilities", FLOAT, "rows", "words")
+    flat = g.add("Reshape", _final(g, decoder, x), g.constant([-1, decoder.output_embed_dim]))
+    logits = g.linear(g.add("Gather", flat, places), decoder.output_projection.weight)
+    words = g.add("Gather", g.add("Reshape", tokens, g.constant([-1, 1])), places)
+    found = g.add("GatherElements", g.add("LogSoftmax", logits, axis=-1), words, axis=1)
+    g.output(g.add("Squeeze", found, g.constant([1])), "log_probabilities", FLOAT, "real")
 
 
 def _embed(g: Graph, part: Any, x: str) -> str:

@@ -124,7 +124,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _odd(config: dict[str, Any]) -> str:
     """What is wrong with the values that are read; empty where nothing is."""
-    kinds = {"files": dict, "max_source_positions": int, "precision": str, "sizes": dict}
+    kinds: dict[str, Any] = {"files": dict, "max_source_positions": int, "precision": str, "sizes": dict}
     kinds |= {"source_lang": str, "target_lang": str, "teacher": dict | None}
     for name, kind in kinds.items():
         value = config.get(name, ...)

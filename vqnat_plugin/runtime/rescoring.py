@@ -75,9 +75,11 @@ class Teacher:
     def _run(self, tokens: Whole, memory: dict[str, Any]) -> Floats:
         """Log-probabilities (batch, group) of candidates (batch, group, words)."""
         flat = tokens.reshape(-1, tokens.shape[-1])
-        feeds = {**memory, "tokens": flat, "positions": self._positions(tokens.shape[-1])}
-        [found] = self._scorer.run(["log_probabilities"], feeds)
-        return np.where(flat == PAD, np.float32(0), found).sum(-1).reshape(tokens.shape[:2])
+        scores = np.zeros(flat.shape, np.float32)
+        places = np.flatnonzero(flat != PAD)
+        feeds = {**memory, "tokens": flat, "places": places, "positions": self._positions(flat.shape[1])}
+        [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
+        return scores.sum(-1).reshape(tokens.shape[:2])
 
 
 def _width(session: Any) -> int:
