@@ -1,21 +1,34 @@
-"""Exported models of tiny ones with random weights."""
+"""Exported models of tiny ones with random weights, and what torch says of them."""
 
+import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from tiny import VOCABULARY
+import torch
+from fairseq.data import Dictionary
+from fairseq.models.transformer import TransformerModel, base_architecture
+from pytest import approx
+from tiny import VOCABULARY, padded
 
+from vqnat_plugin.export.teacher import build_teacher
 from vqnat_plugin.export.translation import build_graphs
 from vqnat_plugin.files import sha256, write_lines
+from vqnat_plugin.generation.latent_generator import LatentGenerator
+from vqnat_plugin.generation.latent_search import LatentSearch
 from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.exported import DICTIONARIES, SIZES, SPECIALS, file_names, write_config
 from vqnat_plugin.runtime.translator import Translator
 
 
-def exported(model: VQNAT, folder: Path, precision: str = "fp32") -> Translator:
+def exported(model: VQNAT, folder: Path, precision: str = "fp32", teacher: Any = None) -> Translator:
     """The translator of a model of `tiny.tiny_model`, without a text pipeline."""
     folder.mkdir()
-    for name, graph in build_graphs(model, precision).items():
+    graphs = build_graphs(model, precision) | ({} if teacher is None else build_teacher(teacher, precision))
+    for name, graph in graphs.items():
         graph.save(folder / f"{name}.onnx")
     for name in DICTIONARIES.values():
         write_lines(folder / name, [f"w{number} 1" for number in range(VOCABULARY - SPECIALS)])
@@ -24,10 +37,65 @@ def exported(model: VQNAT, folder: Path, precision: str = "fp32") -> Translator:
         "precision": precision,
         "source_lang": "en",
         "target_lang": "de",
-        "max_source_positions": 1024,
+        "max_source_positions": 4096,
         "sizes": {name: sizes[name] for name in SIZES},
-        "teacher": None,
-        "files": {name: sha256(folder / name) for name in file_names(text=False, teacher=False)},
+        "teacher": None if teacher is None else {},
+        "files": {name: sha256(folder / name) for name in file_names(False, teacher is not None)},
     }
     write_config(folder, content)
     return Translator(folder)
+
+
+def random_teacher(seed: int = 2, **changes: Any) -> Any:
+    """An autoregressive Transformer of `tiny.VOCABULARY`, two layers each, with random weights."""
+    torch.manual_seed(seed)
+    dictionary = Dictionary()
+    for number in range(VOCABULARY - SPECIALS):
+        dictionary.add_symbol(f"w{number}")
+    sides = {"embed_dim": 16, "ffn_embed_dim": 32, "layers": 2, "attention_heads": 2}
+    options = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in sides.items()}
+    args = argparse.Namespace(**{**options, "share_decoder_input_output_embed": True, **changes})
+    base_architecture(args)
+    task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = TransformerModel.build_model(args, task)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+def by_torch(
+    model: VQNAT, rows: Sequence[Sequence[int]], options: Decoding, teacher: Any = None
+) -> list[list[dict[str, Any]]]:
+    """What the checkpoint's own decoding makes of sentences, in one batch."""
+    generator = LatentGenerator(
+        [model],
+        Dictionary(),
+        LatentSearch(options.candidates),
+        options.max_len_a,
+        options.max_len_b,
+        options.min_len,
+        options.lenpen,
+        unk_penalty=options.unkpen,
+        rescorers=[teacher] if options.rescore else [],
+    )
+    tokens = padded(rows, left=True)
+    net_input = {"src_tokens": tokens, "src_lengths": torch.tensor([len(row) for row in rows])}
+    return generator.generate([model], {"net_input": net_input})
+
+
+def assert_same(
+    translator: Translator,
+    rows: Sequence[Sequence[int]],
+    options: Decoding,
+    wanted: list[list[dict[str, Any]]],
+) -> None:
+    """The same candidates in the same order, with the same scores."""
+    found = translator.decode(rows, options)
+    assert [[each.tokens for each in every] for every in found] == [
+        [each["tokens"].tolist() for each in every] for every in wanted
+    ], options
+    for ours, theirs in zip(found, wanted, strict=True):
+        scores = [each["score"] for each in theirs]
+        assert [each.score for each in ours] == approx(scores, abs=1e-5, rel=1e-5)

@@ -5,12 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import exported
-from fairseq.data import Dictionary
-from tiny import padded, sentences, tiny_model
+from exporting import assert_same, by_torch, exported
+from tiny import sentences, tiny_model
 
-from vqnat_plugin.generation.latent_generator import LatentGenerator
-from vqnat_plugin.generation.latent_search import LatentSearch
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime.decoding import Decoding
 
@@ -28,32 +25,10 @@ def model_of(**changes: Any) -> VQNAT:
     return model
 
 
-def by_torch(model: VQNAT, options: Decoding) -> list[list[dict[str, Any]]]:
-    generator = LatentGenerator(
-        [model],
-        Dictionary(),
-        LatentSearch(options.candidates),
-        options.max_len_a,
-        options.max_len_b,
-        options.min_len,
-        options.lenpen,
-        unk_penalty=options.unkpen,
-    )
-    tokens = padded(ROWS, left=True)
-    return generator.generate([model], {"net_input": {"src_tokens": tokens}})
-
-
 def check(model: VQNAT, folder: Path, *decodings: Decoding) -> None:
     translator = exported(model, folder)
     for options in decodings:
-        theirs = by_torch(model, options)
-        ours = translator.decode(ROWS, options)
-        assert [[each.tokens for each in found] for found in ours] == [
-            [each["tokens"].tolist() for each in found] for found in theirs
-        ], options
-        for found, wanted in zip(ours, theirs, strict=True):
-            scores = [each["score"] for each in wanted]
-            assert [each.score for each in found] == pytest.approx(scores, abs=1e-5, rel=1e-5)
+        assert_same(translator, ROWS, options, by_torch(model, ROWS, options))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from fairseq.models.transformer.transformer_decoder import TransformerDecoder
 from fairseq.models.transformer.transformer_encoder import TransformerEncoder
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import CheckpointError
+from ..options import flag
 from .graph import FLOAT, INT32, INT64, Graph
 
 # What the graphs compute; other values of fairseq's options make another model.
@@ -36,18 +37,19 @@ OPTIONS = {
 
 
 def check_teacher(model: Any, who: str) -> None:
-    """Raise `UsageError` for a model that computes something else than the graphs; `who` begins the line."""
+    """Raise `CheckpointError`, which begins with `who`, for a model that computes something else."""
     parts = (model.encoder, model.decoder)
     kinds = ((TransformerEncoderBase, TransformerEncoder), (TransformerDecoderBase, TransformerDecoder))
     if any(type(part) not in each for part, each in zip(parts, kinds, strict=True)):
-        raise UsageError(f"{who}: is a {type(model).__name__}; only a Transformer of fairseq can be exported")
+        raise CheckpointError(
+            f"{who}: is a {type(model).__name__}; only a Transformer of fairseq can be exported"
+        )
     config = model.decoder.cfg
-    for name, value in OPTIONS.items():
+    widths = dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), config.decoder_embed_dim)
+    for name, value in {**OPTIONS, **widths}.items():
         found = getattr(config, name, value)
         if (found or value) != value:
-            raise UsageError(
-                f"{who}: its --{name.replace('_', '-')} is {found}; to be exported it needs {value}"
-            )
+            raise CheckpointError(f"{who}: its {flag(name)} is {found}; to be exported it needs {value}")
 
 
 def build_teacher(model: Any, precision: str) -> dict[str, Graph]:

@@ -1,0 +1,88 @@
+"""`rescore=True` is `--rescore-with` of `vqnat generate`, of an exported teacher."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import UsageError
+from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.runtime import Translator
+
+LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
+
+
+@pytest.fixture(scope="module")
+def exported_pair(tiny_student: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny student in fp32 with a teacher inside."""
+    out = tmp_path_factory.mktemp("pair") / "exported"
+    words = ["export", str(tiny_student), "--out", str(out), "--precision", "fp32"]
+    main([*words, "--with-teacher", str(tiny_teacher)])
+    return out
+
+
+@pytest.mark.parametrize(
+    "flags, options",
+    [
+        ("--beam 1", {"candidates": 1}),
+        ("--beam 4", {"candidates": 4}),
+        ("--beam 3 --max-len-a 0.5 --max-len-b 2", {"candidates": 3, "max_len_a": 0.5, "max_len_b": 2}),
+        ("--beam 4 --lenpen 0.2 --min-len 6", {"candidates": 4, "lenpen": 0.2, "min_len": 6}),
+    ],
+)
+def test_best_by_the_teacher_as_of_generate(
+    flags: str,
+    options: dict[str, float],
+    tiny_student: Path,
+    tiny_teacher: Path,
+    exported_pair: Path,
+    tmp_path: Path,
+) -> None:
+    text, out = tmp_path / "in", tmp_path / "out"
+    text.write_text("".join(f"{line}\n" for line in LINES))
+    words = ["--path", str(tiny_student), "--rescore-with", str(tiny_teacher), "--cpu"]
+    main(["generate", *words, "--input", str(text), "--output", str(out), *flags.split()])
+    expected = out.read_text().removesuffix("\n").split("\n")
+    translator = Translator(exported_pair)
+    assert translator.translate(LINES, rescore=True, **options) == expected
+    assert [translator.translate([line], rescore=True, **options)[0] for line in LINES] == expected
+    flat = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    main(["translate", str(exported_pair), "--input", str(text), "--output", str(out), "--rescore", *flat])
+    assert out.read_text().removesuffix("\n").split("\n") == expected
+
+
+def test_candidates_have_the_scores_of_the_teacher(
+    tiny_student: Path, tiny_teacher: Path, exported_pair: Path
+) -> None:
+    lines = [line for line in LINES if line]
+    hub = VQNAT.from_pretrained(tiny_student, rescore_with=str(tiny_teacher))
+    theirs = hub.generate([hub.encode(line) for line in lines], beam=4)
+    translator = Translator(exported_pair)
+    ours = translator.candidates(lines, rescore=True)
+    for found, wanted in zip(ours, theirs, strict=True):
+        assert [each.text for each in found] == [hub.decode(each["tokens"]) for each in wanted]
+        assert [each.score for each in found] == pytest.approx([each["score"] for each in wanted], abs=1e-4)
+    own = translator.candidates(lines)
+    assert [sorted(each.text for each in found) for found in own] == [
+        sorted(each.text for each in found) for found in ours
+    ]
+    assert own != ours
+    assert translator.candidates([lines[0], ""], n_best=2, rescore=True)[0] == ours[0][:2]
+
+
+def test_several_threads_may_rank_at_once(exported_pair: Path) -> None:
+    expected = Translator(exported_pair).translate(LINES, candidates=4, rescore=True)
+    translator = Translator(exported_pair)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: translator.translate(LINES, candidates=4, rescore=True), range(16)))
+    assert found == [expected] * 16
+
+
+def test_a_model_without_a_teacher_says_how_to_get_one(german_exported: Path) -> None:
+    translator = Translator(german_exported)
+    message = "--rescore: .* has no teacher; export it again with --with-teacher CHECKPOINT"
+    with pytest.raises(UsageError, match=message):
+        translator.translate(["Hund"], rescore=True)
+    with pytest.raises(UsageError, match=message):
+        translator.candidates([], rescore=True)
