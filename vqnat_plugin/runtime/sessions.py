@@ -20,7 +20,8 @@ def open_session(path: Path, threads: int) -> Any:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    # It would log what it raises.
+    options.log_severity_level = 4
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own, which have no common class
