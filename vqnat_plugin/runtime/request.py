@@ -16,6 +16,8 @@ KINDS = {**DECODING, "details": bool, "n_best": int}
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number"}
 # Of a text, for each token that the model reads: longer ones are refused before they cost time.
 CHARACTERS = 16
+# Largest penalty, either way: beyond it, powers of lengths are no numbers any more.
+PENALTY = 50
 
 
 class TooLarge(UserError):
@@ -66,7 +68,7 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
     values = {name: _typed(name, given[name], kind) for name, kind in KINDS.items() if name in given}
     details, n_best = values.pop("details", False), values.pop("n_best", None)
     options = Decoding(**values)
-    _check(options, limits)
+    _check(options, limits, model)
     if n_best is not None and not (details and 1 <= n_best <= options.candidates):
         needed = f"from 1 to {options.candidates}, the candidates" if details else "details true"
         raise UsageError(f"n_best {n_best}: needs {needed}")
@@ -124,7 +126,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:40] + "..."
 
 
-def _check(options: Decoding, limits: Limits) -> None:
+def _check(options: Decoding, limits: Limits, model: Exported) -> None:
     try:
         options.check()
     except UsageError as error:
@@ -134,3 +136,8 @@ def _check(options: Decoding, limits: Limits) -> None:
         raise UsageError(message) from None
     if options.candidates > limits.max_candidates:
         raise UsageError(f"candidates {options.candidates}: needs at most {limits.max_candidates}")
+    for name in ("lenpen", "unkpen"):
+        if abs(getattr(options, name)) > PENALTY:
+            raise UsageError(f"{name} {getattr(options, name)}: needs a value from -{PENALTY} to {PENALTY}")
+    if options.rescore and not model.teacher:
+        raise UsageError("rescore true: this model was exported without a teacher")

@@ -58,7 +58,7 @@ class Service:
         """
         self._translator, self._limits = translator, limits
         # What is loaded when it is first used, is loaded now.
-        translator.translate(["."])
+        translator.translate(["."], rescore=translator.exported.teacher)
         self._batcher = Batcher(translator, limits.batch_size, limits.queue)
         page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         self._page = Response(page, media_type="text/html", headers={**SAFE, **_policy(page)})
@@ -205,6 +205,7 @@ def _describe(translator: Translator, limits: Limits) -> dict[str, Any]:
         "source_lang": exported.source,
         "target_lang": exported.target,
         "precision": exported.precision,
+        "teacher": exported.teacher,
         "max_source_positions": exported.longest,
         "sizes": exported.sizes,
         "checkpoint": read_config(exported.folder).get("checkpoint"),

@@ -15,6 +15,8 @@ BLANK = "▁"
 META = 3 + 256
 # Share of the characters of the text that get a piece of their own; the others are written as bytes.
 COVERAGE = 0.9995
+# Words whose sub-words are kept in memory: those of a text that goes on and on would fill it.
+KEPT_WORDS = 100_000
 
 
 def learn_merges(lines: Iterable[str], merges: int) -> str:
@@ -62,6 +64,9 @@ class BPE:
 
     def split(self, tokens: Iterable[str]) -> list[str]:
         """The sub-words of tokens."""
+        if len(self._merges.cache) > KEPT_WORDS:
+            # Another thread may be looking into the old one.
+            self._merges.cache = {}
         return list(self._merges.segment_tokens(list(tokens)))
 
     @staticmethod

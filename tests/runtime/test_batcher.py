@@ -1,0 +1,91 @@
+"""What waits is decoded together, in order, and nothing is lost."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from serving import Gate
+
+from vqnat_plugin.runtime.batcher import Batcher, Unavailable
+from vqnat_plugin.runtime.decoding import Decoding
+
+PLAIN = Decoding()
+
+
+class Mirror:
+    """Stands for a translator: the source is the translation."""
+
+    def decode(self, rows: Any, options: Decoding, scores: bool) -> Any:
+        if [13] in rows:
+            raise RuntimeError("ill luck")
+        return rows
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate(Mirror())
+
+
+@pytest.fixture
+def batcher(gate: Gate) -> Iterator[Batcher]:
+    """Its first batch is being decoded."""
+    batcher = Batcher(gate.translator, batch_size=4, queue=9)
+    batcher.submit([[0]], PLAIN, False)
+    assert gate.entered.acquire(timeout=60)
+    yield batcher
+    gate.open.set()
+    batcher.close()
+
+
+def test_what_waits_is_decoded_together(gate: Gate, batcher: Batcher) -> None:
+    many = Decoding(candidates=2)
+    found = [
+        *batcher.submit([[1], [2]], PLAIN, False),
+        *batcher.submit([[3]], many, False),
+        *batcher.submit([[4], [5], [6]], PLAIN, False),
+        # Candidates have scores, wanted or not; a single translation only where they are wanted.
+        *batcher.submit([[7]], many, True),
+        *batcher.submit([[8]], PLAIN, True),
+    ]
+    assert batcher.waiting == 8
+    gate.open.set()
+    assert [each.result(60) for each in found] == [[number] for number in range(1, 9)]
+    assert gate.batches == [(1, PLAIN), (4, PLAIN), (2, many), (1, PLAIN), (1, PLAIN)]
+    assert batcher.waiting == 0
+
+
+def test_what_was_given_up_is_not_begun_and_takes_no_place(gate: Gate, batcher: Batcher) -> None:
+    given_up = batcher.submit([[number] for number in range(1, 10)], PLAIN, False)
+    with pytest.raises(Unavailable, match="9 sentences wait"):
+        batcher.submit([[10]], PLAIN, False)
+    assert all(each.cancel() for each in given_up[1:])
+    kept = batcher.submit([[10]], PLAIN, False)
+    assert given_up[0].cancel()
+    gate.open.set()
+    assert kept[0].result(60) == [10]
+    assert [sentences for sentences, _ in gate.batches] == [1, 1]
+
+
+def test_nothing_of_a_request_is_taken_where_a_part_has_no_place(batcher: Batcher) -> None:
+    batcher.submit([[1]] * 5, PLAIN, False)
+    with pytest.raises(Unavailable, match="5 sentences wait"):
+        batcher.submit([[2]] * 5, PLAIN, False)
+    assert batcher.waiting == 5
+
+
+def test_a_failure_is_told_and_does_not_end_it(gate: Gate, batcher: Batcher) -> None:
+    failing = batcher.submit([[13], [1]], PLAIN, False)
+    gate.open.set()
+    for each in failing:
+        with pytest.raises(RuntimeError, match="ill luck"):
+            each.result(60)
+    assert batcher.submit([[2]], PLAIN, False)[0].result(60) == [2]
+
+
+def test_what_was_taken_is_decoded_before_it_ends(gate: Gate, batcher: Batcher) -> None:
+    found = batcher.submit([[1]] * 9, PLAIN, False)
+    gate.open.set()
+    batcher.close()
+    assert all(each.done() and each.result() == [1] for each in found)
+    with pytest.raises(Unavailable, match="the server stops"):
+        batcher.submit([[1]], PLAIN, False)

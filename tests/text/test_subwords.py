@@ -1,0 +1,16 @@
+"""Sub-words."""
+
+import pytest
+
+from vqnat_plugin.text import subwords
+from vqnat_plugin.text.subwords import BPE, learn_merges
+
+
+def test_memory_does_not_grow_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subwords, "KEPT_WORDS", 10)
+    bpe = BPE(learn_merges(["low lower lowest"] * 3, 10))
+    first = bpe.split(["lowest"])
+    for number in range(100):
+        bpe.split([f"low{number}", "lower"])
+    assert len(bpe._merges.cache) <= 12
+    assert bpe.split(["lowest"]) == first
