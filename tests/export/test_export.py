@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exporting import exported
-from tiny import sentences, tiny_model
+from exporting import assert_same, by_torch, exported, random_teacher
+from tiny import sentences, tiny_model, train_student
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.export import run
 from vqnat_plugin.export.comparison import describe
+from vqnat_plugin.export.run import export
 from vqnat_plugin.files import read_json, sha256
+from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.translator import Translator
 
 FILES = {"config.json", "encoder.onnx", "step.onnx", "writer.onnx", "dict.source.txt", "dict.target.txt"}
@@ -33,6 +35,7 @@ def test_exported_and_checkpoint_are_compared(
     assert compared["score_difference"] < 1e-5
     shown = capsys.readouterr().out
     assert "8 sentences of the validation set: 100.0 % identical" in shown and "warning" not in shown
+    assert re.search(r"exported: fp32, 0\.\d MiB \((\w+ 0\.\d, ){3}text 0\.0\)\n", shown)
     # Another one takes its place.
     main(["export", str(tiny_student), "--out", str(out)])
     assert read_json(out / "config.json")["precision"] == "int8"
@@ -52,6 +55,41 @@ def test_data_without_a_validation_set_will_do(
     assert read_json(tmp_path / "out" / "config.json")["comparison"] is None
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_teacher_goes_in(
+    precision: str,
+    tiny_student: Path,
+    prenorm_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["export", str(tiny_student), "--out", str(tmp_path / "out"), "--precision", precision]
+    main([*words, "--with-teacher", str(prenorm_teacher.parent)])
+    config = read_json(tmp_path / "out" / "config.json")
+    assert config["teacher"] == {"name": prenorm_teacher.name, "sha256": sha256(prenorm_teacher)}
+    rescored = config["comparison"]["rescored"]
+    shown, told = capsys.readouterr()
+    assert "teacher 0." in shown and "the best of 4 by the teacher's score: " in shown
+    told = re.findall(r"^vqnat export: (\w+)", told, re.M)
+    assert told == ["writing", "writing", "translating", "translating"]
+    if precision == "fp32":
+        assert rescored["identical"] == 1 and rescored["score_difference"] < 1e-4
+    # Without it, the next one has none.
+    main(words)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert read_json(tmp_path / "out" / "config.json")["teacher"] is None
+
+
+def test_an_average_of_checkpoints_can_be_exported(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    other = train_student(tiny_corpus, tmp_path / "other", "--max-update=5")
+    average = tmp_path / "average.pt"
+    main(["average", "--inputs", str(tiny_student), str(other), "--output", str(average)])
+    config = export(average, tmp_path / "out", "fp32")
+    assert config["comparison"]["identical"] == 1 and config["checkpoint"]["name"] == "average.pt"
+
+
 def test_there_is_a_whole_folder_or_none(
     tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +98,7 @@ def test_there_is_a_whole_folder_or_none(
 
     monkeypatch.setattr(run, "compare", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run.export(tiny_student, tmp_path / "out")
+        export(tiny_student, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -80,6 +118,16 @@ def test_mistakes_are_one_line(
     assert "used: is not empty, and no exported model" in line
     assert "is no folder" in complaint(tiny_student, "--out", tmp_path / "used" / "config.json")
     assert "is no latent translation model" in complaint(tiny_teacher, "--out", tmp_path / "out")
+    line = complaint(f"{tiny_student}:{tiny_student}", "--out", tmp_path / "out")
+    assert "needs one checkpoint, not an ensemble; 'vqnat average' makes one" in line
+    line = complaint(tiny_student, "--out", tmp_path / "out", "--with-teacher", f"{tiny_teacher}:b.pt")
+    assert f"--with-teacher {tiny_teacher}:b.pt: needs one checkpoint, not an ensemble" in line
+    line = complaint(tiny_student, "--out", tmp_path / "out", "--with-teacher", tiny_student)
+    assert f"--with-teacher {tiny_student}: is no autoregressive model" in line
+    line = complaint(tmp_path / "none", "--out", tmp_path / "out")
+    assert "checkpoint " in line and "none: no such file or folder" in line
+    line = complaint(tiny_student, "--out", tmp_path / "used" / "config.json" / "out")
+    assert f"out: nothing can be written in {tmp_path / 'used' / 'config.json'}" in line
     assert "has no checkpoint_best.pt" in complaint(tmp_path, "--out", tmp_path / "out")
     assert "needs dict.LANGUAGE.txt" in complaint(tiny_student, "--out", tmp_path / "out", "--data", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["used"]
@@ -99,6 +147,23 @@ def test_int8_is_a_quarter_of_the_size_and_close(tmp_path: Path) -> None:
     [one], [other] = (list(each.write(memory, codes, codes >= 0)) for each in (full, small))
     for exact, rounded in ((memory.predictor[0], small.encode(rows).predictor[0]), (one, other)):
         assert np.linalg.norm(exact - rounded) < 0.03 * np.linalg.norm(exact)
+
+
+def test_two_thousand_words(tmp_path: Path) -> None:
+    model, teacher = tiny_model(seed=5), random_teacher()
+    translator = exported(model, tmp_path / "m", teacher=teacher)
+    rows = [*sentences(1, shortest=2000, longest=2000), *sentences(5), *sentences(2, shortest=90, longest=99)]
+    options = Decoding(candidates=2, rescore=True, max_len_a=1.0)
+    wanted = by_torch(model, rows, options, teacher)
+    assert_same(translator, rows, options, wanted)
+    lines = [" ".join(translator.source.decode(row)) for row in rows]
+    texts = translator.translate(lines, candidates=2, rescore=True, max_len_a=1.0)
+    assert texts == [translator.text(every[0]["tokens"].tolist()) for every in wanted]
+    # And a long one out.
+    options = Decoding(rescore=True, min_len=500, max_len_b=600)
+    [[only]] = wanted = by_torch(model, rows[:1], options, teacher)
+    assert_same(translator, rows[:1], options, wanted)
+    assert len(only["tokens"]) > 500
 
 
 @pytest.mark.parametrize(
