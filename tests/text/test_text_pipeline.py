@@ -163,6 +163,11 @@ def test_whatever_a_model_writes_becomes_one_line(line: str) -> None:
         assert isinstance(found, str) and "\n" not in found
 
 
+def test_pieces_of_line_ends_end_no_line() -> None:
+    pieces = "<0x0A> 我 <0x0A> 我 <0x09> <0xE2> <0x80> <0xA8> 我 <0x0D>"
+    assert piece_pipeline("zh").decode(pieces) == "我 我 我"
+
+
 def test_moses_is_as_it_always_was_where_it_undoes_its_work() -> None:
     from sacremoses import MosesDetokenizer, MosesTokenizer
 

@@ -11,7 +11,7 @@ from ..errors import DataError, UsageError
 from ..files import read_json, write_json
 from . import moses
 from .languages import base_language, has_blanks, moses_undoes
-from .normalize import FORMS, clean, single_blanks
+from .normalize import CONTROL, FORMS, clean, single_blanks
 from .subwords import BPE, Pieces
 
 # Beside the dictionaries of binarised data.
@@ -117,7 +117,8 @@ class TextPipeline:
             language: of the line; the target's by default.
         """
         if self.tokenizer == "sentencepiece":
-            return self._pieces.join(text.split())
+            # Its pieces may be bytes, and those of a line feed would make two lines.
+            return CONTROL.sub(" ", self._pieces.join(text.split())).strip()
         return moses.detokenize(BPE.join(text.split()), language or self.target)
 
     def save(self, folder: Path) -> None:
