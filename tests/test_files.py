@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.files import (
+    count_lines,
     read_blocks,
     read_json,
     read_json_if_there,
@@ -118,18 +119,36 @@ def test_digest_is_that_of_the_contents_in_order(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a", tmp_path / "b") == whole != sha256(tmp_path / "b", tmp_path / "a")
 
 
-@given(st.lists(line_text), st.sampled_from(["\n", "\r\n"]), st.integers(1, 9))
-def test_blocks_of_a_stream_are_its_lines(lines: list[str], end: str, size: int) -> None:
+@given(st.lists(line_text), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 9))
+def test_blocks_of_a_stream_are_its_lines(lines: list[str], end: str, mark: bool, size: int) -> None:
     lines = [line.lstrip("\ufeff") for line in lines]
-    stream = io.BytesIO("".join(line + end for line in lines).encode())
-    assert [line for block in read_blocks(stream, size) for line in block] == lines
+    stream = io.BytesIO(("\ufeff" * mark + "".join(line + end for line in lines)).encode())
+    found = [line for block in read_blocks(stream, size=size) for line in block]
+    # A mark before nothing is a line, since something is there.
+    assert found == (lines or [""] * mark)
 
 
 def test_a_line_of_a_stream_that_is_not_utf_8_is_named() -> None:
-    blocks = read_blocks(io.BytesIO(b"a\nb\nsch\xf6n"), 2)
-    assert [next(blocks), next(blocks)] == [["a"], ["b"]]
-    with pytest.raises(DataError, match="standard input: line 3: not UTF-8"):
-        next(blocks)
+    for size in (1, 2, 99):
+        found = []
+        with pytest.raises(DataError, match="text: line 3: not UTF-8"):
+            for block in read_blocks(io.BytesIO(b"a\nb\nsch\xf6n\nc\n"), "text", size):
+                found += block
+        assert found == ["a", "b"]
+
+
+def test_a_stream_of_carriage_returns_is_refused_with_the_way_out() -> None:
+    for size in (1, 99):
+        with pytest.raises(DataError, match="text: its only line ends are carriage returns"):
+            list(read_blocks(io.BytesIO(b"a\rb\r"), "text", size))
+
+
+@given(st.lists(st.binary().filter(lambda line: b"\n" not in line)), st.booleans())
+def test_lines_are_counted(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], ended: bool) -> None:
+    file = tmp_path_factory.getbasetemp() / "counted"
+    content = b"".join(line + b"\n" for line in lines) + (b"" if ended else b"end")
+    file.write_bytes(content)
+    assert count_lines(file) == len(lines) + (not ended)
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

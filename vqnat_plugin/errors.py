@@ -7,17 +7,20 @@ from contextlib import contextmanager
 # What brings a package that is not installed.
 EXTRAS = {
     "text": ("langcodes", "sacremoses", "sentencepiece", "subword_nmt"),
-    "runtime": ("onnxruntime",),
+    "runtime": ("onnxruntime", "sentencex"),
     "serve": ("starlette", "uvicorn"),
     "export": ("onnx",),
     "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "tqdm", "yaml"),
     "images": ("torchvision", "PIL", "skimage"),
     "plots": ("matplotlib",),
+    "bench": ("ctranslate2",),
 }
 # fairseq's packages ask for torchaudio, which nothing here needs.
 FAIRSEQ = "pip install 'vqnat-plugin[translation]' && pip install --no-deps ve-fairseq==0.12.3"
 # Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
 MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+# What a command says after Ctrl-C, unless it says something else.
+GOES_ON = "interrupted; the same command goes on from what is done"
 
 
 class UserError(Exception):
@@ -46,14 +49,19 @@ def missing_package(error: ModuleNotFoundError) -> str:
     return f"needs {name}, which is not installed: {way} (scripts/setup.sh installs everything)"
 
 
-def explain(error: BaseException) -> tuple[str, int] | None:
-    """The line to show for an error and the exit status; None for a fault of the program itself."""
+def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int] | None:
+    """The line to show for an error and the exit status; None for a fault of the program itself.
+
+    Args:
+        error: what was raised.
+        interrupted: the line after Ctrl-C.
+    """
     if isinstance(error, UserError):
         return " ".join(str(error).split()), MISTAKE
     if isinstance(error, BrokenPipeError):
         return "", CLOSED_PIPE
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from what is done", INTERRUPTED
+        return interrupted, INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error), MISTAKE
     if isinstance(error, OSError) and error.strerror:
@@ -63,8 +71,12 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 
 @contextmanager
-def one_line(program: str) -> Iterator[None]:
+def one_line(program: str, interrupted: str = GOES_ON) -> Iterator[None]:
     """At the edge of a command: what `explain` knows becomes one line on stderr and an exit status.
+
+    Args:
+        program: what the line begins with.
+        interrupted: what it says after Ctrl-C; nothing is shown when it is empty.
 
     Raises:
         SystemExit: with that status. Any other error passes, with its traceback.
@@ -72,7 +84,7 @@ def one_line(program: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        explained = explain(error)
+        explained = explain(error, interrupted)
         if explained is None:
             raise
         line, status = explained

@@ -72,8 +72,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines, each ended by a line feed, in one step."""
-    write_text(path, "".join(line + "\n" for line in lines))
+    """Write lines, each ended by a line feed, in one step; they need not all be in memory."""
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+
+    write_atomically(path, write)
 
 
 def lock(file: IO[Any]) -> bool:
@@ -111,42 +116,66 @@ def read_lines(path: Path) -> list[str]:
     # Some programs add a last line feed to any file.
     lines = text.removesuffix("\n").removesuffix("\r")
     if "\n" not in lines and "\r" in lines:
-        name = shlex.quote(str(path))
-        raise DataError(
-            f"{path}: its only line ends are carriage returns (CR), where line feeds are needed; convert it: "
-            f"tr '\\r' '\\n' < {name} > NEW"
-        )
+        raise _without_line_feeds(str(path))
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def read_blocks(stream: BinaryIO, size: int = 1 << 16) -> Iterator[list[str]]:
-    r"""The lines of standard input, as `read_lines` has them: at a time those that have arrived.
+def _without_line_feeds(name: str) -> DataError:
+    return DataError(
+        f"{name}: its only line ends are carriage returns (CR), where line feeds are needed; convert it: "
+        f"tr '\\r' '\\n' < {shlex.quote(name)} > NEW"
+    )
+
+
+def count_lines(path: Path) -> int:
+    """How many lines a file has, as `read_blocks` has them."""
+    lines, last = 0, b"\n"
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            lines, last = lines + block.count(b"\n"), block[-1:]
+    return lines + (last != b"\n")
+
+
+def read_blocks(stream: BinaryIO, name: str = "standard input", size: int = 1 << 16) -> Iterator[list[str]]:
+    r"""The lines of a stream, as `read_lines` has them: at a time those that have arrived, if any.
 
     Args:
         stream: with `read1`.
+        name: of the stream, for errors.
         size: most bytes at a time.
 
     Raises:
-        DataError: a line is not UTF-8.
+        DataError: a line is not UTF-8, or carriage returns are the only line ends; after the lines before.
     """
-    before, rest, ended = 0, b"", False
-    while not ended:
-        found = stream.read1(size)  # type: ignore[attr-defined]
-        ended = not found
-        *lines, rest = (rest + found).split(b"\n")
-        if ended and rest:
-            lines.append(rest)
-        if lines:
-            yield [_decode(line, before + number) for number, line in enumerate(lines, 1)]
-        before += len(lines)
+    number = 0
+    for lines, ended in _arriving(stream, size):
+        block: list[str] = []
+        for line in lines:
+            number += 1
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                yield block
+                raise DataError(f"{name}: line {number}: not UTF-8 ({error.reason})") from None
+            if ended and number == 1 and "\r" in text:
+                raise _without_line_feeds(name)
+            block.append(text)
+        yield block
 
 
-def _decode(line: bytes, number: int) -> str:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input: line {number}: not UTF-8 ({error.reason})") from None
-    return text.removesuffix("\r")
+def _arriving(stream: BinaryIO, size: int) -> Iterator[tuple[list[bytes], bool]]:
+    """Lines that are whole by now; at the end, if there is one, that without a line feed, and True."""
+    start: list[bytes] = []
+    while found := stream.read1(size):  # type: ignore[attr-defined]
+        first, *others = found.split(b"\n")
+        start.append(first)
+        lines = []
+        if others:
+            lines = [b"".join(start), *others[:-1]]
+            start = [others[-1]]
+        yield lines, False
+    if rest := b"".join(start):
+        yield [rest], True
 
 
 def read_json(path: Path) -> dict[str, Any]:

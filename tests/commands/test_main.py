@@ -119,6 +119,19 @@ def test_edge(error: BaseException, line: str, status: int, capsys: pytest.Captu
     assert ended.value.code == status and shown.startswith("vqnat x: error: ") and line in shown
 
 
+@pytest.mark.parametrize("name", ["translate", "generate"])
+def test_a_filter_says_nothing_after_ctrl_c(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vqnat.load(name), "run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        vqnat.main([name, *([str(tmp_path)] if name == "translate" else [])])
+    assert ended.value.code == 130 and capsys.readouterr() == ("", "")
+
+
 def test_faults_of_the_program_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), errors.one_line("vqnat x"):
         _ = 1 / 0

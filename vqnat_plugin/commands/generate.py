@@ -15,18 +15,19 @@ out. --fairseq-help shows all of that.
 import importlib
 import sys
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
 from ..fairseq_commands import own_error, short_complaints
-from ..files import read_blocks, read_lines, write_lines
 from ..launch import flags, with_plugin
+from ..line_filter import Input, check_files, in_turn, run_filter
 from ..options import option
 
-# Lines that are sorted by length and translated together.
-BUFFER = 1000
+# Bytes of text that are sorted by length and translated together.
+BLOCK = 1 << 16
+# What fairseq decodes is decoded anew, and a filter has nothing to say about it.
+INTERRUPTED = ""
 
 
 @dataclass(kw_only=True)
@@ -42,9 +43,9 @@ class Options:
 
     def check(self) -> None:
         """Raise `UsageError` for a file that is not there, or options that do not go together."""
-        if self.input not in (None, "-") and not Path(str(self.input)).is_file():
-            raise UsageError(f"--input {self.input}: no such file")
-        if self.output is not None and self.input is None:
+        if self.input is not None:
+            check_files(self.input, self.output)
+        elif self.output is not None:
             raise UsageError(f"--output {self.output}: needs --input beside it")
 
 
@@ -105,25 +106,14 @@ def _generate(arguments: list[str]) -> None:
 
 def _translate(options: Options, path: Path, task: Any, arguments: list[str]) -> None:
     """Raw text, a translation a line."""
-    from tqdm import tqdm
-
     from ..generation.raw_text import RawTextTranslator
 
     args = _with_data(path, task, arguments)
     if args.tokenizer is None and args.bpe is None:
         note = f"{args.data} has no text pipeline (text.json): lines are taken for tokens, as they are"
         print(f"vqnat generate: {note}", file=sys.stderr)
-    lines = None if options.input == "-" else read_lines(Path(str(options.input)))
-    translator = RawTextTranslator(args)
-    buffer = args.buffer_size or (1 if lines is None and sys.stdin.isatty() else BUFFER)
-    typed = chain.from_iterable(read_blocks(sys.stdin.buffer))
-    texts = translator.translate(typed if lines is None else lines, buffer)
-    if options.output is None:
-        for text in texts:
-            print(text, flush=True)
-    else:
-        total = None if lines is None else len(lines)
-        write_lines(options.output, tqdm(texts, total=total, unit="line", mininterval=1))
+    source = Input(str(options.input), BLOCK)
+    run_filter("vqnat generate", source, options.output, in_turn(RawTextTranslator(args).answer))
 
 
 def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:

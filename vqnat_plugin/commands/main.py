@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import one_line
+from ..errors import GOES_ON, one_line
 from ..options import Parser, build_parser, parse
 
 # Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
@@ -23,7 +23,11 @@ COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
 def load(name: str) -> Any:
-    """The module of a subcommand: its docstring is the help, `Options` are its options, `run` does it."""
+    """The module of a subcommand.
+
+    Its docstring is the help, `Options` are its options, `run` does it; `INTERRUPTED`, if it is there, is
+    shown after Ctrl-C.
+    """
     return importlib.import_module(f".{name.replace(' ', '_').replace('-', '_')}", __package__)
 
 
@@ -88,4 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, rest = find(arguments)
     with one_line(f"vqnat {name}"):
         module = load(name)
-        return module.run(parse(module.Options, parser_of(name), rest)) or 0
+        options = parse(module.Options, parser_of(name), rest)
+    # What Ctrl-C leaves behind is for the command to say.
+    with one_line(f"vqnat {name}", getattr(module, "INTERRUPTED", GOES_ON)):
+        return module.run(options) or 0

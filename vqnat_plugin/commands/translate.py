@@ -1,26 +1,35 @@
 """Translate raw text with an exported model, a line for a line; needs neither torch nor fairseq.
 
-Text is treated as the training text was. Lines that are there at the same time are sorted by length and
-translated in batches; translations come in the order of the lines, and an empty line stays empty.
+Text is UTF-8 and treated as the training text was. Lines that are there at the same time are sorted by length
+and translated in batches; translations come in the order of the lines, and an empty line stays empty. A line
+that is typed is answered at once. A file makes the same batches, and translations, whatever --jobs is.
+
+A line that is longer than the model reads, or not UTF-8, ends the command with status 2. The translations of
+the lines before are on standard output by then; the file of --output appears whole or not at all. With
+--split-sentences no line is too long: its sentences are translated one by one and make one line again. A
+sentence that is still too long is halved between words until its parts fit, which a note on standard error
+says.
+
+With --n-best the lines have four columns, with tabs between them: number of the line (from 1), rank, score
+(natural logarithm, by the length), text.
 
   vqnat export runs/student --out exported
-  vqnat translate exported --input text.en --output text.de
+  vqnat translate exported --input text.en --output text.de --jobs 4
   echo 'A man sleeps.' | vqnat translate exported
+  vqnat translate exported --candidates 4 --n-best 2 < text.en | cut -f 1,3,4
 """
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files import read_blocks, read_lines, write_lines
+from ..line_filter import AnswerBlock, Input, check_files, in_turn, run_filter
 from ..options import FOLDER, option
 from ..runtime.decoding import Decoding
 
-# Lines of a file that are sorted by length and translated together.
-BLOCK = 1000
+# A filter has nothing to say about it.
+INTERRUPTED = ""
 
 
 @dataclass(kw_only=True)
@@ -30,34 +39,52 @@ class Options(Decoding):
     model: Path = option(..., "folder that vqnat export wrote", positional=True, exists=FOLDER, metavar="DIR")
     input: str = option("-", "raw text, a sentence a line; - for standard input", metavar="FILE")
     output: Path | None = option(None, "where the translations go (default: standard output)", metavar="FILE")
-    threads: int = option(1, "threads a computation may use", least=1)
+    n_best: int | None = option(
+        None, "write so many of the candidates of each line, with line, rank and score", least=1
+    )
+    split_sentences: bool = option(
+        False, "lines may have several sentences, and more text than the model reads at once"
+    )
+    jobs: int = option(1, "processes; each has the model in memory", least=1)
+    threads: int = option(1, "threads a computation of a process may use", least=1)
 
     def check(self) -> None:
-        """Raise `UsageError` for a file that is not there, or for options of decoding."""
+        """Raise `UsageError` for files that are not there, or options that do not go together."""
         super().check()
-        if self.input != "-" and not Path(self.input).is_file():
-            raise UsageError(f"--input {self.input}: no such file")
+        check_files(self.input, self.output)
+        if self.n_best is not None and self.n_best > self.candidates:
+            raise UsageError(f"--n-best {self.n_best}: needs --candidates of as much, or more")
+        if self.n_best is not None and self.split_sentences:
+            raise UsageError(f"--n-best {self.n_best}: goes by sentences, leave --split-sentences out")
 
 
 def run(options: Options) -> None:
     """Translate."""
-    from ..runtime.translator import Translator
-
-    lines = None if options.input == "-" else read_lines(Path(options.input))
-    translator = Translator(options.model, options.threads)
-    found = translator.stream(read_blocks(sys.stdin.buffer) if lines is None else _blocks(lines), options)
-    if options.output is None:
-        for texts in found:
-            # Text is UTF-8 in and out, whatever the terminal's encoding.
-            sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
-            sys.stdout.buffer.flush()
+    source = Input(options.input)
+    decoding = Decoding(**{each.name: getattr(options, each.name) for each in fields(Decoding)})
+    make = partial(
+        translator, options.model, options.threads, decoding, options.n_best, options.split_sentences
+    )
+    write = partial(
+        run_filter,
+        "vqnat translate",
+        source,
+        options.output,
+        unit="line" if options.split_sentences else "sentence",
+    )
+    if options.jobs == 1:
+        write(in_turn(make()))
         return
-    from tqdm import tqdm
+    from ..runtime.workers import Workers
 
-    total = None if lines is None else len(lines)
-    every = chain.from_iterable(found)
-    write_lines(options.output, tqdm(every, total=total, unit="sentence", mininterval=1))
+    with Workers(options.jobs, make) as workers:
+        write(workers.answers)
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (lines[start : start + BLOCK] for start in range(0, len(lines), BLOCK))
+def translator(
+    model: Path, threads: int, decoding: Decoding, n_best: int | None, split_sentences: bool
+) -> AnswerBlock:
+    """What answers a block of lines; see `LineTranslator`."""
+    from ..runtime.line_translator import LineTranslator
+
+    return LineTranslator(model, threads, decoding, n_best, split_sentences).answer

@@ -2,8 +2,7 @@
 
 import argparse
 import ast
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.hub_utils import GeneratorHubInterface
 from omegaconf import open_dict
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, UserError
+from ..line_filter import Answer
 from ..models.checkpoints import TRANSLATION, Checkpoint
 from ..models.hub import MAX_TOKENS
 
@@ -59,25 +59,30 @@ class RawTextTranslator:
         if torch.cuda.is_available() and not config.common.cpu:
             self._hub.cuda()
 
-    def translate(self, lines: Iterable[str], buffer: int) -> Iterator[str]:
-        """One translation for each line, in order; an empty one for an empty line.
+    def answer(self, lines: Sequence[str], before: int) -> Answer:
+        """One translation for each line, up to the first that is too long; an empty one for an empty line.
 
         Args:
             lines: raw text.
-            buffer: lines that are read and translated together.
-
-        Raises:
-            DataError: a line is longer than the model reads.
-            UsageError: it is longer than a batch.
+            before: how many lines came before these.
         """
-        lines, number = iter(lines), 0
-        while block := list(islice(lines, buffer)):
-            tokens = {i: self._encode(line, number + i + 1) for i, line in enumerate(block) if line.strip()}
-            found = self._hub.generate(list(tokens.values()), **self._options) if tokens else []
-            texts = dict(zip(tokens, found, strict=True))
-            for i in range(len(block)):
-                yield self._hub.decode(texts[i][0]["tokens"]) if i in texts else ""
-            number += len(block)
+        tokens: list[torch.Tensor | None] = []
+        error = None
+        for number, line in enumerate(lines, before + 1):
+            try:
+                tokens.append(self._encode(line, number) if line.strip() else None)
+            except UserError as problem:
+                error = problem
+                break
+        found = self._generate([each for each in tokens if each is not None])
+        texts = ["" if each is None else self._hub.decode(next(found)[0]["tokens"]) for each in tokens]
+        return Answer(texts, len(texts), error=error)
+
+    def _generate(self, tokens: Sequence[torch.Tensor]) -> Iterator[Any]:
+        """Hypotheses of each source, so many of which are read and sorted by length at a time."""
+        size = self._hub.cfg.interactive.buffer_size or len(tokens)
+        for start in range(0, len(tokens), size or 1):
+            yield from self._hub.generate(list(tokens[start : start + size]), **self._options)
 
     def _encode(self, line: str, number: int) -> torch.Tensor:
         tokens: torch.Tensor = self._hub.encode(line)

@@ -1,6 +1,6 @@
 """Text in, text out: translation with an exported model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,10 @@ class Translator:
             UsageError: an option is out of its range.
             DataError: a line is longer than the model reads.
         """
-        return next(self.stream([lines], Decoding(**decoding)))
+        options = Decoding(**decoding)
+        self.check(options)
+        found = self._hypotheses(lines, options, False)
+        return ["" if each is None else self.text(each[0].tokens) for each in found]
 
     def candidates(
         self, lines: Sequence[str], candidates: int = 4, n_best: int | None = None, **decoding: Any
@@ -129,17 +132,8 @@ class Translator:
         """
         options = Decoding(candidates=candidates, **decoding)
         self.check(options)
-        found = self._hypotheses(lines, 0, options, True)
+        found = self._hypotheses(lines, options, True)
         return [[NOTHING] if each is None else self._shown(each[:n_best]) for each in found]
-
-    def stream(self, blocks: Iterable[Sequence[str]], options: Decoding) -> Iterator[list[str]]:
-        """As `translate`, block by block; the lines of a block are sorted by length and make batches."""
-        self.check(options)
-        number = 0
-        for block in blocks:
-            found = self._hypotheses(block, number, options, False)
-            yield ["" if each is None else self.text(each[0].tokens) for each in found]
-            number += len(block)
 
     def decode(
         self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool = True
@@ -187,10 +181,10 @@ class Translator:
         return hypotheses(latents, words, np.array(limits), block, options.lenpen)
 
     def _hypotheses(
-        self, lines: Sequence[str], before: int, options: Decoding, scores: bool
+        self, lines: Sequence[str], options: Decoding, scores: bool
     ) -> list[list[Hypothesis] | None]:
-        """Hypotheses for each line, None for an empty one; `before`: lines that came before."""
-        rows = {i: self.encode(line, before + i + 1) for i, line in enumerate(lines) if line.strip()}
+        """Hypotheses for each line, None for an empty one."""
+        rows = {i: self.encode(line, i + 1) for i, line in enumerate(lines) if line.strip()}
         found = dict(zip(rows, self.decode(list(rows.values()), options, scores), strict=True))
         return [found.get(number) for number in range(len(lines))]
 

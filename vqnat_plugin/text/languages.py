@@ -25,6 +25,8 @@ WITHOUT_BLANKS = frozenset(
         "Yiii",
     ]
 )
+# Scripts in which no blank stands between sentences either.
+SENTENCES_WITHOUT_BLANKS = frozenset(("Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Yiii"))
 # Scripts that the rules of Moses were written for.
 MOSES = frozenset(("Cyrl", "Grek", "Latn"))
 # sacreBLEU's tokenisers by language; 13a for all others.
@@ -75,6 +77,11 @@ def _parts(code: str) -> tuple[str, str]:
 def has_blanks(code: str) -> bool:
     """Whether blanks stand between the words of a language; see `base_language` for what is raised."""
     return script(code) not in WITHOUT_BLANKS
+
+
+def between_sentences(code: str) -> str:
+    """What stands between two sentences of a language; see `base_language` for what is raised."""
+    return "" if script(code) in SENTENCES_WITHOUT_BLANKS else " "
 
 
 def moses_undoes(code: str) -> bool:
