@@ -104,6 +104,38 @@ def test_speed_is_told_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out == "" and err.startswith("vqnat shout: 2 sentences in ") and err.endswith("sentences/s)\n")
 
 
+class Terminal(io.StringIO):
+    """A stream that a person looks at."""
+
+    buffer = io.BytesIO()
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("name", "terminals", "shown"),
+    [
+        ("in", ["stdin", "stderr"], True),
+        ("in", ["stdin", "stdout", "stderr"], False),
+        ("-", ["stdin", "stderr"], False),
+        ("-", ["stderr"], True),
+        ("-", [], False),
+    ],
+)
+def test_progress_is_in_nobodys_way(
+    name: str, terminals: list[str], shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").write_text("a\n")
+    for stream in ("stdin", "stdout", "stderr"):
+        made = Terminal() if stream in terminals else io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, stream, made)
+    filtered(Input(str(tmp_path / "in") if name == "in" else name))
+    sys.stderr.seek(0)
+    assert ("sentences/s" in sys.stderr.read()) is shown
+
+
 def test_files_are_checked_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--input nowhere: no such file"):
         check_files("nowhere", None)

@@ -187,6 +187,10 @@ def test_mistakes_are_one_line(
     write(tmp_path / "long", ["ein Hund", "Hund " * 1200])
     assert "line 2 has" in complaint("--input", str(tmp_path / "long"), "--output", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", "--path", str(student), "--input", str(tmp_path / "long"), "--cpu"])
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 and "line 2 has" in err
     line = complaint("--input", str(text), str(prepared / "bin"), "--post-process", "sentencepiece")
     assert "--post-process sentencepiece: leave it out" in line
 
