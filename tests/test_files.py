@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,3 +181,29 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     replace_folder(tmp_path / "link", fill)
     assert [path.name for path in (tmp_path / "link").iterdir()] == ["new"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]
+
+
+def test_what_a_killed_process_left_is_deleted_but_not_what_another_still_writes(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from vqnat_plugin.files import replace_folder\n"
+        "def fill(folder):\n"
+        "    (folder / 'half').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "replace_folder(pathlib.Path(sys.argv[1]), fill)\n"
+    )
+    folder = tmp_path / "folder"
+    killed = subprocess.run([sys.executable, "-c", program, str(folder)])
+    assert killed.returncode == -signal.SIGKILL and not folder.exists()
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".folder.") and left.suffix == ".part"
+
+    def fill(outer: Path) -> None:
+        assert not left.exists()
+        replace_folder(folder, lambda inner: (inner / "first").touch())
+        assert outer.is_dir()
+        (outer / "second").touch()
+
+    replace_folder(folder, fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in folder.iterdir()] == ["second"]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -38,10 +39,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write into a temporary folder beside `path`, then move it there, in place of one before."""
+    """Let `fill` write into a temporary folder beside `path`, then move it there, in place of one before.
+
+    Temporary folders of calls that were killed are deleted.
+    """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part") as parts:
+    prefix, suffix = f".{path.name[:40]}.", ".part"
+    for other in path.parent.iterdir():
+        if other.name.startswith(prefix) and other.name.endswith(suffix):
+            _delete_abandoned(other)
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=suffix) as parts,
+        Path(parts, "new.lock").open("w") as held,
+    ):
+        lock(held)
+        # Others find it when it is held.
+        os.rename(held.name, Path(parts, "lock"))
         new, old = Path(parts, "new"), Path(parts, "old")
         new.mkdir()
         fill(new)
@@ -53,6 +67,13 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
             if old.exists():
                 os.replace(old, path)
             raise
+
+
+def _delete_abandoned(parts: Path) -> None:
+    """Delete a temporary folder whose lock nobody holds; where there are no locks, it stays."""
+    with contextlib.suppress(OSError), (parts / "lock").open() as held:
+        if lock(held, wait=False):
+            shutil.rmtree(parts)
 
 
 def _umask() -> int:
@@ -81,12 +102,17 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_atomically(path, write)
 
 
-def lock(file: IO[Any]) -> bool:
-    """Wait for the lock on an open file, given up when it is closed; False where there are no locks."""
+def lock(file: IO[Any], wait: bool = True) -> bool:
+    """Take the lock on an open file, given up when it is closed; False where there are no locks.
+
+    Args:
+        file: open.
+        wait: for others that have it; otherwise False is returned then, too.
+    """
     try:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except (ImportError, OSError):
         return False
     return True
