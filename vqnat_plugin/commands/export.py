@@ -18,6 +18,8 @@ from pathlib import Path
 from ..errors import UsageError
 from ..options import FOLDER, flag, option
 
+INTERRUPTED = "interrupted; --out is as it was before"
+
 
 @dataclass(kw_only=True)
 class Options:
