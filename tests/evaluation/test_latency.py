@@ -50,6 +50,9 @@ class Recorder:
         self.events.append((self.name, "translate", batch))
         return [[1, 2, 3] for _ in batch]
 
+    def tokens(self, translations: list[list[int]]) -> list[list[int]]:
+        return translations
+
     def synchronize(self) -> None:
         self.events.append((self.name, "synchronize", ()))
 
@@ -73,6 +76,13 @@ def test_systems_take_turns_at_every_batch() -> None:
     assert timed_events == ["synchronize", "translate", "synchronize"] * 12
 
 
+def test_a_sentence_alone_is_translated_twice_and_the_second_time_counts() -> None:
+    events: list[tuple[str, str, tuple[int, ...]]] = []
+    timings = measure([Recorder("a", events)], [[3]], warmup=0)
+    assert [what for _, what, _ in events] == ["translate", "synchronize", "translate", "synchronize"]
+    assert len(timings["a"].seconds) == 1 and timings["a"].tokens == 3
+
+
 def test_latencies_are_medians_and_speedups_their_ratios() -> None:
     specs = [
         System("greedy", ("t.pt",)),
@@ -87,15 +97,20 @@ def test_latencies_are_medians_and_speedups_their_ratios() -> None:
         },
         32: {name: Timing([0.1, 0.1], 640) for name in ("greedy", "beam", "student")},
     }
-    systems = summarize(specs, timings, "greedy")
+    systems = summarize(specs, timings, ["greedy", "student"])
     assert systems["greedy"]["latency_ms"]["batch_1"] == {"median": 20.0, "p90": 28.0}
     assert systems["student"]["speedup_vs_greedy"] == 4.0
     assert systems["student"]["speedup_vs_beam"] == 8.0
     assert systems["beam"]["speedup_vs_greedy"] == 0.5
     assert systems["student"]["speedup"]["batch_32"] == {"vs_greedy": 1.0, "vs_beam": 1.0}
     assert systems["student"]["mean_output_tokens"] == 8.0
+    ratios = systems["student"]["ratios"]["batch_1"]
+    assert list(ratios) == ["greedy", "student", "beam"]
+    assert ratios["student"] == {"ratio": 1, "low": 1, "high": 1}
+    assert ratios["greedy"]["low"] < ratios["greedy"]["ratio"] == 4 <= ratios["greedy"]["high"]
+    assert systems["beam"]["ratios"]["batch_32"]["student"]["ratio"] == 1
     assert beam_baseline(specs[::2], "greedy") is None
-    assert "speedup_vs_beam" not in summarize(specs[::2], timings, "greedy")["student"]
+    assert "speedup_vs_beam" not in summarize(specs[::2], timings, ["greedy"])["student"]
 
 
 def test_translations_do_not_depend_on_the_batch(tiny_corpus: Path, tiny_teacher: Path) -> None:

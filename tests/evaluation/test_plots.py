@@ -11,8 +11,8 @@ from vqnat_plugin.evaluation.plots import plot_quality_speed, plot_training
 from vqnat_plugin.evaluation.training_log import TrainingLog
 
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "greedy": {"bleu": 30.0, "speedup": {"batch_1": {"vs_greedy": 1.0}, "batch_32": {"vs_greedy": 1.0}}},
-    "student": {"bleu": 28.0, "speedup": {"batch_1": {"vs_greedy": 2.5}, "batch_32": {"vs_greedy": 0.5}}},
+    "greedy": {"bleu": 30.0, "latency_ms": {"batch_1": {"median": 20.0}, "batch_32": {"median": 160.0}}},
+    "student": {"bleu": 28.0, "latency_ms": {"batch_1": {"median": 8.0}, "batch_32": {"median": 320.0}}},
     "not timed": {"bleu": 99.0},
 }
 RESULTS = Path(__file__).parents[2] / "examples" / "multi30k" / "results" / "report.json"
@@ -58,15 +58,26 @@ def test_every_batch_size_is_a_panel_and_every_point_has_its_name(
     (figure,) = figures
     figure.draw_without_rendering()
     assert [axes.get_title() for axes in figure.axes] == ["batch 1", "batch 32"]
-    known = [name for name, system in systems.items() if "speedup" in system]
+    known = [name for name, system in systems.items() if "latency_ms" in system]
     for axes in figure.axes:
         assert [text.get_text() for text in axes.texts] == known
-        assert not axes.get_legend() and axes.get_xlim()[0] == 0
+        assert not figure.legends and axes.get_xscale() == "log"
         lowest = min(systems[name]["bleu"] for name in known)
         assert lowest - 0.5 < axes.get_ylim()[0] < lowest
         found = boxes(axes)
         assert not any(one.overlaps(other) for place, one in enumerate(found) for other in found[:place])
         assert all(axes.bbox.contains(*corner) for box in found for corner in (box.min, box.max))
+
+
+def test_times_are_of_a_sentence_and_kinds_have_markers(figures: list[Figure]) -> None:
+    kinds = {"greedy": "CTranslate2", "student": "exported"}
+    systems = {name: {**system, "kind": kinds.get(name, "unseen")} for name, system in SYSTEMS.items()}
+    assert plot_quality_speed({**systems, "other": SYSTEMS["greedy"]}, Path("unused"))
+    (figure,) = figures
+    places = [[tuple(dots.get_offsets()[0]) for dots in axes.collections] for axes in figure.axes]
+    assert places == [[(20, 30), (8, 28), (20, 30)], [(5, 30), (10, 28), (5, 30)]]
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["CTranslate2", "exported", "fairseq"]
 
 
 def test_names_are_no_formulas(figures: list[Figure]) -> None:
@@ -76,7 +87,7 @@ def test_names_are_no_formulas(figures: list[Figure]) -> None:
 
 
 @pytest.mark.parametrize(
-    "systems", [{}, {"a": {"bleu": 1.0}}, {"a": {"speedup": SYSTEMS["greedy"]["speedup"]}}]
+    "systems", [{}, {"a": {"bleu": 1.0}}, {"a": {"latency_ms": SYSTEMS["greedy"]["latency_ms"]}}]
 )
 def test_no_plot_without_points(tmp_path: Path, systems: dict[str, dict[str, Any]]) -> None:
     path = tmp_path / "quality_speed.png"

@@ -156,6 +156,34 @@ def test_report_does_not_name_its_folders(tmp_path: Path, monkeypatch: pytest.Mo
     assert without_folders(words, {"OUT": Path("runs/a")}) == masked
 
 
+def test_ratios_have_intervals_and_parts_of_exported_models_a_table_of_their_own() -> None:
+    parts = {"encoder": 1.0, "latent steps": 2.5, "writer": 3.0, "rest": 0.5, "steps": 4.0}
+    timed = {
+        name: {
+            **system,
+            "ratios": {"batch_1": {"greedy": {"ratio": 2.5, "low": 2.25, "high": 2.75}}},
+            "mean_output_tokens": 26.0,
+            "kind": kind,
+            "precision": precision,
+            "device": "cpu",
+        }
+        for (name, system), kind, precision in zip(
+            LATENCY["systems"].items(), ("fairseq", "exported"), ("fp32", "int8"), strict=True
+        )
+    }
+    timed["student"]["profile_ms"] = {"batch_1": parts}
+    latency = {**LATENCY, "systems": timed, "baselines": ["greedy"], "batch_sizes": [1]}
+    text = results(comparison_report("", latency=latency))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert rows[0] == ["system", "kind", "precision", "tokens", "batch 1, ms", "p90", "vs greedy"]
+    assert rows[3] == ["student", "exported", "int8", "26.0", "10.4", "20.8", "2.50x (2.25-2.75)"]
+    assert "on cpu, fp32, int8, 1 thread" in text and "bootstrap interval" in text
+    assert rows[-2:][1] == ["student", "1", "1.00", "2.50", "3.00", "0.50", "4.00"]
+    assert "- on the CPU" not in text
+    on_gpu = results(comparison_report("", latency={**latency, "device": "a GPU"}))
+    assert "- on the CPU: greedy, student" in on_gpu
+
+
 CHRF = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"
 
 

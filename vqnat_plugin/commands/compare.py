@@ -1,7 +1,7 @@
 """Quality and speed of several systems: decodes, scores and times each exactly as it is declared.
 
-A system is --system NAME CHECKPOINT[:CHECKPOINT...] [OPTION=VALUE ...], with options of fairseq's generation
-(beam, lenpen, max_len_a, ...; beam is 1 unless given) or of the checkpoint's own task (rescore_with, ...).
+A system is --system NAME PATH [OPTION=VALUE ...]: a checkpoint of fairseq or several (CHECKPOINT:CHECKPOINT),
+a folder of vqnat export or of CTranslate2, with the options of its kind: see vqnat benchmark --help.
 After a kill the same command goes on; a system that is declared otherwise is decoded anew.
 
   vqnat compare data/bin --ref test.de --out runs/compared --system greedy teacher.pt \\

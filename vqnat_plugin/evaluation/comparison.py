@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..files import read_json_if_there, read_lines, sha256, write_json, write_lines
 from ..machine import available_device, describe_machine
 from ..options import words
@@ -25,8 +25,9 @@ from ..recipes.stages import Stages
 from ..text.languages import sacrebleu_tokenizer
 from .bleu import bleu_metric, score
 from .detokenizer import Detokenizer
-from .fairseq_translator import FairseqTranslator, check_systems
+from .kinds import EXPORTED, FAIRSEQ, check_systems, kind_of, load
 from .latency import Timing, beam_baseline, choose_batches, measure, summarize
+from .parts import profile
 from .report import comparison_report, without_folders
 from .settings import ComparisonOptions, TimingOptions
 from .systems import Conditions, System
@@ -58,13 +59,19 @@ class Comparison:
             out: folder.
 
         Raises:
-            DataError, CheckpointError: see `check_systems`.
+            DataError, CheckpointError, UsageError: see `check_systems`.
         """
-        _, self.target_lang = check_systems(systems, conditions)
-        self.systems, self.conditions, self.out = systems, conditions, out
+        self.conditions = check_systems(systems, conditions)
+        self.systems, self.out = systems, out
+        self.kinds = {system.name: kind_of(system) for system in systems}
         self.device = available_device(conditions.cpu)
+        others = [name for name, kind in self.kinds.items() if kind != FAIRSEQ]
+        if self.device.type == "cuda" and others:
+            print(
+                f"on the CPU: {', '.join(others)}; checkpoints are on the GPU, unless --cpu", file=sys.stderr
+            )
         self.identities = {system.name: system.identity() for system in systems}
-        self.surroundings = conditions.identity()
+        self.surroundings = self.conditions.identity()
 
     def decode(
         self, system: System, batch_size: int, tokenizer: str | None, references: Sequence[Sequence[str]]
@@ -78,12 +85,12 @@ class Comparison:
             references: of the subset.
 
         Raises:
-            DataError: see `FairseqTranslator`; or a reference has another number of sentences.
+            DataError: see `load`; or a reference has another number of sentences.
         """
         text = self.out / "decoded" / f"{system.file_name}.txt"
 
         def make() -> dict[str, Any]:
-            translator = FairseqTranslator(system, self.conditions)
+            translator = load(system, self.conditions)
             for lines in references:
                 if len(lines) != len(translator.lengths):
                     raise DataError(
@@ -114,44 +121,61 @@ class Comparison:
             `beam_baseline`, and how it was measured.
 
         Raises:
-            DataError: see `FairseqTranslator`.
+            DataError: see `load`.
         """
         how = {name: getattr(options, name) for name in ("sentences", "warmup", "threads", "seed")}
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         about = {**how, "subset": self.conditions.subset, "device": device}
         systems = [[system.name, self.identities[system.name]] for system in self.systems]
+        sizes = {"batch_sizes": options.batch_sizes, "profile": options.profile}
         measured = _known_or_made(
             self.out / "latency.json",
-            {"systems": systems, **self.surroundings, **about, "batch_sizes": options.batch_sizes},
-            lambda: {"timings": self._measure(options), "machine": describe_machine()},
+            {"systems": systems, **self.surroundings, **about, **sizes},
+            lambda: {**self._measure(options), "machine": describe_machine()},
         )
         timings = {
             int(size): {name: Timing(**timing) for name, timing in rows.items()}
             for size, rows in measured["timings"].items()
         }
-        baseline = options.baseline or self.systems[0].name
-        figures = {
-            "systems": summarize(self.systems, timings, baseline),
-            "baseline": baseline,
-            "beam_baseline": beam_baseline(self.systems, baseline),
+        baselines = options.baseline or (self.systems[0].name,)
+        figures = summarize(self.systems, timings, baselines, options.seed)
+        for name, engine in measured["engines"].items():
+            figures[name] |= engine
+        return {
+            "systems": figures,
+            "baseline": baselines[0],
+            "baselines": list(baselines),
+            "beam_baseline": beam_baseline(self.systems, baselines[0]),
             **about,
+            "batch_sizes": list(options.batch_sizes),
             "precision": self.conditions.precision,
             "machine": measured["machine"],
-        }
-        return figures, measured["duration"]
+        }, measured["duration"]
 
-    def _measure(self, options: TimingOptions) -> dict[str, dict[str, dict[str, Any]]]:
+    def _measure(self, options: TimingOptions) -> dict[str, Any]:
         threads = torch.get_num_threads()
         torch.set_num_threads(options.threads)
         try:
-            loaded = [FairseqTranslator(system, self.conditions) for system in self.systems]
+            loaded = [load(system, self.conditions, options.threads) for system in self.systems]
+            engines: dict[str, dict[str, Any]] = {
+                each.name: {
+                    "kind": self.kinds[each.name],
+                    "precision": each.precision,
+                    "device": self.device.type if each.gpu else "cpu",
+                }
+                for each in loaded
+            }
             torch.manual_seed(options.seed)
             timings = {}
             for size in options.batch_sizes:
                 batches = choose_batches(loaded[0].lengths, size, options.sentences, options.seed)
                 found = measure(loaded, batches, options.warmup, title=f"batches of {size}")
                 timings[str(size)] = {name: dataclasses.asdict(timing) for name, timing in found.items()}
-            return timings
+                for each in loaded if options.profile else ():
+                    if self.kinds[each.name] == EXPORTED:
+                        parts = engines[each.name].setdefault("profile_ms", {})
+                        parts[f"batch_{size}"] = profile(each, batches, options.warmup)
+            return {"timings": timings, "engines": engines}
         finally:
             torch.set_num_threads(threads)
 
@@ -203,13 +227,20 @@ def _known_or_made(
     return content
 
 
+def _open(options: TimingOptions) -> Comparison:
+    comparison = Comparison(options.systems(), options.conditions(), options.out)
+    if options.profile and EXPORTED not in comparison.kinds.values():
+        raise UsageError("--profile: shows the parts of exported models, and no system is one")
+    return comparison
+
+
 def benchmark(options: TimingOptions) -> dict[str, Any]:
     """Time systems; returns the report, see `comparison_report`.
 
     Raises:
-        DataError: see `Comparison`.
+        UsageError, DataError: see `Comparison`; or there is nothing to profile.
     """
-    latency, seconds = Comparison(options.systems(), options.conditions(), options.out).time(options)
+    latency, seconds = _open(options).time(options)
     return _report(options, ["vqnat", "benchmark"], {"benchmark": seconds}, latency=latency)
 
 
@@ -218,11 +249,11 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
 
     Raises:
         DataError: see `Comparison`, or a reference cannot be read.
-        UsageError: see `bleu_metric`.
+        UsageError: see `Comparison` and `bleu_metric`; or there is nothing to profile.
     """
     systems, references = options.systems(), [read_lines(path) for path in options.ref]
-    comparison = Comparison(systems, options.conditions(), options.out)
-    tokenize = options.tokenize or sacrebleu_tokenizer(comparison.target_lang)
+    comparison = _open(options)
+    tokenize = options.tokenize or sacrebleu_tokenizer(comparison.conditions.target_lang)
     # Before anything is decoded: what it needs may not be installed.
     bleu_metric(tokenize)
     decoded = {
@@ -233,7 +264,11 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
     seconds = {f"decode {name}": each.duration for name, each in decoded.items()}
     figures: dict[str, float] = {}
     # Those of the first system that has latents.
-    latent = (each for each in systems if decoded[each.name].latent and len(each.checkpoints) == 1)
+    latent = (
+        each
+        for each in systems
+        if decoded[each.name].latent and comparison.kinds[each.name] == FAIRSEQ and len(each.checkpoints) == 1
+    )
     if first := next(latent, None):
         latents = comparison.latents(first, options.tokenizer)
         figures, seconds["latents"] = latents["figures"], latents["duration"]

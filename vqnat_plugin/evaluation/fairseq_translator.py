@@ -11,11 +11,11 @@ from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ValidationError
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import DataError, UsageError, UserError
 from ..machine import available_device
 from ..models.checkpoints import TRANSLATION, Checkpoint
+from .subset_translator import SubsetTranslator
 from .systems import Conditions, System
 
 GENERATION_OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)}
@@ -24,28 +24,20 @@ UNSUPPORTED = ("constraints", "lm_path", "lm_weight", "prefix_size", "replace_un
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def check_systems(systems: Sequence[System], conditions: Conditions) -> tuple[str | None, str | None]:
-    """See, without building a model, whether systems can be what they are declared as.
-
-    Returns:
-        The languages of source and target.
-
-    Raises:
-        DataError: a file is missing, an option unknown or of another type, or the data of other languages.
-        CheckpointError: a checkpoint cannot be read, is no translation model, or has other dictionaries.
-    """
+def check(
+    systems: Sequence[System], data: Path, languages: tuple[str | None, str | None]
+) -> tuple[str | None, str | None]:
+    """See `kinds`; builds no model."""
     # Systems share large files.
     known: dict[Path, Checkpoint] = {}
-    languages: tuple[str | None, str | None] = (conditions.source_lang, conditions.target_lang)
     for system in systems:
-        system.require_files()
         _generation_options(system)
         for number, path in enumerate(system.paths()):
             option = "" if number < len(system.checkpoints) else "rescore_with: "
             who = f"system {system.name}: {option}{path}"
             if path not in known:
                 known[path] = Checkpoint(path, TRANSLATION, who, weights=False)
-            languages = known[path].check_data(conditions.data, languages)
+            languages = known[path].check_data(data, languages)
         trained = known[system.paths()[0]].config
         # fairseq ignores what it does not know: a misspelt option would be measured as if it were absent.
         for name in sorted(set(system.options) - GENERATION_OPTIONS):
@@ -54,6 +46,12 @@ def check_systems(systems: Sequence[System], conditions: Conditions) -> tuple[st
                     f"system {system.name}: neither fairseq's generation nor this checkpoint knows '{name}'"
                 )
     return languages
+
+
+def load(system: System, conditions: Conditions, threads: int) -> "FairseqTranslator":
+    """See `kinds`; the threads are torch's."""
+    del threads
+    return FairseqTranslator(system, conditions)
 
 
 def _generation_options(system: System) -> DictConfig:
@@ -68,24 +66,18 @@ def _generation_options(system: System) -> DictConfig:
         raise DataError(f"system {system.name}: {reason} (generation: {chosen})") from None
 
 
-class FairseqTranslator:
-    """A system that is loaded.
-
-    Attributes:
-        name: of the system.
-        lengths: source tokens of each sentence of the subset.
-        latent: whether it decodes through discrete latents.
-    """
+class FairseqTranslator(SubsetTranslator):
+    """Checkpoints that are loaded."""
 
     def __init__(self, system: System, conditions: Conditions) -> None:
-        """Load the checkpoints and the subset; see `check_systems` for what is looked at before.
+        """Load the checkpoints and the subset.
 
         Raises:
             DataError: the subset is missing, empty, or of longer sentences than the model reads.
             CheckpointError: a checkpoint cannot be read, or does not fit the data's dictionaries.
         """
-        self.name, self.seed = system.name, conditions.seed
-        self.cuda = available_device(conditions.cpu).type == "cuda"
+        self.seed = conditions.seed
+        self.gpu = available_device(conditions.cpu).type == "cuda"
         options = _generation_options(system)
         languages = {"source_lang": conditions.source_lang, "target_lang": conditions.target_lang}
         overrides = {k: v for k, v in system.options.items() if k not in GENERATION_OPTIONS}
@@ -99,71 +91,43 @@ class FairseqTranslator:
             with open_dict(config):
                 config.generation = options
             model.to(DTYPES[conditions.precision])
-            if self.cuda:
+            if self.gpu:
                 model.cuda()
             model.prepare_for_inference_(config)
             self.models.append(model)
-        self.task, self.latent = task, hasattr(self.models[0], "quantizer")
+        self.latent = hasattr(self.models[0], "quantizer")
+        super().__init__(system, conditions, task, conditions.precision)
+        limits = (task.max_positions(), *(model.max_positions() for model in self.models))
+        self.require_length(utils.resolve_max_positions(*limits)[0])
         try:
-            self.task.load_dataset(conditions.subset, task_cfg=config.task)
-        except FileNotFoundError as error:
-            raise DataError(f"--gen-subset {conditions.subset}: not in {conditions.data} ({error})") from None
-        self.dataset = self.task.dataset(conditions.subset)
-        self.lengths: list[int] = [int(size) for size in self.dataset.src_sizes]
-        self._check_lengths(conditions)
-        try:
-            self.generator = self.task.build_generator(self.models, options)
+            self.generator = task.build_generator(self.models, options)
         except UserError as error:
             raise type(error)(f"system {self.name}: {error}") from None
 
-    def _check_lengths(self, conditions: Conditions) -> None:
-        limits = (self.task.max_positions(), *(model.max_positions() for model in self.models))
-        longest, _ = utils.resolve_max_positions(*limits)
-        if not self.lengths:
-            raise DataError(f"{conditions.data}: no sentences in '{conditions.subset}'")
-        if longest is not None and max(self.lengths) > longest:
-            raise DataError(
-                f"system {self.name}: reads sources of {longest} tokens at most, but sentence "
-                f"{self.lengths.index(max(self.lengths))} of '{conditions.subset}' has {max(self.lengths)}"
-            )
-
     def decode(self, batch_size: int, text: Callable[[Tensor], str]) -> list[str]:
-        """The whole subset, translated and detokenised, in its order.
-
-        Args:
-            batch_size: sentences; those of similar length go together.
-            text: makes text of token ids, see `Detokenizer`.
-
-        Raises:
-            DataError: a sentence cannot be translated.
-        """
+        """See `SubsetTranslator`; what is sampled depends on the seed alone."""
         utils.set_torch_seed(self.seed)
-        # The batches of fairseq-generate.
-        targets = self.dataset.tgt_sizes if self.dataset.tgt_sizes is not None else self.lengths
-        order = sorted(range(len(self.lengths)), key=lambda i: (self.lengths[i], targets[i]))
-        texts = [""] * len(order)
-        starts = range(0, len(order), batch_size)
-        for start in tqdm(starts, desc=f"decode {self.name}", unit="batch", mininterval=1):
-            batch = self.prepare(order[start : start + batch_size])
-            for number, tokens in zip(batch["id"].tolist(), self._translated(batch), strict=True):
-                texts[number] = text(torch.tensor(tokens))
-        return texts
+        return super().decode(batch_size, text)
 
-    def _translated(self, batch: dict[str, Any]) -> list[list[int]]:
+    def translated(self, sentences: Sequence[int]) -> list[list[int]]:
+        """See `SubsetTranslator`."""
+        batch = self.prepare(sentences)
         try:
-            return self.translate(batch)
+            found = self.translate(batch)
         except torch.OutOfMemoryError:
             raise DataError(
-                f"system {self.name}: {batch['nsentences']} sentences do not fit into the GPU's memory; "
-                "lower --batch-size"
+                f"system {self.name}: {len(sentences)} sentences do not fit into the GPU's memory; lower "
+                "--batch-size"
             ) from None
         except AssertionError as error:
             raise DataError(
                 f"system {self.name}: its search ended without a translation (fairseq: {error})"
             ) from None
+        by_number = dict(zip(batch["id"].tolist(), found, strict=True))
+        return [by_number[number] for number in sentences]
 
     def prepare(self, sentences: Sequence[int]) -> dict[str, Any]:
-        """The batch of these sentences of the subset, on the host."""
+        """The batch of these sentences of the subset, on the host; in fairseq's order, see its `id`."""
         batch = self.dataset.collater([self.dataset[number] for number in sentences])
         # The source alone, as for text without a translation.
         source = {name: batch["net_input"][name] for name in ("src_tokens", "src_lengths")}
@@ -171,11 +135,11 @@ class FairseqTranslator:
 
     def translate(self, batch: dict[str, Any]) -> list[list[int]]:
         """Token ids of the best hypothesis of each sentence, on the host, in the order of `batch["id"]`."""
-        sample = utils.move_to_cuda(batch) if self.cuda else batch
+        sample = utils.move_to_cuda(batch) if self.gpu else batch
         hypotheses = self.task.inference_step(self.generator, self.models, sample)
         return [candidates[0]["tokens"].tolist() for candidates in hypotheses]
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
-        if self.cuda:
+        if self.gpu:
             torch.cuda.synchronize()

@@ -3,7 +3,11 @@
 What is timed is what a user waits for: from source tokens on the host to the best hypothesis on the host,
 with the GPU synchronised at both ends. All systems decode the same batch before the next one comes, in
 rotating order, so that whatever else happens on the machine hits them alike. The stock generator of fairseq
-keeps keys and values, so a fairseq Transformer with beam 1 is a fair baseline.
+keeps keys and values, so a fairseq Transformer with beam 1 is a fair baseline; CTranslate2 is the strongest.
+
+A sentence alone takes a few milliseconds, and twice as many where the systems before have left nothing of the
+weights in the processor's caches. Whoever decodes with one system finds them there: such a sentence is
+translated twice in a row, and the second time counts.
 """
 
 import random
@@ -15,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from .ratios import ratio_of_medians
 from .systems import System
 
 # Large batches come rarely in a few sentences; a median needs this many at least.
@@ -22,12 +27,13 @@ MIN_BATCHES = 10
 
 
 class Timed(Protocol):
-    """What `measure` needs of a system, see `FairseqTranslator`."""
+    """What `measure` needs of a system, see `SubsetTranslator`."""
 
     name: str
 
     def prepare(self, sentences: Sequence[int]) -> Any: ...
-    def translate(self, batch: Any) -> list[list[int]]: ...
+    def translate(self, batch: Any) -> Any: ...
+    def tokens(self, translations: Any) -> list[list[int]]: ...
     def synchronize(self) -> None: ...
 
 
@@ -91,12 +97,14 @@ def measure(
         first = turn % len(systems)
         for system in (*systems[first:], *systems[:first]):
             batch = system.prepare(sentences)
+            if len(sentences) == 1:
+                system.translate(batch)
             system.synchronize()
             start = time.perf_counter()
             translations = system.translate(batch)
             system.synchronize()
             seconds[system.name].append(time.perf_counter() - start)
-            tokens[system.name] += sum(map(len, translations))
+            tokens[system.name] += sum(map(len, system.tokens(translations)))
     return {name: Timing(times, tokens[name]) for name, times in seconds.items()}
 
 
@@ -108,38 +116,45 @@ def beam_baseline(systems: Sequence[System], baseline: str) -> str | None:
 
 
 def summarize(
-    systems: Sequence[System], timings: Mapping[int, Mapping[str, Timing]], baseline: str
+    systems: Sequence[System],
+    timings: Mapping[int, Mapping[str, Timing]],
+    baselines: Sequence[str],
+    seed: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Latencies and speed-ups of each system.
 
     Args:
         systems: as declared.
         timings: by batch size, then by name.
-        baseline: name of the greedy teacher.
+        baselines: names of the systems to compare with; the first is the main one, a greedy teacher.
+        seed: of the intervals.
 
     Returns:
-        For each system `latency_ms` (`batch_1: {median, p90}`, ... in milliseconds a batch), `speedup` (the
-        same keys; `vs_greedy` and, where known, `vs_beam`: the ratio of the medians), `speedup_vs_greedy`
-        and `speedup_vs_beam` (those of the first batch size), and `mean_output_tokens`.
+        For each system `latency_ms` (`batch_1: {median, p90}`, ... in milliseconds a batch), `ratios` (the
+        same keys; by baseline, that with the beam included, see `ratio_of_medians`), `speedup` (the same
+        keys; `vs_greedy` and, where known, `vs_beam`: the ratios alone), `speedup_vs_greedy` and
+        `speedup_vs_beam` (those of the first batch size), and `mean_output_tokens`, EOS included.
     """
-    beam = beam_baseline(systems, baseline)
-    latencies = {
-        size: {name: timing.milliseconds() for name, timing in rows.items()} for size, rows in timings.items()
-    }
+    beam = beam_baseline(systems, baselines[0])
+    compared = list(dict.fromkeys((*baselines, *([beam] if beam else ()))))
     first = next(iter(timings))
     figures: dict[str, dict[str, Any]] = {}
     for name in (system.name for system in systems):
-        speedups: dict[str, dict[str, float]] = {}
-        for size, rows in latencies.items():
-            own = rows[name]["median"]
-            speedups[f"batch_{size}"] = {"vs_greedy": round(rows[baseline]["median"] / own, 3)}
-            if beam is not None:
-                speedups[f"batch_{size}"]["vs_beam"] = round(rows[beam]["median"] / own, 3)
+        latencies, ratios, speedups = {}, {}, {}
+        for size, rows in timings.items():
+            key, own = f"batch_{size}", rows[name]
+            latencies[key] = own.milliseconds()
+            ratios[key] = {
+                other: ratio_of_medians(rows[other].seconds, own.seconds, seed) for other in compared
+            }
+            named = {"vs_greedy": baselines[0], "vs_beam": beam}
+            speedups[key] = {what: ratios[key][other]["ratio"] for what, other in named.items() if other}
         timing = timings[first][name]
         figures[name] = {
-            "latency_ms": {f"batch_{size}": rows[name] for size, rows in latencies.items()},
+            "latency_ms": latencies,
+            "ratios": ratios,
             "speedup": speedups,
-            **{f"speedup_{other}": value for other, value in speedups[f"batch_{first}"].items()},
+            **{f"speedup_{what}": value for what, value in speedups[f"batch_{first}"].items()},
             "mean_output_tokens": round(timing.tokens / (first * len(timing.seconds)), 2),
         }
     return figures

@@ -1,4 +1,4 @@
-"""The plots of a report: quality against speed, and training curves."""
+"""The plots of a report: quality against time, and training curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from ..files import write_atomically
@@ -90,10 +91,10 @@ def draw(report: Mapping[str, Any], logs: Mapping[str, TrainingLog], out: Path) 
 
 
 def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, title: str = "") -> bool:
-    """Scatter BLEU over the speed-up against the greedy teacher, a panel for each batch size.
+    """Scatter BLEU over the time of a sentence, a panel for each batch size, a marker for each kind.
 
     Args:
-        systems: as in `report.json`; those without `bleu` or `speedup` are left out.
+        systems: as in `report.json`; those without `bleu` or `latency_ms` are left out.
         path: of the PNG.
         title: of the plot.
 
@@ -102,28 +103,47 @@ def plot_quality_speed(systems: Mapping[str, Mapping[str, Any]], path: Path, tit
     """
     panels: dict[str, dict[str, tuple[float, float]]] = {}
     for name, system in systems.items():
-        for size, speedup in system.get("speedup", {}).items():
+        for size, latency in system.get("latency_ms", {}).items():
             if "bleu" in system:
-                panels.setdefault(size, {})[name] = (speedup["vs_greedy"], system["bleu"])
+                time = latency["median"] / int(size.removeprefix("batch_"))
+                panels.setdefault(size, {})[name] = (time, system["bleu"])
     if not panels:
         return False
-    figure = Figure(figsize=(6.2 * len(panels), 4.4), layout="constrained")
+    # Reports before there were kinds are of checkpoints.
+    kinds = {name: systems[name].get("kind", "fairseq") for points in panels.values() for name in points}
+    markers = dict(zip(dict.fromkeys(kinds.values()), MARKERS, strict=False))
+    figure = Figure(figsize=(6.8 * len(panels), 4.6), layout="constrained")
     figure.suptitle(plain(title), fontsize=11)
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flatten()
     for axes, (size, points) in zip(grid, panels.items(), strict=True):
-        axes.axvline(1, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
-        for number, (speed, bleu) in enumerate(points.values()):
-            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-            axes.scatter(speed, bleu, s=60, color=color, marker=marker, edgecolors="white", zorder=2)
-        scores = [bleu for _, bleu in points.values()]
-        room = max(max(scores) - min(scores), 1.0)
-        axes.set_xlim(0, 1.25 * max(1.0, *(speed for speed, _ in points.values())))
-        axes.set_ylim(min(scores) - 0.15 * room, max(scores) + 0.15 * room)
-        decorate(axes, size.replace("_", " "), "times faster than the greedy teacher (median)", "BLEU")
+        for number, (name, (time, bleu)) in enumerate(points.items()):
+            color, marker = COLORS[number % len(COLORS)], markers[kinds[name]]
+            axes.scatter(time, bleu, s=60, color=color, marker=marker, edgecolors="white", zorder=2)
+        _frame(axes, list(points.values()))
+        decorate(axes, size.replace("_", " "), "ms a sentence (median)", "BLEU")
     for axes, points in zip(grid, panels.values(), strict=True):
         _label(figure, axes, points)
+    if len(markers) > 1:
+        handles = [
+            Line2D([], [], color="#555555", marker=marker, linestyle="", label=kind)
+            for kind, marker in markers.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     finish(figure, path)
     return True
+
+
+def _frame(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """A logarithmic axis of times with plain numbers, and room for names around the points."""
+    times, scores = [time for time, _ in points], [bleu for _, bleu in points]
+    room = max(max(scores) - min(scores), 1.0)
+    axes.set_ylim(min(scores) - 0.15 * room, max(scores) + 0.15 * room)
+    axes.set_xscale("log")
+    factor = max(max(times) / min(times), 2.0) ** 0.3
+    axes.set_xlim(min(times) / factor, max(times) * factor)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{time:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,26 +81,69 @@ def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
 def results_table(report: Mapping[str, Any]) -> str:
     """The main table of a report: one row a system, with the columns of which at least one value is known."""
     systems: dict[str, dict[str, Any]] = report["systems"]
-    sizes = list(dict.fromkeys(size for system in systems.values() for size in system.get("latency_ms", {})))
+    rows = list(systems.values())
     columns: list[tuple[str, list[str]]] = [
-        ("BLEU", [_format(system.get("bleu"), ".1f") for system in systems.values()]),
-        ("chrF", [_format(system.get("chrf"), ".1f") for system in systems.values()]),
-        ("brevity", [_format(system.get("brevity_penalty"), ".3f") for system in systems.values()]),
-        ("repeats", [_format(system.get("repetition_rate"), ".1%") for system in systems.values()]),
+        # Where all systems are alike, a note says it.
+        *((key, values) for key in ("kind", "precision") if len(set(values := _texts(rows, key))) > 1),
+        ("BLEU", [_format(system.get("bleu"), ".1f") for system in rows]),
+        ("chrF", [_format(system.get("chrf"), ".1f") for system in rows]),
+        ("brevity", [_format(system.get("brevity_penalty"), ".3f") for system in rows]),
+        ("repeats", [_format(system.get("repetition_rate"), ".1%") for system in rows]),
     ]
-    for size in sizes:
-        label = size.replace("_", " ")
-        latencies = [system.get("latency_ms", {}).get(size, {}) for system in systems.values()]
-        speedups = [system.get("speedup", {}).get(size, {}) for system in systems.values()]
+    if _has_ratios(report):
+        columns.append(("tokens", [_format(system.get("mean_output_tokens"), ".1f") for system in rows]))
+    for size in dict.fromkeys(size for system in rows for size in system.get("latency_ms", {})):
+        latencies = [system.get("latency_ms", {}).get(size, {}) for system in rows]
         columns += [
-            (f"{label}, ms", [_format(values.get("median"), ".1f") for values in latencies]),
+            (f"{size.replace('_', ' ')}, ms", [_format(values.get("median"), ".1f") for values in latencies]),
             ("p90", [_format(values.get("p90"), ".1f") for values in latencies]),
-            ("vs greedy", [_format(values.get("vs_greedy"), ".2f", "x") for values in speedups]),
-            ("vs beam", [_format(values.get("vs_beam"), ".2f", "x") for values in speedups]),
+            *(_ratios(rows, size) if _has_ratios(report) else _speedups(rows, size)),
         ]
     known = [(title, values) for title, values in columns if any(values)]
     header = ["system", *(title for title, _ in known)]
     return markdown_table(header, zip(systems, *(values for _, values in known), strict=True))
+
+
+def _has_ratios(report: Mapping[str, Any]) -> bool:
+    """Whether speed-ups have intervals; those of older reports have none."""
+    return any("ratios" in system for system in report["systems"].values())
+
+
+def _texts(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    return [str(system.get(key, "")) for system in rows]
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]], size: str) -> Iterator[tuple[str, list[str]]]:
+    """Columns of ratios to each baseline, with their intervals."""
+    found = [system.get("ratios", {}).get(size, {}) for system in rows]
+    for baseline in dict.fromkeys(name for ratios in found for name in ratios):
+        cells = [ratios.get(baseline) for ratios in found]
+        yield (
+            f"vs {baseline}",
+            ["{ratio:.2f}x ({low:.2f}-{high:.2f})".format(**each) if each else "" for each in cells],
+        )
+
+
+def _speedups(rows: Sequence[Mapping[str, Any]], size: str) -> Iterator[tuple[str, list[str]]]:
+    found = [system.get("speedup", {}).get(size, {}) for system in rows]
+    for title, key in (("vs greedy", "vs_greedy"), ("vs beam", "vs_beam")):
+        yield title, [_format(values.get(key), ".2f", "x") for values in found]
+
+
+def profile_table(report: Mapping[str, Any]) -> str:
+    """What each part of the exported models takes; empty if that is not known."""
+    rows = [
+        (name, size.removeprefix("batch_"), parts)
+        for name, system in report["systems"].items()
+        for size, parts in system.get("profile_ms", {}).items()
+    ]
+    if not rows:
+        return ""
+    titles = list(rows[0][2])
+    return markdown_table(
+        ("system", "batch", *titles),
+        [(name, size, *(f"{parts[title]:.2f}" for title in titles)) for name, size, parts in rows],
+    )
 
 
 def _format(value: float | None, spec: str, unit: str = "") -> str:
@@ -111,7 +154,11 @@ def results(report: Mapping[str, Any]) -> str:
     """The main table and what one must know to read it: for the terminal, and to open `report.md`."""
     if not report["systems"]:
         return "No system was scored or timed."
-    return results_table(report) + "\n\n" + "\n".join(_notes(report))
+    profile = profile_table(report)
+    parts = [results_table(report), "\n".join(_notes(report))]
+    if profile:
+        parts += ["Medians in ms a batch; steps of the latent predictor, how many on average:", profile]
+    return "\n\n".join(parts)
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
@@ -131,16 +178,33 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             "- brevity: brevity penalty; repeats: sentences in which a token follows itself (in the "
             f"reference: {', '.join(f'{rate:.1%}' for rate in sorted(rates))})"
         )
-    latency = report["latency"]
-    if latency:
-        beam, threads = latency.get("beam_baseline"), latency["threads"]
-        notes.append(
-            "- latency: median and 90th percentile in ms a batch, side by side on "
-            f"{escape(latency['device'])}, {latency['precision']}, {threads} thread{'s' * (threads > 1)}, "
-            f"at least {latency['sentences']} sentences; greedy is {escape(latency['baseline'])}"
-            + (f", beam is {escape(beam)}" if beam else "")
-        )
+    if report["latency"]:
+        notes += _latency_notes(report)
     return notes + [f"- {escape(note)}" for note in report.get("notes", ())]
+
+
+def _latency_notes(report: Mapping[str, Any]) -> list[str]:
+    latency, systems = report["latency"], report["systems"]
+    beam, threads = latency.get("beam_baseline"), latency["threads"]
+    precisions = {system["precision"] for system in systems.values() if "precision" in system}
+    how = (
+        "- latency: median and 90th percentile in ms a batch, side by side on "
+        f"{escape(latency['device'])}, {', '.join(sorted(precisions)) or latency['precision']}, "
+        f"{threads} thread{'s' * (threads > 1)}, at least {latency['sentences']} sentences"
+    )
+    if not _has_ratios(report):
+        also = f", beam is {escape(beam)}" if beam else ""
+        return [f"{how}; greedy is {escape(latency['baseline'])}{also}"]
+    notes = [
+        f"{how} in batches of {' and '.join(map(str, latency['batch_sizes']))}",
+        "- vs: how many times faster, by the medians; in brackets the 95 % bootstrap interval over batches",
+        "- tokens: of a translation, on average, its end included",
+        *["- batch 1: each sentence twice in a row, the second time counts"] * (1 in latency["batch_sizes"]),
+    ]
+    on_cpu = [name for name, system in systems.items() if system.get("device") == "cpu"]
+    if latency["device"] != "cpu" and on_cpu:
+        notes.append(f"- on the CPU: {escape(', '.join(on_cpu))}")
+    return notes
 
 
 def write_report(report: Mapping[str, Any], plots: Sequence[str], out: Path) -> None:

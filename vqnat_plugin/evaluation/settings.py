@@ -41,15 +41,17 @@ class TimingOptions:
     data: Path = option(..., "binarised data", exists=FOLDER, positional=True, metavar="DATA_BIN")
     system: tuple[tuple[str, ...], ...] = option(
         ...,
-        "a system: its name, its checkpoint (several joined by ':' are an ensemble) and how it decodes; once "
-        "for each",
+        "a system: its name, its checkpoint (several joined by ':' are an ensemble) or the folder of a model "
+        "that was exported or converted, and how it decodes; once for each",
         repeat=True,
-        metavar=("NAME", "CHECKPOINT [OPTION=VALUE]"),
+        metavar=("NAME", "PATH [OPTION=VALUE]"),
     )
     out: Path = option(..., "folder to write to", metavar="DIR")
-    baseline: str | None = option(
-        None,
-        "the greedy teacher, which speed-ups are relative to (default: the first system)",
+    baseline: tuple[str, ...] = option(
+        (),
+        "what speed-ups are relative to, such as the greedy teacher (default: the first system); once for "
+        "each, the main one first",
+        repeat=True,
         metavar="NAME",
     )
     gen_subset: str = option("test", "split to translate", metavar="SPLIT")
@@ -71,7 +73,10 @@ class TimingOptions:
     batch_sizes: tuple[int, ...] = option((1, 32), "sentences a batch", least=1, group=TIMING, metavar="N")
     sentences: int = option(100, "translated at each batch size, at least", least=1, group=TIMING)
     warmup: int = option(3, "untimed batches before", least=0, group=TIMING)
-    threads: int = option(1, "of torch on the CPU", least=1, group=TIMING)
+    threads: int = option(1, "on the CPU, of every engine", least=1, group=TIMING)
+    profile: bool = option(
+        False, "of exported models, also show what each part takes: encoder, steps, writer", group=TIMING
+    )
     seed: int = option(1, "of the choice of sentences, and of systems that sample")
     cpu: bool = option(False, "leave the GPU alone")
     fp16: bool = option(False, "half precision")
@@ -82,8 +87,9 @@ class TimingOptions:
         names = [system.name for system in self.systems()]
         if len(set(names)) < len(names):
             raise UsageError(f"--system: each needs a name of its own, found {', '.join(names)}")
-        if self.baseline is not None and self.baseline not in names:
-            raise UsageError(f"--baseline {self.baseline}: not among the systems ({', '.join(names)})")
+        for name in self.baseline:
+            if name not in names:
+                raise UsageError(f"--baseline {name}: not among the systems ({', '.join(names)})")
         if self.fp16 and self.bf16:
             raise UsageError("--fp16, --bf16: only one of them")
         if len(set(self.batch_sizes)) < len(self.batch_sizes):

@@ -4,28 +4,33 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ..errors import DataError, UsageError
 from ..files import sha256
+from ..options import option_fields
 from ..text.pipeline import FILE_NAME
+
+Options = TypeVar("Options")
 
 # The option whose value is a path, or several joined by ':'.
 RESCORE = "rescore_with"
+TYPES = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
 # Longest name of a file, with room for what goes before and behind it.
 LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
 class System:
-    """One row of a comparison: checkpoints, and how they decode.
+    """One row of a comparison: what decodes, and how. Which kind it is of is seen in `kinds`.
 
     Attributes:
         name: of the row.
-        checkpoints: one path, or several for an ensemble.
-        options: of fairseq's generation, `beam` (1 unless it is given) or `lenpen` for example, and of the
-            checkpoint's own task or model, such as `rescore_with`.
+        checkpoints: one path, of a checkpoint of fairseq or of a model's folder; several checkpoints for an
+            ensemble.
+        options: of its kind; of fairseq's generation, `beam` (1 unless it is given) or `lenpen` for example,
+            and of the checkpoint's own task or model, such as `rescore_with`.
     """
 
     name: str
@@ -56,7 +61,7 @@ class System:
             DataError: one of the files is missing.
         """
         self.require_files()
-        digests = [sha256(path) for path in self.paths()]
+        digests = [sha256(*_files(path)) for path in self.paths()]
         return {
             "checkpoints": digests[: len(self.checkpoints)],
             "options": {**self.options, RESCORE: digests[len(self.checkpoints) :]},
@@ -65,8 +70,39 @@ class System:
     def require_files(self) -> None:
         """Raise `DataError` unless all files are there."""
         for path in self.paths():
-            if not path.is_file():
+            if not path.exists():
                 raise DataError(f"system {self.name}: no checkpoint {path}")
+
+    def typed(self, kind: type[Options], what: str, **options: Any) -> Options:
+        """Options as a dataclass of `option` fields.
+
+        Args:
+            kind: the dataclass; it has a method `check`.
+            what: has these options, for the message.
+            options: those of the system, under the names of the fields.
+
+        Raises:
+            UsageError: an option is not known, of another type, or out of its range.
+        """
+        types = {field.name: annotation for field, annotation in option_fields(kind)}
+        for name, value in options.items():
+            if name not in types:
+                known = ", ".join(sorted({"beam", *types}))
+                raise UsageError(f"system {self.name}: {what} does not know '{name}', but {known}")
+            wanted = (int, float) if types[name] is float else (types[name],)
+            if type(value) not in wanted:
+                raise UsageError(f"system {self.name}: {name}={value}: needs {TYPES[types[name]]}")
+        found = kind(**options)
+        try:
+            found.check()  # type: ignore[attr-defined]
+        except UsageError as error:
+            raise UsageError(f"system {self.name}: {error}") from None
+        return found
+
+
+def _files(path: Path) -> list[Path]:
+    """The path, or all files in a folder."""
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
 @dataclass(frozen=True)
@@ -105,7 +141,7 @@ class Conditions:
 
 
 def parse_system(words: Sequence[str], shared: Mapping[str, Any] | None = None) -> System:
-    """Read NAME CHECKPOINT[:CHECKPOINT...] [OPTION=VALUE ...]; without `beam` it is 1.
+    """Read NAME PATH[:PATH...] [OPTION=VALUE ...]; without `beam` it is 1.
 
     Args:
         words: the declaration.
@@ -116,7 +152,7 @@ def parse_system(words: Sequence[str], shared: Mapping[str, Any] | None = None) 
     """
     shown = f"--system {' '.join(words)}"
     if len(words) < 2 or not words[0].strip() or not words[1]:
-        raise UsageError(f"{shown}: needs the form NAME CHECKPOINT [OPTION=VALUE ...]")
+        raise UsageError(f"{shown}: needs the form NAME PATH [OPTION=VALUE ...]")
     own: dict[str, Any] = {}
     for setting in words[2:]:
         name, equals, value = setting.partition("=")

@@ -111,19 +111,15 @@ class Checkpoint:
         own = tuple(getattr(self.task, name, None) for name in ("source_lang", "target_lang"))
         if None in own and origin.is_dir():
             own = tuple(infer_language_pair(str(origin)))
-        found = infer_language_pair(str(data)) if None in own else own
-        source, target = languages[0] or found[0], languages[1] or found[1]
-        if source is None or target is None:
-            raise DataError(f"{data}: its languages are not known; add --source-lang and --target-lang")
+        source, target = known_languages(data, (languages[0] or own[0], languages[1] or own[1]))
         if None not in own and own != (source, target):
             raise CheckpointError(
                 f"{self.who}: translates {'-'.join(map(str, own))}, but {data} is to be read as "
                 f"{source}-{target}; check --source-lang and --target-lang"
             )
         for language in (source, target):
-            now, before = (folder / f"dict.{language}.txt" for folder in (data, origin))
-            if not now.is_file():
-                raise DataError(f"{data}: has no {now.name}; is it what fairseq-preprocess wrote?")
+            now = dictionary_path(data, language)
+            before = origin / now.name
             if before.is_file() and Dictionary.load(str(before)) != Dictionary.load(str(now)):
                 raise CheckpointError(
                     f"{self.who}: was trained with {before}, which has other symbols than {now}; binarise "
@@ -178,3 +174,24 @@ class Checkpoint:
 def training_data(task: Any) -> Path:
     """The folder of data that a task was trained on, the first if it had several; it may be gone."""
     return Path(str(getattr(task, "data", None)).split(":")[0])
+
+
+def known_languages(data: Path, languages: tuple[str | None, str | None]) -> tuple[str, str]:
+    """Languages of source and target; those that are None are the data's.
+
+    Raises:
+        DataError: the names of the files in the folder do not say them either.
+    """
+    found = infer_language_pair(str(data)) if None in languages else languages
+    source, target = languages[0] or found[0], languages[1] or found[1]
+    if source is None or target is None:
+        raise DataError(f"{data}: its languages are not known; add --source-lang and --target-lang")
+    return source, target
+
+
+def dictionary_path(data: Path, language: str) -> Path:
+    """The dictionary in a folder of binarised data; `DataError` if there is none."""
+    path = data / f"dict.{language}.txt"
+    if not path.is_file():
+        raise DataError(f"{data}: has no {path.name}; is it what fairseq-preprocess wrote?")
+    return path

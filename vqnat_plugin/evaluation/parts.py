@@ -1,0 +1,94 @@
+"""Where the time of an exported model goes: its graphs are watched from outside, unknown to the runtime."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+# What the methods of the runtime's graphs belong to.
+PARTS = {
+    "encode": "encoder",
+    "predict": "latent steps",
+    "step": "latent steps",
+    "select": "latent steps",
+    "write": "writer",
+}
+REST = "rest"
+
+
+class Clock:
+    """Seconds by part, and how often each method was called."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS.values(), 0.0)
+        self.calls: Counter[str] = Counter()
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+
+class Watched:
+    """An object whose methods are timed by a clock, if they are among `PARTS`; else as it is."""
+
+    def __init__(self, watched: Any, clock: Clock) -> None:
+        self._watched, self._clock = watched, clock
+
+    def __getattr__(self, name: str) -> Any:
+        value, part = getattr(self._watched, name), PARTS.get(name)
+        if part is None:
+            return value
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._clock.calls[name] += 1
+            with self._clock.running(part):
+                found = value(*arguments, **named)
+            if isinstance(found, Iterator):
+                return self._iterate(found, part)
+            return Watched(found, self._clock) if hasattr(found, "step") else found
+
+        return call
+
+    def _iterate(self, found: Iterator[Any], part: str) -> Iterator[Any]:
+        """The values of a generator; making them belongs to the part, what is done with them does not."""
+        while True:
+            with self._clock.running(part):
+                value = next(found, self)
+            if value is self:
+                return
+            yield value
+
+
+def profile(system: Any, batches: Sequence[Sequence[int]], warmup: int) -> dict[str, float]:
+    """Translate batches, watched.
+
+    Args:
+        system: an `ExportedTranslator`.
+        batches: sentence numbers of each batch.
+        warmup: batches that are translated first.
+
+    Returns:
+        Medians in milliseconds a batch of each part and of the `rest`: search, copying, Python; and
+        `steps`, the mean number of steps of the latent predictor.
+    """
+    rows: list[dict[str, float]] = []
+    steps = 0
+    for number, sentences in enumerate((*batches[:warmup], *batches)):
+        batch, clock = system.prepare(sentences), Clock()
+        with system.watched(clock):
+            start = time.perf_counter()
+            system.translate(batch)
+            whole = time.perf_counter() - start
+        if number >= warmup:
+            rows.append({**clock.seconds, REST: whole - sum(clock.seconds.values())})
+            steps += clock.calls["step"]
+    medians = {part: round(float(np.median([row[part] for row in rows])) * 1000, 3) for part in rows[0]}
+    return {**medians, "steps": round(steps / len(batches), 2)}
