@@ -1,5 +1,7 @@
 """`rescore=True` is `--rescore-with` of `vqnat generate`, of an exported teacher."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,6 +71,8 @@ def test_candidates_have_the_scores_of_the_teacher(
     ]
     assert own != ours
     assert translator.candidates([lines[0], ""], n_best=2, rescore=True)[0] == ours[0][:2]
+    with pytest.raises(UsageError, match="n_best 0: needs at least 1"):
+        translator.candidates(lines, n_best=0)
 
 
 def test_several_threads_may_rank_at_once(exported_pair: Path) -> None:
@@ -86,3 +90,17 @@ def test_a_model_without_a_teacher_says_how_to_get_one(german_exported: Path) ->
         translator.translate(["Hund"], rescore=True)
     with pytest.raises(UsageError, match=message):
         translator.candidates([], rescore=True)
+
+
+def test_ranking_needs_neither_torch_nor_fairseq(exported_pair: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'fairseq', 'onnx', 'omegaconf')))\n"
+        "from vqnat_plugin.runtime import Translator\n"
+        f"translator = Translator({str(exported_pair)!r})\n"
+        f"print(*translator.translate({LINES!r}, candidates=4, rescore=True), sep='\\n')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    expected = Translator(exported_pair).translate(LINES, candidates=4, rescore=True)
+    assert found.stdout.splitlines() == expected

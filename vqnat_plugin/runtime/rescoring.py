@@ -35,7 +35,11 @@ class Teacher:
         self._symbols = exported.sizes["target_symbols"]
 
     def rank(
-        self, rows: Sequence[Sequence[int]], found: Sequence[Sequence[Hypothesis]], lenpen: float
+        self,
+        rows: Sequence[Sequence[int]],
+        found: Sequence[list[Hypothesis]],
+        lenpen: float,
+        scores: bool = True,
     ) -> list[list[Hypothesis]]:
         """Candidates with the teacher's scores, best first.
 
@@ -43,14 +47,24 @@ class Teacher:
             rows: source tokens of each sentence, with EOS.
             found: its candidates, at least one.
             lenpen: exponent of the number of sub-words by which log-probabilities are divided.
+            scores: whether they are needed where all candidates of a sentence have the same words.
         """
         # Different latents often give the same words.
         distinct = [list(dict.fromkeys(tuple(each.tokens) for each in every)) for every in found]
-        ranked = []
-        for every, words, row in zip(found, distinct, self._score(rows, distinct), strict=True):
-            scores = {each: float(row[place]) / len(each) ** lenpen for place, each in enumerate(words)}
-            scored = [replace(each, score=scores[tuple(each.tokens)]) for each in every]
-            ranked.append(sorted(scored, key=lambda each: -each.score))
+        undecided = [number for number, words in enumerate(distinct) if scores or len(words) > 1]
+        ranked = list(found)
+        if not undecided:
+            return ranked
+        table = self._score(
+            [rows[number] for number in undecided], [distinct[number] for number in undecided]
+        )
+        for number, row in zip(undecided, table.tolist(), strict=True):
+            by_words = {
+                words: score / len(words) ** lenpen
+                for words, score in zip(distinct[number], row, strict=False)
+            }
+            scored = [replace(each, score=by_words[tuple(each.tokens)]) for each in found[number]]
+            ranked[number] = sorted(scored, key=lambda each: -each.score)
         return ranked
 
     def _score(self, rows: Sequence[Sequence[int]], found: Sequence[Sequence[Sequence[int]]]) -> Floats:

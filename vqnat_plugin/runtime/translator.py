@@ -132,6 +132,8 @@ class Translator:
         """
         options = Decoding(candidates=candidates, **decoding)
         self.check(options)
+        if n_best is not None and n_best < 1:
+            raise UsageError(f"n_best {n_best}: needs at least 1")
         found = self._hypotheses(lines, options, True)
         return [[NOTHING] if each is None else self._shown(each[:n_best]) for each in found]
 
@@ -143,7 +145,7 @@ class Translator:
         Args:
             rows: sentences, each ended by EOS.
             options: how.
-            scores: whether scores of a single candidate are needed.
+            scores: whether they are needed where there is nothing to choose from.
 
         Raises:
             UsageError: the candidates are to be ranked by a teacher, and there is none.
@@ -159,7 +161,7 @@ class Translator:
             batch = [rows[number] for number in numbers]
             made = self._batch(batch, options, scores)
             if options.rescore:
-                made = self.teacher.rank(batch, made, options.lenpen)
+                made = self.teacher.rank(batch, made, options.lenpen, scores)
             for number, each in zip(numbers, made, strict=True):
                 found[number] = each
             start = end
