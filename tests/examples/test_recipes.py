@@ -245,7 +245,7 @@ def parse(command: list[str]) -> None:
             fairseq_options.parse_args_and_arch(fairseq_options.get_training_parser(), others)
             return
         assert not others, command
-        if issubclass(vqnat.load(name).Options, TimingOptions):
+        if issubclass(vqnat.load(name).Options, TimingOptions) and not getattr(found, "convert", None):
             declare_systems(name, found)
     elif program == "fairseq-preprocess":
         fairseq_options.get_preprocessing_parser().parse_args(words)

@@ -130,13 +130,14 @@ def summarize(
         seed: of the intervals.
 
     Returns:
-        For each system `latency_ms` (`batch_1: {median, p90}`, ... in milliseconds a batch), `ratios` (the
-        same keys; by baseline, that with the beam included, see `ratio_of_medians`), `speedup` (the same
-        keys; `vs_greedy` and, where known, `vs_beam`: the ratios alone), `speedup_vs_greedy` and
-        `speedup_vs_beam` (those of the first batch size), and `mean_output_tokens`, EOS included.
+        For each system `latency_ms` (`batch_1: {median, p90}`, ... in milliseconds a batch), `speedup` (the
+        same keys; `vs_greedy` and, where known, `vs_beam`), `speedup_vs_greedy` and `speedup_vs_beam` (those
+        of the first batch size), `ratios` (the same keys; by baseline, see `ratio_of_medians`; a single one
+        is joined by that of the beam), and `mean_output_tokens`, EOS included.
     """
     beam = beam_baseline(systems, baselines[0])
-    compared = list(dict.fromkeys((*baselines, *([beam] if beam else ()))))
+    named = {"vs_greedy": baselines[0]} | ({"vs_beam": beam} if beam else {})
+    compared = baselines if len(baselines) > 1 else named.values()
     first = next(iter(timings))
     figures: dict[str, dict[str, Any]] = {}
     for name in (system.name for system in systems):
@@ -144,11 +145,12 @@ def summarize(
         for size, rows in timings.items():
             key, own = f"batch_{size}", rows[name]
             latencies[key] = own.milliseconds()
-            ratios[key] = {
-                other: ratio_of_medians(rows[other].seconds, own.seconds, seed) for other in compared
+            found = {
+                other: ratio_of_medians(rows[other].seconds, own.seconds, seed)
+                for other in (*compared, *named.values())
             }
-            named = {"vs_greedy": baselines[0], "vs_beam": beam}
-            speedups[key] = {what: ratios[key][other]["ratio"] for what, other in named.items() if other}
+            ratios[key] = {other: found[other] for other in compared}
+            speedups[key] = {what: found[other]["ratio"] for what, other in named.items()}
         timing = timings[first][name]
         figures[name] = {
             "latency_ms": latencies,
