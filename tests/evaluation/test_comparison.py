@@ -286,6 +286,10 @@ def test_stages_of_the_same_folder_are_reported_but_not_the_comparison_itself(
     assert main(words[1:]) == 0
     again = read_json(out / "report.json")
     assert again["commands"] == first["commands"] and again["stages"] == first["stages"]
+    # A conversion is the same program, but none that reports.
+    Stages(out).run("converted", ["vqnat", "benchmark", "--convert", "a.pt", "--out", "b"], quiet=True)
+    assert main(words[1:]) == 0
+    assert list(read_json(out / "report.json")["stages"]) == ["first", "converted", "benchmark"]
 
 
 @pytest.fixture

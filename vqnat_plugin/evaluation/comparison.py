@@ -281,7 +281,7 @@ def _report(
 ) -> dict[str, Any]:
     """The report, with the stages before this one that were run for the same folder."""
     folders = {"OUT": options.out, "DATA": options.data}
-    before, commands = Stages(options.out).before(program)
+    before, commands = Stages(options.out).before(program, unless="--convert")
     report = comparison_report(
         options.title,
         systems={system.name: system.as_dict() for system in options.systems()},

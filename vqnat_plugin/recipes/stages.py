@@ -128,9 +128,18 @@ class Stages:
         """The commands of the stages that are done, quoted for a shell, in order of first run."""
         return [shlex.join(record.command) for _, record in self._done()]
 
-    def before(self, program: Sequence[str]) -> tuple[dict[str, float], list[str]]:
-        """As `seconds` and `commands`, without the stages that ran a program: it reports on the others."""
-        done = [(name, each) for name, each in self._done() if each.command[: len(program)] != [*program]]
+    def before(self, program: Sequence[str], unless: str | None = None) -> tuple[dict[str, float], list[str]]:
+        """As `seconds` and `commands`, without the stages that ran a program: it reports on the others.
+
+        Args:
+            program: its first words.
+            unless: an option with which it makes something and reports on nothing.
+        """
+        done = [
+            (name, each)
+            for name, each in self._done()
+            if each.command[: len(program)] != [*program] or unless in each.command
+        ]
         return {name: each.seconds for name, each in done}, [shlex.join(each.command) for _, each in done]
 
     def redo(self, name: str) -> None:
