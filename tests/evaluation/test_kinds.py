@@ -20,9 +20,10 @@ QUICK = ("--cpu", "--batch-sizes", "1", "2", "--sentences", "2", "--warmup", "0"
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tiny_student: Path, prenorm_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "fp32"
-    main(["export", str(tiny_student), "--out", str(out), "--precision", "fp32"])
+    words = ["export", tiny_student, "--out", out, "--precision", "fp32", "--with-teacher", prenorm_teacher]
+    main([*map(str, words)])
     return out
 
 
@@ -130,13 +131,23 @@ def test_all_kinds_are_compared_and_profiled(
     assert capsys.readouterr().err.count("delete it to measure anew") == 4
 
 
-def test_the_parts_of_a_profile_are_the_whole(tiny_corpus: Path, exported: Path) -> None:
+def test_a_teacher_ranks_as_it_does_in_fairseq(
+    tiny_corpus: Path, tiny_student: Path, prenorm_teacher: Path, exported: Path
+) -> None:
+    expected = translated(tiny_corpus, tiny_student, "beam=3", f"rescore_with={prenorm_teacher}")
+    assert translated(tiny_corpus, exported, "beam=3", "rescore=True") == expected
+    system = parse_system(["a", str(exported), "beam=3", "rescore=True"])
+    translator = load(system, check_systems([system], Conditions(tiny_corpus, cpu=True)))
+    assert profile(translator, [[0, 1, 2, 3, 4]], warmup=0)["teacher"] > 0
+
+
+def test_a_profile_has_all_parts(tiny_corpus: Path, exported: Path) -> None:
     system = parse_system(["a", str(exported), "beam=2"])
     translator: Any = load(system, check_systems([system], Conditions(tiny_corpus, cpu=True)))
     graphs = translator.engine.graphs
     parts = profile(translator, [[0, 1], [2, 3]], warmup=1)
-    assert list(parts) == ["encoder", "latent steps", "writer", "rest", "steps"]
-    assert all(value > 0 for value in parts.values())
+    assert list(parts) == ["encoder", "latent steps", "writer", "teacher", "rest", "steps"]
+    assert parts.pop("teacher") == 0 and all(value > 0 for value in parts.values())
     assert translator.engine.graphs is graphs
 
 

@@ -84,9 +84,12 @@ class ExportedTranslator(SubsetTranslator):
     @contextmanager
     def watched(self, clock: Clock) -> Iterator[None]:
         """Let a clock see what each part takes."""
-        graphs = self.engine.graphs
-        self.engine.graphs = Watched(graphs, clock)  # type: ignore[assignment]
+        names = ["graphs", *["teacher"] * self.options.rescore]
+        parts = {name: getattr(self.engine, name) for name in names}
+        for name, part in parts.items():
+            setattr(self.engine, name, Watched(part, clock))
         try:
             yield
         finally:
-            self.engine.graphs = graphs
+            for name, part in parts.items():
+                setattr(self.engine, name, part)

@@ -15,6 +15,7 @@ PARTS = {
     "step": "latent steps",
     "select": "latent steps",
     "write": "writer",
+    "rank": "teacher",
 }
 REST = "rest"
 

@@ -139,7 +139,7 @@ def profile_table(report: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    titles = list(rows[0][2])
+    titles = [title for title in rows[0][2] if any(parts[title] for *_, parts in rows)]
     return markdown_table(
         ("system", "batch", *titles),
         [(name, size, *(f"{parts[title]:.2f}" for title in titles)) for name, size, parts in rows],
