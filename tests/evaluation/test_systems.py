@@ -57,6 +57,8 @@ def test_values_are_numbers_truths_and_texts_but_paths_stay_paths(tmp_path: Path
     odd = tmp_path / "a:b.pt"
     odd.touch()
     assert parse_system(["a", str(odd)]).checkpoints == (str(odd),)
+    (tmp_path / "b:c").mkdir()
+    assert parse_system(["a", str(tmp_path / "b:c")]).checkpoints == (str(tmp_path / "b:c"),)
 
 
 @given(st.lists(st.text(min_size=1, max_size=12), unique=True, min_size=2, max_size=2))
@@ -77,6 +79,13 @@ def test_identity_is_contents_and_options_wherever_they_are(tmp_path: Path) -> N
     assert System("x", checkpoints, more).identity() != System("x", checkpoints, other).identity()
     with pytest.raises(DataError, match=r"system x: no checkpoint .*none\.pt"):
         System("x", (str(tmp_path / "none.pt"),)).identity()
+    for name in ("d", "e"):
+        (tmp_path / name / "f").mkdir(parents=True)
+        (tmp_path / name / "f" / "g").write_text("1")
+    d, e = (System("x", (str(tmp_path / name),)) for name in ("d", "e"))
+    assert d.identity() == e.identity()
+    (tmp_path / "e" / "f" / "g").write_text("2")
+    assert d.identity() != e.identity()
     (tmp_path / "test.en-de.de.bin").write_text("1")
     before = Conditions(tmp_path).identity()
     (tmp_path / "train.en-de.de.bin").write_text("1")

@@ -179,5 +179,5 @@ def _value(text: str) -> Any:
 
 
 def split_paths(text: str) -> tuple[str, ...]:
-    """Paths joined by ':'; a file with that in its name is one path."""
-    return (text,) if Path(text).is_file() else tuple(filter(None, text.split(":")))
+    """Paths joined by ':'; what is there with that in its name is one path."""
+    return (text,) if Path(text).exists() else tuple(filter(None, text.split(":")))
