@@ -131,6 +131,15 @@ def test_all_kinds_are_compared_and_profiled(
     assert capsys.readouterr().err.count("delete it to measure anew") == 4
 
 
+def test_systems_of_one_folder_share_its_engine(tiny_corpus: Path, exported: Path, converted: Path) -> None:
+    for folder in (exported, converted):
+        systems = [parse_system([f"beam{beam}", str(folder), f"beam={beam}"]) for beam in (1, 2)]
+        conditions = check_systems(systems, Conditions(tiny_corpus, cpu=True))
+        one, other = (load(system, conditions, threads=1) for system in systems)
+        assert one.engine is other.engine  # type: ignore[attr-defined]
+        assert load(systems[0], conditions, threads=2).engine is not one.engine  # type: ignore[attr-defined]
+
+
 def test_a_teacher_ranks_as_it_does_in_fairseq(
     tiny_corpus: Path, tiny_student: Path, prenorm_teacher: Path, exported: Path
 ) -> None:

@@ -12,7 +12,7 @@ from ..errors import DataError, UsageError
 from ..files import read_text
 from ..options import check as check_ranges
 from ..options import option
-from .subset_translator import SubsetTranslator, plain_task, require_symbols
+from .subset_translator import Engines, SubsetTranslator, plain_task, require_symbols
 from .systems import Conditions, System
 
 # CTranslate2's names of precisions where this project has others.
@@ -24,6 +24,7 @@ PRECISIONS = {
 }
 # CTranslate2's name of padding.
 BLANK = "<blank>"
+ENGINES = Engines()
 
 
 @dataclass(kw_only=True)
@@ -137,7 +138,8 @@ class CTranslate2Translator(SubsetTranslator):
             DataError: see `SubsetTranslator`; or CTranslate2 cannot read the folder.
         """
         self.search = _search(system)
-        self.engine = _engine(system, self.search, threads)
+        key = (system.checkpoints, self.search.compute_type, threads)
+        self.engine = ENGINES.get(key, lambda: _engine(system, self.search, threads))
         task = plain_task(conditions.data, (conditions.source_lang, conditions.target_lang))
         precision = self.engine.compute_type
         super().__init__(system, conditions, task, PRECISIONS.get(precision, precision))

@@ -8,8 +8,10 @@ from ..errors import DataError, UserError
 from ..runtime.decoding import Decoding
 from ..runtime.translator import Translator
 from .parts import Clock, Watched
-from .subset_translator import SubsetTranslator, plain_task, require_symbols
+from .subset_translator import Engines, SubsetTranslator, plain_task, require_symbols
 from .systems import Conditions, System
+
+ENGINES = Engines()
 
 
 def check(
@@ -68,7 +70,8 @@ class ExportedTranslator(SubsetTranslator):
             DataError: see `SubsetTranslator`; or a sentence is longer than the model reads.
         """
         [folder] = system.checkpoints
-        self.engine, self.options = Translator(folder, threads), _decoding(system)
+        self.engine: Translator = ENGINES.get((folder, threads), lambda: Translator(folder, threads))
+        self.options = _decoding(system)
         task = plain_task(conditions.data, (conditions.source_lang, conditions.target_lang))
         super().__init__(system, conditions, task, self.engine.exported.precision)
         self.require_length(self.engine.exported.longest)

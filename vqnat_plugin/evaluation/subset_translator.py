@@ -1,9 +1,10 @@
 """What all systems are once they are loaded, and the data that those without a task of their own read."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from fairseq.data import Dictionary
@@ -104,6 +105,20 @@ class SubsetTranslator(abc.ABC):
 
     def synchronize(self) -> None:  # noqa: B027, most have nothing to wait for
         """Wait until the device is idle."""
+
+
+class Engines:
+    """Engines in use: systems that differ in how they decode share one, since weights may be large."""
+
+    def __init__(self) -> None:
+        self._used: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The engine of this key; it is made unless there is one."""
+        found = self._used.get(key)
+        if found is None:
+            found = self._used[key] = make()
+        return found
 
 
 def plain_task(data: Path, languages: tuple[str | None, str | None]) -> TranslationTask:

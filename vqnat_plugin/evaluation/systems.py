@@ -180,4 +180,4 @@ def _value(text: str) -> Any:
 
 def split_paths(text: str) -> tuple[str, ...]:
     """Paths joined by ':'; what is there with that in its name is one path."""
-    return (text,) if Path(text).exists() else tuple(filter(None, text.split(":")))
+    return (text,) if text and Path(text).exists() else tuple(filter(None, text.split(":")))
