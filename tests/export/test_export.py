@@ -186,3 +186,10 @@ def test_what_is_less_than_it_should_be_is_said(
     }
     found = re.findall("warning: (.*)", describe(compared, precision))
     assert len(found) == bool(warning) and all(warning in line for line in found)
+
+
+def test_the_papers_architecture_is_described_too(tiny_corpus: Path, tmp_path: Path) -> None:
+    # Its options come from the dataclass itself, some as members of fairseq's enumerations.
+    checkpoint = train_student(tiny_corpus, tmp_path, "--arch=vq_nat_em", "--max-update=1")
+    main(["export", str(checkpoint), "--out", str(tmp_path / "out")])
+    assert read_json(tmp_path / "out" / "config.json")["model"]["decoder_attention"] == "bidirectional"

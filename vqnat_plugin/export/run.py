@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,12 @@ def _describe(hub: Any, checkpoint: Path, precision: str) -> dict[str, Any]:
         "max_source_positions": hub.max_positions[0],
         "sizes": {name: sizes[name] for name in SIZES},
         "checkpoint": _origin(checkpoint),
-        "model": {name: value for name, value in options.items() if not name.startswith("_")},
+        # The paper's architecture leaves defaults that are members of fairseq's enumerations.
+        "model": {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in options.items()
+            if not name.startswith("_")
+        },
     }
 
 
