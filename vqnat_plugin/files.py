@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shlex
 import shutil
 import tempfile
@@ -22,14 +23,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: matplotlib goes by it. 40 characters fit in a name, whatever their bytes.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}"
-    )
-    part = Path(name)
+    # The name is known before the file is there, so that no interruption leaves it behind.
+    part = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
-        # mkstemp's files are private; these are as open as any other.
-        os.fchmod(handle, 0o666 & ~_umask())
-        os.close(handle)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         write(part)
         with part.open("rb") as written:
             os.fsync(written.fileno())
@@ -74,12 +71,6 @@ def _delete_abandoned(parts: Path) -> None:
     with contextlib.suppress(OSError), (parts / "lock").open() as held:
         if lock(held, wait=False):
             shutil.rmtree(parts)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:

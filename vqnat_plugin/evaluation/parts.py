@@ -52,20 +52,9 @@ class Watched:
             self._clock.calls[name] += 1
             with self._clock.running(part):
                 found = value(*arguments, **named)
-            if isinstance(found, Iterator):
-                return self._iterate(found, part)
             return Watched(found, self._clock) if hasattr(found, "step") else found
 
         return call
-
-    def _iterate(self, found: Iterator[Any], part: str) -> Iterator[Any]:
-        """The values of a generator; making them belongs to the part, what is done with them does not."""
-        while True:
-            with self._clock.running(part):
-                value = next(found, self)
-            if value is self:
-                return
-            yield value
 
 
 def profile(system: Any, batches: Sequence[Sequence[int]], warmup: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from ..files import write_atomically
 OPSET, IR_VERSION = 17, 8
 # Operators of ONNX Runtime's own: attention, and products with int8 weights, each as one node.
 CONTRIB = "com.microsoft"
-FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
 # Added to the scores of what may not be seen; the softmax of it is 0.
 HIDDEN = -1e9
 
@@ -28,7 +28,7 @@ class Graph:
             name: of the graph.
             precision: `fp32`, or `int8` for weights and tables of 8 bits with a scale a channel or row.
         """
-        self.name, self.int8 = name, precision == "int8"
+        self.name, self.precision, self.int8 = name, precision, precision == "int8"
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
@@ -50,7 +50,7 @@ class Graph:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = f"c{len(self._constants)}"
+        name = f"{self.name}_c{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -62,7 +62,7 @@ class Graph:
         self, outputs: int, operator: str, *inputs: str, domain: str = "", **attributes: Any
     ) -> list[str]:
         """A node with several outputs."""
-        names = [f"v{len(self._nodes)}_{number}" for number in range(outputs)]
+        names = [f"{self.name}_{len(self._nodes)}_{number}" for number in range(outputs)]
         self._nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
         return names
 
@@ -134,9 +134,18 @@ class Graph:
         )
         return (found[0], found[1], found[2]) if past else (found[0], "", "")
 
+    def choose(self, condition: str, branches: tuple["Graph", "Graph"]) -> list[str]:
+        """The outputs of one of two graphs that see all values of this one: the first where a bool is true."""
+        count = len(branches[0]._outputs)
+        then, otherwise = (branch._graph() for branch in branches)
+        return self.add_several(count, "If", condition, then_branch=then, else_branch=otherwise)
+
+    def _graph(self) -> Any:
+        return helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._constants)
+
     def save(self, path: Path) -> None:
         """Check the graph and write it."""
-        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._constants)
+        graph = self._graph()
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="vqnat")
         onnx.checker.check_model(model)

@@ -7,12 +7,16 @@ that its linear layer has been applied to; a convolution of width 3 is a linear 
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..models.vq_nat import VQNAT
-from .graph import FLOAT, INT32, INT64, Graph
+from ..runtime.exported import EOS, SPECIALS
+from .graph import BOOL, FLOAT, INT32, INT64, Graph
 
+# Symbols of a group, see `_words`.
+GROUP = 128
 Memory = list[tuple[str, str]]
 
 
@@ -74,7 +78,7 @@ def _step(g: Graph, model: VQNAT) -> None:
 
 
 def _writer(g: Graph, model: VQNAT) -> None:
-    """Codes to the logits of all words; to find the largest is faster in numpy than in ONNX Runtime."""
+    """Codes to all words."""
     dim, upsampler = model.config.embed_dim, model.upsampler
     codes = g.input("codes", INT64, "rows", "latents")
     real = g.input("real", FLOAT, "rows", "latents", 1)
@@ -97,9 +101,50 @@ def _writer(g: Graph, model: VQNAT) -> None:
         x, _ = _self_attention(g, layer, x, word_mask, causal)
         x = _cross_attention(g, layer, x, seen, mask, by_sentence, shape)
         x = _feed_forward(g, layer, x)
-    x = g.norm(x, model.decoder.norm)
-    logits = g.linear(x, model.output_weight)
-    g.output(logits, "logits", FLOAT, "rows", "words", len(model.output_weight))
+    _words(g, model, g.norm(x, model.decoder.norm))
+
+
+def _words(g: Graph, model: VQNAT, x: str) -> None:
+    """The most probable symbol of each position; where it is asked for, what it and the end cost.
+
+    The symbols are cut into groups, whose largest logits are found first: to search for the largest of all at
+    once is slow in ONNX Runtime. What is left over, the special symbols among it, stands alone.
+    """
+    symbols = len(model.output_weight)
+    size = min(GROUP, symbols - SPECIALS)
+    groups, alone = (symbols - SPECIALS) // size, SPECIALS + (symbols - SPECIALS) % size
+    needed = g.input("needed", INT64, 1)
+    extra = g.input("extra", FLOAT, "words_needed", SPECIALS)
+    x = g.add("Slice", x, g.constant([0]), needed, g.constant([1]))
+    weight = model.output_weight
+    rest, many = g.linear(x, weight[:alone]), g.linear(x, weight[alone:])
+    padded = g.add("Pad", extra, g.constant([0, 0, 0, alone - SPECIALS]))
+    allowed = g.add("Add", rest, padded)
+    rest_best = g.add("ReduceMax", allowed, axes=[-1], keepdims=1)
+    cut = g.add("Reshape", many, g.constant([0, 0, groups, size]))
+    largest = g.add("ReduceMax", cut, axes=[-1], keepdims=0)
+    group = g.add("ArgMax", largest, axis=-1, keepdims=1)
+    best = g.add("ReduceMax", largest, axes=[-1], keepdims=1)
+    inside = g.add("ArgMax", g.add("GatherND", cut, group, batch_dims=2), axis=-1, keepdims=1)
+    number = g.add("Add", g.add("Mul", group, g.constant([size])), g.add("Add", inside, g.constant([alone])))
+    among = g.add("GreaterOrEqual", rest_best, best)
+    token = g.add("Where", among, g.add("ArgMax", allowed, axis=-1, keepdims=1), number)
+    g.output(g.add("Squeeze", token, g.constant([2])), "tokens", INT64, "rows", "words_needed")
+
+    # What all symbols weigh together, without the penalties.
+    scored, silent = Graph("scored", g.precision), Graph("silent", g.precision)
+    first = [scored.constant([place]) for place in (0, 1, -1)]
+    ones = [scored.add("Slice", x, *first) for x in (many, scored.add("LogSoftmax", many, axis=-1))]
+    of_many = scored.add("Sub", *ones)
+    joined = scored.add("Concat", rest, of_many, axis=-1)
+    weight_of_all = scored.add("ReduceLogSumExp", joined, axes=[-1], keepdims=1)
+    end = scored.add("Slice", rest, *(scored.constant([place]) for place in (EOS, EOS + 1, -1)))
+    for name, logit in (("chosen", scored.add("Max", rest_best, best)), ("end", end)):
+        scored.output(scored.add("Sub", logit, weight_of_all), name, FLOAT, "rows", "words_needed", 1)
+        silent.output(silent.constant(np.zeros((0, 0, 1), np.float32)), f"no_{name}", FLOAT, 0, 0, 1)
+    costs = g.choose(g.input("scores", BOOL, 1), (scored, silent))
+    for name, value in zip(("log_probabilities", "ends"), costs, strict=True):
+        g.output(g.add("Squeeze", value, g.constant([2])), name, FLOAT, "scored_rows", "scored_words")
 
 
 def _memory(g: Graph, model: VQNAT, stack: Any) -> tuple[Memory, str]:

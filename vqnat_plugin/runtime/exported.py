@@ -11,7 +11,7 @@ from ..files import read_json, sha256, write_json
 from ..text.pipeline import FILE_NAME as TEXT
 
 # Raised when a folder cannot be read by older versions any more.
-FORMAT = 1
+FORMAT = 2
 CONFIG = "config.json"
 KIND = "vqnat translation model"
 GRAPHS = ("encoder", "step", "writer")

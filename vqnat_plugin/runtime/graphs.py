@@ -1,13 +1,13 @@
 """The graphs of an exported model in ONNX Runtime."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .exported import GRAPHS, PAD, Exported
+from .exported import BOS, EOS, GRAPHS, PAD, SPECIALS, UNK, Exported
 from .positions import Positions
 from .sessions import open_session
 
@@ -76,24 +76,73 @@ class Graphs:
         shape = (memory.batch * group, self._heads, 0, self._dim // self._heads)
         return Prediction(self._sessions["step"], memory, self.positions, np.empty(shape, np.float32))
 
-    def write(self, memory: Memory, codes: Whole, real: NDArray[np.bool_]) -> Iterator[Floats]:
-        """Logits of all words of all positions, (some rows, words, symbols), part by part.
+    def write(self, memory: Memory, codes: Whole, real: NDArray[np.bool_], wanted: "Wanted") -> "Words":
+        """The words of all positions that may be needed.
 
         Args:
             memory: of the sources; as many consecutive rows of codes share one as there are.
             codes: (rows, latents).
             real: which of them are, likewise.
+            wanted: what is needed of them.
         """
         latents = codes.shape[1]
         group, words = len(codes) // memory.batch, latents << self.steps
-        positions = {"latent_positions": self.positions(latents), "positions": self.positions(words)}
-        sentences = max(1, LOGITS // (group * words * self._symbols))
+        needed = min(words, wanted.most)
+        shared = {
+            "latent_positions": self.positions(latents),
+            "positions": self.positions(words),
+            "needed": np.array([needed]),
+            "extra": wanted.extra(needed),
+            "scores": np.array([wanted.scores]),
+        }
+        sentences = max(1, LOGITS // (group * needed * self._symbols))
+        parts = []
         for start in range(0, memory.batch, sentences):
             rows = slice(start * group, (start + sentences) * group)
             part = memory.part(start, start + sentences)
-            feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **positions}
+            feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **shared}
             feeds |= _memory_feeds(part.decoder, part.mask)
-            yield self._sessions["writer"].run(["logits"], feeds)[0]
+            parts.append(self._sessions["writer"].run(["tokens", "log_probabilities", "ends"], feeds))
+        return Words(*(parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is needed of the words.
+
+    Attributes:
+        most: at most so many positions.
+        min_len: positions at the start where the end may not stand.
+        unkpen: taken off the logit of the unknown word.
+        scores: whether log-probabilities are needed.
+    """
+
+    most: int
+    min_len: int
+    unkpen: float
+    scores: bool
+
+    def extra(self, words: int) -> Floats:
+        """What is added to the logits of the special symbols, (words, special symbols)."""
+        extra = np.zeros((words, SPECIALS), np.float32)
+        extra[:, [BOS, PAD]], extra[:, UNK] = -np.inf, -self.unkpen
+        extra[: self.min_len, EOS] = -np.inf
+        return extra
+
+
+@dataclass
+class Words:
+    """The most probable word of each position, as if none were the last.
+
+    Attributes:
+        tokens: (rows, words).
+        log_probabilities: of the tokens, nats, (rows, words); empty where no scores are needed.
+        ends: log-probability of EOS instead, likewise.
+    """
+
+    tokens: Whole
+    log_probabilities: Floats
+    ends: Floats
 
 
 class Prediction:

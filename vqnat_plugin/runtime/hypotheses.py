@@ -1,29 +1,12 @@
-"""From the logits of all words to translations: where each ends, what it scores, which is the best."""
+"""From the words of all positions to translations: where each ends, what it scores, which is the best."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .decoding import Decoding
-from .exported import BOS, EOS, PAD, UNK
-from .graphs import Floats, Whole
+from .exported import EOS
+from .graphs import Floats, Whole, Words
 from .latents import Latents
-
-
-@dataclass
-class Words:
-    """The most probable word of each position, as if none were the last.
-
-    Attributes:
-        tokens: (rows, words).
-        log_probabilities: of the tokens, nats, (rows, words); None where no scores are needed.
-        ends: log-probability of EOS instead, likewise.
-    """
-
-    tokens: Whole
-    log_probabilities: Floats | None
-    ends: Floats | None
 
 
 @dataclass
@@ -39,36 +22,6 @@ class Hypothesis:
     tokens: list[int]
     score: float
     codes: list[int]
-
-
-def choose(parts: Iterable[Floats], options: Decoding, scores: bool) -> Words:
-    """The words of logits (rows, words, symbols), which are changed in place.
-
-    Args:
-        parts: one after the other, rows by rows.
-        options: `min_len` and `unkpen` are of use here.
-        scores: whether log-probabilities are needed.
-    """
-    tokens, log_probabilities, ends = [], [], []
-    for logits in parts:
-        if scores:
-            normalizer = _logsumexp(logits)
-            ends.append(logits[..., EOS] - normalizer)
-        logits[..., [BOS, PAD]] = -np.inf
-        logits[..., UNK] -= options.unkpen
-        logits[:, : options.min_len, EOS] = -np.inf
-        best = logits.argmax(-1)
-        tokens.append(best)
-        if scores:
-            log_probabilities.append(np.take_along_axis(logits, best[..., None], -1)[..., 0] - normalizer)
-    if not scores:
-        return Words(np.concatenate(tokens), None, None)
-    return Words(np.concatenate(tokens), np.concatenate(log_probabilities), np.concatenate(ends))
-
-
-def _logsumexp(logits: Floats) -> Floats:
-    largest = logits.max(-1, keepdims=True)
-    return (largest[..., 0] + np.log(np.exp(logits - largest).sum(-1))).astype(np.float32, copy=False)
 
 
 def hypotheses(
@@ -112,8 +65,9 @@ def hypotheses(
 
 def _scores(latents: Latents, words: Words, ends: Whole, last: Whole) -> Floats:
     """Joint log-probabilities, (rows,); EOS stands at `ends` and costs what it does at `last` at the most."""
-    if words.log_probabilities is None or words.ends is None:
-        return np.zeros(len(ends), np.float32)
+    if not words.ends.size:
+        # Those that the search never filled stay recognisable.
+        return np.where(np.isfinite(latents.scores.ravel()), np.float32(0), -np.inf)
     inside = np.arange(words.tokens.shape[1]) < ends[:, None]
     of_words = np.where(inside, words.log_probabilities, 0).sum(-1, dtype=np.float32)
     of_end = words.ends[np.arange(len(ends)), np.minimum(ends, last)]

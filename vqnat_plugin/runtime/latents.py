@@ -25,7 +25,9 @@ class Latents:
     scores: Floats
 
 
-def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_least: int) -> Latents:
+def search(
+    graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_least: int, scored: bool
+) -> Latents:
     """The most probable sequences that are found.
 
     Args:
@@ -34,9 +36,10 @@ def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_
         beam: sequences a sentence.
         limits: most latents of each sentence.
         at_least: fewest latents of all.
+        scored: whether scores are needed; without them, what an end symbol costs need not be known.
     """
     batch, end = memory.batch, graphs.codes
-    most, shortest = np.array(limits), min(limits)
+    most, shortest, longest = np.array(limits), min(limits), max(limits)
     prediction = graphs.predict(memory, beam)
     scores = np.zeros((batch, beam), np.float32)
     # All hypotheses are equal at first: only one may be continued, or the beam fills with copies.
@@ -45,7 +48,7 @@ def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_
     chosen = np.empty((batch, beam, 0), np.int64)
     rows = np.arange(batch)[:, None]
     code = np.full((batch, beam), end)
-    for position in range(max(limits) + 1):
+    for position in range(longest + scored):
         # The code that ended sequences are fed is of no account; at the start, the end's number means start.
         fed = np.minimum(code, end - 1) if position else code
         step = prediction.step(fed.ravel(), position).reshape(batch, beam, end + 1)
@@ -56,25 +59,28 @@ def search(graphs: Graphs, memory: Memory, beam: int, limits: Sequence[int], at_
         if ended.any():
             step[ended] = -np.inf
             step[ended, end] = 0.0
-        total = (scores[..., None] + step).reshape(batch, -1)
-        best = _largest(total, beam)
-        scores, parent, code = total[rows, best], best // (end + 1), best % (end + 1)
-        if beam > 1:
+        if beam == 1:
+            code = step.argmax(-1)
+            if scored:
+                scores += np.take_along_axis(step, code[..., None], -1)[..., 0]
+        else:
+            total = (scores[..., None] + step).reshape(batch, -1)
+            best = _largest(total, beam)
+            scores, parent, code = total[rows, best], best // (end + 1), best % (end + 1)
             chosen, ended = chosen[rows, parent], ended[rows, parent]
-        ended = ended | (code == end)
-        chosen = np.concatenate([chosen, code[..., None]], -1)
-        if ended.all():
-            break
-        if beam > 1:
             prediction.select((rows * beam + parent).ravel())
+        ended = ended | (code == end)
+        if ended.all():
+            # The first latent stands for those of an empty sentence, too.
+            chosen = chosen if position else code[..., None]
+            break
+        chosen = np.concatenate([chosen, code[..., None]], -1)
     mask = chosen != end
     return Latents(np.where(mask, chosen, 0), mask, scores)
 
 
 def _largest(values: Floats, count: int) -> Whole:
     """Indices of the largest values of each row, largest first, (rows, count)."""
-    if count == 1:
-        return values.argmax(-1)[:, None]
     some = np.argpartition(values, -count, axis=-1)[:, -count:]
     order = np.argsort(-np.take_along_axis(values, some, -1), axis=-1, kind="stable")
     return np.take_along_axis(some, order, -1)

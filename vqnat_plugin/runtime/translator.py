@@ -13,8 +13,8 @@ from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
-from .graphs import Graphs
-from .hypotheses import Hypothesis, choose, hypotheses
+from .graphs import Graphs, Wanted
+from .hypotheses import Hypothesis, hypotheses
 from .latents import search
 from .rescoring import Teacher
 
@@ -174,12 +174,16 @@ class Translator:
         limits = [options.limit(len(row)) for row in rows]
         block = 1 << self.graphs.steps
         most = [-(-limit // block) for limit in limits]
-        latents = search(self.graphs, memory, options.candidates, most, -(-(options.min_len + 1) // block))
-        longest = latents.codes.shape[-1]
-        logits = self.graphs.write(
-            memory, latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest)
+        # What a teacher is to rank needs no other scores.
+        scores = (scores or options.candidates > 1) and not options.rescore
+        latents = search(
+            self.graphs, memory, options.candidates, most, -(-(options.min_len + 1) // block), scores
         )
-        words = choose(logits, options, scores or options.candidates > 1)
+        longest = latents.codes.shape[-1]
+        wanted = Wanted(max(limits), options.min_len, options.unkpen, scores)
+        words = self.graphs.write(
+            memory, latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest), wanted
+        )
         return hypotheses(latents, words, np.array(limits), block, options.lenpen)
 
     def _hypotheses(
