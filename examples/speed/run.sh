@@ -22,13 +22,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 FULL=6-6 SHALLOW=6-1 DEEP=12-1 WORDS=32000
 TRANSFORMER=(--arch transformer)
 # The paper's shape, and one for speed.
-BASE=(--arch vq_nat_em --codebook-size 4096 --compress-steps 3)
-FAST=("${BASE[@]}" --ffn-dim 2048 --predictor-layers 1 --decoder-layers 3)
+LATENTS=(--codebook-size 4096 --compress-steps 3)
+BASE=(--arch vq_nat_em "${LATENTS[@]}") FAST=(--arch vq_nat_em_6_1_3 "${LATENTS[@]}")
 [ "$SIZE" = paper ] || FULL=3-3 SHALLOW=3-1 DEEP=6-1 WORDS=8000 LENGTH=${LENGTH:-16}
 [ "$SIZE" = paper ] || TRANSFORMER+=(--encoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --encoder-attention-heads 4
     --decoder-embed-dim 256 --decoder-ffn-embed-dim 1024 --decoder-attention-heads 4)
-[ "$SIZE" = paper ] || BASE=(--arch vq_nat_em_small --codebook-size 512 --compress-steps 2)
-[ "$SIZE" = paper ] || FAST=("${BASE[@]}" --predictor-layers 1)
+[ "$SIZE" = paper ] || BASE=(--arch vq_nat_em_small) FAST=(--arch vq_nat_em_small_6_1_3)
 LENGTH=${LENGTH:-25}
 at_least 1 --length "$LENGTH"
 

@@ -15,7 +15,14 @@ from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.models.vq_nat_config import SIZES, VQNATConfig
 
-ARCHITECTURES = ("vq_nat_em", "vq_nat_em_tiny", "vq_nat_em_small", "vq_nat_em_big")
+ARCHITECTURES = (
+    "vq_nat_em",
+    "vq_nat_em_tiny",
+    "vq_nat_em_small",
+    "vq_nat_em_small_6_1_3",
+    "vq_nat_em_6_1_3",
+    "vq_nat_em_big",
+)
 
 
 class Task:

@@ -44,7 +44,7 @@ def hypotheses(
     counts = latents.mask.sum(-1).ravel()
     last = np.minimum(counts * block, np.repeat(limits, beam) - 1)
     # One position more, where EOS may have to follow.
-    tokens = np.pad(words.tokens, ((0, 0), (0, 1)))
+    tokens = np.concatenate([words.tokens, np.full((len(counts), 1), EOS)], 1)
     places = np.arange(tokens.shape[1])
     ends = ((tokens == EOS) | (places >= last[:, None])).argmax(-1)
     tokens[np.arange(len(ends)), ends] = EOS

@@ -7,6 +7,9 @@ import onnxruntime as ort
 
 from ..errors import DataError
 
+# What ONNX Runtime would replace by something slower.
+SLOWER = {"SkipLayerNormFusion"}
+
 
 def open_session(path: Path, threads: int) -> Any:
     """Load a graph; several threads may run it at once.
@@ -23,6 +26,8 @@ def open_session(path: Path, threads: int) -> Any:
     # It would log what it raises.
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
+        )
     except Exception as error:  # ONNX Runtime's own, which have no common class
         raise DataError(f"{path}: ONNX Runtime {ort.__version__} cannot read it ({error})") from None
