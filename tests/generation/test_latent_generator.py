@@ -10,7 +10,7 @@ import torch
 from decoding_by_hand import BOS, Words, decode, write_words
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny import EOS, PAD, random_sample, sample, sentences, tiny_model
+from tiny import EOS, PAD, different, model_state, random_sample, sample, sentences, tiny_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -191,6 +191,29 @@ def test_words_end_within_the_last_block_without_a_limit() -> None:
     expected = decode([model], rows[0], 1, most=200)[0]
     assert tuple(hypotheses[0]["tokens"].tolist()) == expected.words
     assert hypotheses[0]["positional_scores"].tolist() == pytest.approx(expected.word_scores, abs=1e-4)
+
+
+# A model that has decoded.
+
+
+def test_preparing_a_model_changes_neither_weights_nor_translations() -> None:
+    model, rows = tiny_model(compress_steps=2), sentences(5)
+    before, expected = model_state(model), translate([model], rows, beam=3, max_len_b=9)
+    model.prepare_for_inference_(Namespace(generation=Namespace(beam=3)))
+    assert different(before, model_state(model)) == []
+    found = translate([model], rows, beam=3, max_len_b=9)
+    assert [[h["tokens"].tolist() for h in n] for n in found] == [
+        [h["tokens"].tolist() for h in n] for n in expected
+    ]
+
+
+def test_model_goes_on_to_train_after_a_sentence_of_a_length_never_seen() -> None:
+    model, batch = tiny_model(), sample([[*[5] * 300, EOS]], [[*[6] * 300, EOS]])
+    (hypotheses,) = generator([model], beam=1, max_len_b=300).generate([model], batch)
+    out = model.train()(**batch["net_input"], target=batch["target"])
+    torch.stack(list(out.losses.values())).sum().backward()
+    # fairseq's commands change what they are given.
+    hypotheses[0]["positional_scores"].div_(math.log(2))
 
 
 # Samples.

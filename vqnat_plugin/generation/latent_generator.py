@@ -136,7 +136,6 @@ class LatentGenerator:
         limits = (self.max_len_a * source_lengths.double() + self.max_len_b).long() + 1
         return limits.clamp(min=self.min_len + 1)
 
-    @torch.no_grad()
     def generate(
         self, models: Sequence[Any], sample: dict[str, Any], prefix_tokens: Tensor | None = None, **_: Any
     ) -> list[list[dict[str, Any]]]:
@@ -145,26 +144,28 @@ class LatentGenerator:
         Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment.
         """
         del prefix_tokens  # `from_options` has refused it
-        source = sample["net_input"]["src_tokens"]
-        memories = [model.encode(source) for model in models]
-        limits = self.length_limits(memories[0].lengths)
-        # The width of the source bounds all lengths, and the host knows it already.
-        longest = max(int(self.max_len_a * source.size(1) + self.max_len_b), self.min_len) + 1
-        latents = self.search(
-            models,
-            memories,
-            -(-limits // (1 << self.steps)),
-            longest=latent_count(longest, self.steps),
-            at_least=latent_count(self.min_len + 1, self.steps),
-        )
-        words = self._decode(models, memories, latents, limits)
-        scores = latents.scores + words.log_probabilities.sum(-1)
-        if self.rescorers:
-            scores, words.log_probabilities = rescore(
-                self.rescorers, sample["net_input"], words.tokens, self.pad
+        with torch.inference_mode():
+            source = sample["net_input"]["src_tokens"]
+            memories = [model.encode(source) for model in models]
+            limits = self.length_limits(memories[0].lengths)
+            # The width of the source bounds all lengths, and the host knows it already.
+            longest = max(int(self.max_len_a * source.size(1) + self.max_len_b), self.min_len) + 1
+            latents = self.search(
+                models,
+                memories,
+                -(-limits // (1 << self.steps)),
+                longest=latent_count(longest, self.steps),
+                at_least=latent_count(self.min_len + 1, self.steps),
             )
-        # Hypotheses that the search never filled (fewer codes than beam) have no score.
-        scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
+            words = self._decode(models, memories, latents, limits)
+            scores = latents.scores + words.log_probabilities.sum(-1)
+            if self.rescorers:
+                scores, words.log_probabilities = rescore(
+                    self.rescorers, sample["net_input"], words.tokens, self.pad
+                )
+            # Hypotheses that the search never filled (fewer codes than beam) have no score.
+            scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
+        # Outside of it, since fairseq changes scores in place.
         return self._hypotheses(words, scores)
 
     @torch.no_grad()

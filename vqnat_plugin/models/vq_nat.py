@@ -17,6 +17,7 @@ from ..modules.attention import KeyValues, TransformerStack
 from ..modules.compressor import Compressor
 from ..modules.embedding import TokenEmbedding
 from ..modules.latent_predictor import LatentPredictor
+from ..modules.storage import store_by_input
 from ..modules.upsampler import Upsampler
 from .checkpoints import Checkpoint, Kind
 from .hub import Belongings, find_checkpoint
@@ -162,6 +163,11 @@ class VQNAT(QuantizedModel):
     def max_positions(self) -> tuple[int, int]:
         """Longest source and target; positions are sinusoidal, so only the task limits them."""
         return (1 << 16, 1 << 16)
+
+    def prepare_for_inference_(self, cfg: Any) -> None:
+        """Called by fairseq before a model decodes."""
+        super().prepare_for_inference_(cfg)
+        store_by_input(self)
 
     @property
     def output_weight(self) -> Tensor:

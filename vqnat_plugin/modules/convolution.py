@@ -1,10 +1,15 @@
 """Masked convolutions over sequences, shared by compressor and upsampler."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class MaskedConv(nn.Module):
-    """A width-3 convolution that sees zeros at masked positions, whatever stands there."""
+    """A width-3 convolution that sees zeros at masked positions, whatever stands there.
+
+    It is computed as a linear layer over three neighbours, which is faster on a CPU than torch's convolution.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -12,7 +17,9 @@ class MaskedConv(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Convolve `x` (batch, positions, dim); `mask` (batch, positions) is true where `x` is real."""
-        return self.conv((x * mask.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
+        x = F.pad(x * mask.unsqueeze(-1), (0, 0, 1, 1))
+        neighbours = torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], -1)
+        return F.linear(neighbours, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)
 
 
 class ResidualBlock(nn.Module):

@@ -32,8 +32,9 @@ class Positions(nn.Module):
     def forward(self, count: int) -> Tensor:
         """Vectors of the first `count` positions, (count, dim)."""
         if count > self.table.size(0):
-            grown = sinusoidal_positions(2 * count, self.dim, self.start)
-            self.table = grown.to(self.table)
+            # Whoever decodes may go on to train.
+            with torch.inference_mode(False):
+                self.table = sinusoidal_positions(2 * count, self.dim, self.start).to(self.table)
         return self.table[:count]
 
 
