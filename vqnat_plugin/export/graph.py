@@ -135,7 +135,7 @@ class Graph:
         return (found[0], found[1], found[2]) if past else (found[0], "", "")
 
     def choose(self, condition: str, branches: tuple["Graph", "Graph"]) -> list[str]:
-        """The outputs of one of two graphs that see the values of this one: of the first if a bool is true."""
+        """The outputs of one of two graphs, the first if a bool is true; both see the values of this one."""
         count = len(branches[0]._outputs)
         then, otherwise = (branch._graph() for branch in branches)
         return self.add_several(count, "If", condition, then_branch=then, else_branch=otherwise)
