@@ -1,6 +1,7 @@
 """The command `vqnat`: its table of subcommands, light start, and mistakes in one line."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def test_one_name_for_one_option() -> None:
                     plain = plain.removeprefix("tuple[").removesuffix(", ...]")
                 types.setdefault(field.name, {}).setdefault(plain, []).append(name)
     assert {option: kinds for option, kinds in types.items() if len(kinds) > 1} == {}
+
+
+def test_overview_for_nobody() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqnat_plugin", "--help"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:

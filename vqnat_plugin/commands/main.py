@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status is 2 after a mistake that one line on stderr explains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
+        with one_line("vqnat"):
+            print(overview(), flush=True)
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(f"vqnat {__version__}")
