@@ -1,8 +1,11 @@
-"""Dropout with four decisions out of each random number."""
+"""Dropout with four decisions out of each random number, and fairseq's Adam in one pass."""
+
+import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fairseq.optim.adam import Adam
 
 from vqnat_plugin import cpu
 
@@ -48,6 +51,7 @@ def test_odd_sizes() -> None:
 
 def test_use_fast_kernels_reaches_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(F, "dropout", F.dropout)
+    monkeypatch.setattr(Adam, "step", Adam.step)
     enabled = torch.backends.cuda.flash_sdp_enabled()
     try:
         cpu.use_fast_kernels()
@@ -58,3 +62,48 @@ def test_use_fast_kernels_reaches_modules(monkeypatch: pytest.MonkeyPatch) -> No
         assert not torch.backends.cuda.flash_sdp_enabled()
     finally:
         torch.backends.cuda.enable_flash_sdp(enabled)
+
+
+FUSED_STEP = cpu.with_fused_step(Adam.step)
+
+
+def adam(seed: int = 0) -> Adam:
+    torch.manual_seed(seed)
+    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((7, 5), (300,), (4,))]
+    return Adam(parameters, lr=0.01, betas=(0.9, 0.98), eps=1e-3, weight_decay=0.1)
+
+
+def give_gradients(optimizer: Adam, update: int) -> None:
+    """Gradients from tiny to large; the last parameter has its first one late."""
+    generator = torch.Generator().manual_seed(update)
+    for number, p in enumerate(optimizer.param_groups[0]["params"]):
+        scale = 10.0 ** torch.randint(-8, 3, p.shape, generator=generator)
+        p.grad = torch.randn(p.shape, generator=generator) * scale
+        if number == 2 and update < 3:
+            p.grad = None
+
+
+def test_fused_adam_is_that_of_fairseq_and_goes_on_from_its_state() -> None:
+    plain, fused = adam(), adam()
+    for update in range(6):
+        for optimizer, step in ((plain, Adam.step), (fused, FUSED_STEP)):
+            give_gradients(optimizer, update)
+            step(optimizer)
+    resumed = adam(1)
+    for p, saved in zip(resumed.param_groups[0]["params"], plain.param_groups[0]["params"], strict=True):
+        p.data.copy_(saved)
+    resumed.load_state_dict(copy.deepcopy(plain.state_dict()))
+    for optimizer, step in ((plain, Adam.step), (fused, FUSED_STEP), (resumed, FUSED_STEP)):
+        give_gradients(optimizer, 9)
+        step(optimizer)
+    for other in (fused, resumed):
+        torch.testing.assert_close(other.param_groups[0]["params"], plain.param_groups[0]["params"])
+        torch.testing.assert_close(other.state_dict()["state"], plain.state_dict()["state"])
+
+
+def test_parameters_in_half_precision_are_left_to_fairseq() -> None:
+    parameters = [torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(2)]
+    for p, step in zip(parameters, (Adam.step, FUSED_STEP), strict=True):
+        p.grad = torch.ones_like(p)
+        step(Adam([p], lr=0.5))
+    assert torch.equal(*parameters) and parameters[0][0] < 1

@@ -1,11 +1,16 @@
 """What makes torch faster in training on a CPU, without a change to what is learnt."""
 
 import functools
+import math
 import platform
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 _torch_dropout = F.dropout
 
@@ -31,6 +36,56 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
     return x * keep.mul_(1 / (1 - p)).view(x.shape)
 
 
+def with_fused_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step of fairseq's Adam by torch's fused kernel: one pass over the weights instead of ten.
+
+    Its state is fairseq's own, so that a training goes on from any checkpoint, and with either of them.
+    """
+
+    @torch.no_grad()
+    def fused_step(self: Any, closure: Callable[[], Any] | None = None) -> Any:
+        groups = self.param_groups
+        plain = all(p.dtype == torch.float32 and p.device.type == "cpu" for g in groups for p in g["params"])
+        if closure is not None or not plain or any(group["amsgrad"] for group in groups):
+            return step(self, closure)
+        for group in groups:
+            _fused_step(group, self.state)
+        return None
+
+    return fused_step
+
+
+def _fused_step(group: dict[str, Any], state: dict[Tensor, dict[str, Any]]) -> None:
+    by_age: dict[int, list[Tensor]] = defaultdict(list)
+    for p in group["params"]:
+        if p.grad is not None:
+            if not state[p]:
+                state[p] = {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            by_age[state[p]["step"]].append(p)
+    beta1, beta2 = group["betas"]
+    for age, params in by_age.items():
+        states = [state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [own["exp_avg"] for own in states],
+            [own["exp_avg_sq"] for own in states],
+            [],
+            [torch.tensor(float(age)) for _ in params],
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            # fairseq adds it to a root that is not yet corrected for the start at zero, torch afterwards.
+            eps=group["eps"] / math.sqrt(1 - beta2 ** (age + 1)),
+            maximize=False,
+        )
+        for own in states:
+            own["step"] = age + 1
+
+
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16. Others emulate it, up to a hundred times slower than fp32."""
@@ -45,5 +100,8 @@ def use_fast_kernels() -> None:
 
     The backward pass of the fused attention kernel is several times slower on a CPU under a mask.
     """
+    from fairseq.optim.adam import Adam
+
     torch.backends.cuda.enable_flash_sdp(False)
     F.dropout = dropout  # type: ignore[assignment]
+    Adam.step = with_fused_step(Adam.step)
