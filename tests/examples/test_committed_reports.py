@@ -19,6 +19,7 @@ RECIPES = {
     "own_corpus": ["--data", "/DATA", "--title", "Tatoeba"],
     "cifar10": ["--data", "/DATA"],
     "quickstart": [],
+    "speed": [],
 }
 TRANSLATION = ("multi30k", "own_corpus", "quickstart")
 
