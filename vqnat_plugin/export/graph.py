@@ -1,10 +1,12 @@
 """Building an ONNX graph node by node: the layers of our models, in fp32 or with int8 weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -150,6 +152,15 @@ class Graph:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="vqnat")
         onnx.checker.check_model(model)
         write_atomically(path, lambda part: onnx.save_model(model, part))
+
+
+def build(model: nn.Module, precision: str, **parts: Callable[[Graph, Any], None]) -> dict[str, Graph]:
+    """Graphs of a model by name, each filled by its function."""
+    graphs = {name: Graph(name, precision) for name in parts}
+    with torch.no_grad():
+        for name, fill in parts.items():
+            fill(graphs[name], model)
+    return graphs
 
 
 def quantize_rows(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

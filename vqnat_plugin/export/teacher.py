@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..options import flag
-from .graph import FLOAT, INT32, INT64, Graph
+from .graph import FLOAT, INT32, INT64, Graph, build
 
 # What the graphs compute; other values of fairseq's options make another model.
 OPTIONS = {
@@ -54,13 +54,7 @@ def check_teacher(model: Any, who: str) -> None:
 
 def build_teacher(model: Any, precision: str) -> dict[str, Graph]:
     """The two graphs of a model that `check_teacher` has passed, by name."""
-    builders = {"teacher_encoder": _encoder, "teacher_scorer": _scorer}
-    graphs = {}
-    with torch.no_grad():
-        for name, build in builders.items():
-            graphs[name] = Graph(name, precision)
-            build(graphs[name], model)
-    return graphs
+    return build(model, precision, teacher_encoder=_encoder, teacher_scorer=_scorer)
 
 
 def _encoder(g: Graph, model: Any) -> None:

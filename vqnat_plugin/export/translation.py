@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.vq_nat import VQNAT
 from ..runtime.exported import EOS, SPECIALS
-from .graph import BOOL, FLOAT, INT32, INT64, Graph
+from .graph import BOOL, FLOAT, INT32, INT64, Graph, build
 
 # Symbols of a group, see `_words`.
 GROUP = 128
@@ -22,13 +22,7 @@ Memory = list[tuple[str, str]]
 
 def build_graphs(model: VQNAT, precision: str) -> dict[str, Graph]:
     """The three graphs of a model, by name."""
-    builders = {"encoder": _encoder, "step": _step, "writer": _writer}
-    graphs = {}
-    with torch.no_grad():
-        for name, build in builders.items():
-            graphs[name] = Graph(name, precision)
-            build(graphs[name], model)
-    return graphs
+    return build(model, precision, encoder=_encoder, step=_step, writer=_writer)
 
 
 def _encoder(g: Graph, model: VQNAT) -> None:
