@@ -147,7 +147,7 @@ def summarize(
             latencies[key] = own.milliseconds()
             found = {
                 other: ratio_of_medians(rows[other].seconds, own.seconds, seed)
-                for other in (*compared, *named.values())
+                for other in {*compared, *named.values()}
             }
             ratios[key] = {other: found[other] for other in compared}
             speedups[key] = {what: found[other]["ratio"] for what, other in named.items()}

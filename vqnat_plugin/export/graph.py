@@ -85,6 +85,11 @@ class Graph:
         product = self.add("MatMul", x, columns)
         return product if bias is None else self.add("Add", product, self.constant(bias))
 
+    def layers(self, x: str, *layers: Any) -> str:
+        """Linear layers of the same input as one; their outputs are side by side."""
+        weights, biases = ([getattr(each, name) for each in layers] for name in ("weight", "bias"))
+        return self.linear(x, torch.cat(weights), torch.cat(biases))
+
     def lookup(self, table: Tensor, rows: str) -> str:
         """Rows of `table` (rows, dim)."""
         numbers, scales = quantize_rows(table) if self.int8 else (table, None)

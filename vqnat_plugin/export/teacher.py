@@ -7,7 +7,6 @@ gives and gets is in `runtime/rescoring.py`.
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.models.transformer.transformer_decoder import TransformerDecoder
 from fairseq.models.transformer.transformer_encoder import TransformerEncoder
@@ -68,7 +67,7 @@ def _encoder(g: Graph, model: Any) -> None:
         x = _self_attention(g, layer, x, mask=mask)
         x = _feed_forward(g, layer, x)
     x = _final(g, encoder, x)
-    x = _linear(g, x, *(linear for each in attentions for linear in (each.k_proj, each.v_proj)))
+    x = g.layers(x, *(linear for each in attentions for linear in (each.k_proj, each.v_proj)))
     heads, head = attentions[0].num_heads, attentions[0].head_dim
     count = 2 * len(attentions)
     x = g.add("Reshape", x, g.constant([0, 0, count, heads, head]))
@@ -125,11 +124,6 @@ def _final(g: Graph, part: Any, x: str) -> str:
     return x if part.layer_norm is None else g.norm(x, part.layer_norm)
 
 
-def _linear(g: Graph, x: str, *layers: Any) -> str:
-    """Linear layers of the same input as one; their outputs are side by side."""
-    return g.linear(x, torch.cat([each.weight for each in layers]), torch.cat([each.bias for each in layers]))
-
-
 def _sublayer(g: Graph, x: str, norm: nn.LayerNorm, before: bool, inner: Callable[[str], str]) -> str:
     """`inner` around which `x` is led, with a layer norm before it or behind all."""
     y = g.add("Add", x, inner(g.norm(x, norm) if before else x))
@@ -140,10 +134,10 @@ def _self_attention(g: Graph, layer: Any, x: str, mask: str = "", causal: bool =
     attention = layer.self_attn
 
     def inner(y: str) -> str:
-        joined = _linear(g, y, attention.q_proj, attention.k_proj, attention.v_proj)
+        joined = g.layers(y, attention.q_proj, attention.k_proj, attention.v_proj)
         query, keys, values = g.add_several(3, "Split", joined, axis=-1)
         found, _, _ = g.attend(attention.num_heads, query, keys, values, mask=mask, causal=causal)
-        return _linear(g, found, attention.out_proj)
+        return g.layers(found, attention.out_proj)
 
     return _sublayer(g, x, layer.self_attn_layer_norm, layer.normalize_before, inner)
 
@@ -154,15 +148,15 @@ def _cross_attention(
     attention = layer.encoder_attn
 
     def inner(y: str) -> str:
-        queries = g.add("Reshape", _linear(g, y, attention.q_proj), by_sentence)
+        queries = g.add("Reshape", g.layers(y, attention.q_proj), by_sentence)
         found, _, _ = g.attend(attention.num_heads, queries, keys, values, mask=mask)
-        return g.add("Reshape", _linear(g, found, attention.out_proj), shape)
+        return g.add("Reshape", g.layers(found, attention.out_proj), shape)
 
     return _sublayer(g, x, layer.encoder_attn_layer_norm, layer.normalize_before, inner)
 
 
 def _feed_forward(g: Graph, layer: Any, x: str) -> str:
     def inner(y: str) -> str:
-        return _linear(g, g.add("Relu", _linear(g, y, layer.fc1)), layer.fc2)
+        return g.layers(g.add("Relu", g.layers(y, layer.fc1)), layer.fc2)
 
     return _sublayer(g, x, layer.final_layer_norm, layer.normalize_before, inner)

@@ -40,7 +40,7 @@ def _encoder(g: Graph, model: VQNAT) -> None:
     x = g.norm(x, model.encoder.norm)
     stacks = (model.predictor.stack, model.decoder)
     attentions: list[Any] = [layer.cross_attention for stack in stacks for layer in stack.layers]
-    x = _linear(g, x, *(linear for each in attentions for linear in (each.key, each.value)))
+    x = g.layers(x, *(linear for each in attentions for linear in (each.key, each.value)))
     count, head = 2 * len(attentions), dim // heads
     x = g.add("Reshape", x, g.constant([0, 0, count, heads, head]))
     x = g.add("Transpose", x, perm=[2, 0, 3, 1, 4])
@@ -67,7 +67,7 @@ def _step(g: Graph, model: VQNAT) -> None:
             g.output(value, f"present_{kind}_{number}", FLOAT, "rows", heads, "present", head)
         x = _cross_attention(g, layer, x, seen, mask, by_sentence, g.constant([-1, 1, dim]))
         x = _feed_forward(g, layer, x)
-    x = _linear(g, g.norm(x, predictor.stack.norm), predictor.output)
+    x = g.layers(g.norm(x, predictor.stack.norm), predictor.output)
     g.output(g.add("LogSoftmax", x, axis=-1), "log_probabilities", FLOAT, "rows", 1, predictor.end + 1)
 
 
@@ -82,7 +82,7 @@ def _writer(g: Graph, model: VQNAT) -> None:
     by_sentence = _by_sentence(g, mask, dim)
     x = g.add("Add", g.lookup(upsampler.project(model.quantizer.codebook), codes), latent_positions)
     for block, doubling in zip(upsampler.blocks, upsampler.doublings, strict=True):
-        x = _linear(g, _residual_block(g, block, x, real), doubling)
+        x = g.layers(_residual_block(g, block, x, real), doubling)
         x = g.add("Reshape", x, g.constant([0, -1, dim]))
         real = g.add("Reshape", g.add("Concat", real, real, axis=2), g.constant([0, -1, 1]))
     x = g.add("Add", x, positions)
@@ -158,11 +158,6 @@ def _by_sentence(g: Graph, mask: str, dim: int) -> str:
     return g.add("Concat", batch, g.constant([-1, dim]), axis=0)
 
 
-def _linear(g: Graph, x: str, *layers: Any) -> str:
-    """Linear layers of the same input as one; their outputs are side by side."""
-    return g.linear(x, torch.cat([each.weight for each in layers]), torch.cat([each.bias for each in layers]))
-
-
 def _self_attention(
     g: Graph,
     layer: Any,
@@ -172,12 +167,12 @@ def _self_attention(
     past: tuple[str, str] | None = None,
 ) -> tuple[str, tuple[str, str]]:
     attention = layer.self_attention
-    joined = _linear(g, g.norm(x, layer.self_norm), attention.query, attention.key, attention.value)
+    joined = g.layers(g.norm(x, layer.self_norm), attention.query, attention.key, attention.value)
     parts = g.add_several(3, "Split", joined, axis=-1)
     found, keys, values = g.attend(
         attention.heads, parts[0], parts[1], parts[2], mask=mask, causal=causal, past=past
     )
-    return g.add("Add", x, _linear(g, found, attention.out)), (keys, values)
+    return g.add("Add", x, g.layers(found, attention.out)), (keys, values)
 
 
 def _cross_attention(
@@ -190,15 +185,15 @@ def _cross_attention(
     shape: str,
 ) -> str:
     attention = layer.cross_attention
-    queries = g.add("Reshape", _linear(g, g.norm(x, layer.cross_norm), attention.query), by_sentence)
+    queries = g.add("Reshape", g.layers(g.norm(x, layer.cross_norm), attention.query), by_sentence)
     found, _, _ = g.attend(attention.heads, queries, *memory, mask=mask)
-    return g.add("Add", x, g.add("Reshape", _linear(g, found, attention.out), shape))
+    return g.add("Add", x, g.add("Reshape", g.layers(found, attention.out), shape))
 
 
 def _feed_forward(g: Graph, layer: Any, x: str) -> str:
     inner, *_, outer = layer.feed_forward
-    hidden = g.add("Relu", _linear(g, g.norm(x, layer.feed_norm), inner))
-    return g.add("Add", x, _linear(g, hidden, outer))
+    hidden = g.add("Relu", g.layers(g.norm(x, layer.feed_norm), inner))
+    return g.add("Add", x, g.layers(hidden, outer))
 
 
 def _residual_block(g: Graph, block: Any, x: str, real: str) -> str:

@@ -101,7 +101,7 @@ class Graphs:
             rows = slice(start * group, (start + sentences) * group)
             part = memory.part(start, start + sentences)
             feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **shared}
-            feeds |= _memory_feeds(part.decoder, part.mask)
+            feeds |= memory_feeds(part.decoder, part.mask)
             parts.append(self._sessions["writer"].run(["tokens", "log_probabilities", "ends"], feeds))
         return Words(*(parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))))
 
@@ -156,7 +156,7 @@ class Prediction:
         self._past = [f"past_{kind}_{number}" for number in layers for kind in KINDS]
         self._names = ["log_probabilities"] + [name.replace("past", "present") for name in self._past]
         # Arrays go in and out faster than ONNX Runtime's own values, which cost more to wrap than to copy.
-        self._feeds = _memory_feeds(memory.predictor, memory.mask) | dict.fromkeys(self._past, empty)
+        self._feeds = memory_feeds(memory.predictor, memory.mask) | dict.fromkeys(self._past, empty)
 
     def step(self, codes: Whole, position: int) -> Floats:
         """Log-probabilities of the next code, (rows, codebook size + 1), after `codes` (rows,)."""
@@ -172,7 +172,8 @@ class Prediction:
             self._feeds[name] = self._feeds[name][rows]
 
 
-def _memory_feeds(values: Sequence[Floats], mask: NDArray[np.int32]) -> dict[str, Any]:
+def memory_feeds(values: Sequence[Floats] | Floats, mask: NDArray[np.int32]) -> dict[str, Any]:
+    """Keys and values of each layer in turn, and their mask, by the names that they have as inputs."""
     names = (f"memory_{kind}_{number}" for number in range(len(values) // 2) for kind in KINDS)
     return dict(zip(names, values, strict=True)) | {"mask": mask}
 

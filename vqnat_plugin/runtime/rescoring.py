@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from .exported import PAD, TEACHER_GRAPHS, Exported
-from .graphs import KINDS, Floats, Whole, padded
+from .graphs import LOGITS, Floats, Whole, memory_feeds, padded
 from .hypotheses import Hypothesis
 from .positions import Positions
 from .sessions import open_session
-
-# Word logits that are made at a time, unless one candidate alone has more.
-LOGITS = 1 << 22
 
 
 class Teacher:
@@ -75,12 +72,13 @@ class Teacher:
         source = padded(rows)
         feeds = {"source": source, "positions": self._source_positions(source.shape[1])}
         memory, mask = self._encoder.run(["memory", "mask"], feeds)
+        # So many candidates at a time; one alone may have more logits.
         most = max(1, LOGITS // (tokens.shape[-1] * self._symbols))
         sentences, beam = max(1, most // group), min(most, group)
         scores = np.zeros((len(found), group), np.float32)
         for start in range(0, len(found), sentences):
             part = slice(start, start + sentences)
-            seen = _memory_feeds(memory[:, part], mask[part])
+            seen = memory_feeds(memory[:, part], mask[part])
             for first in range(0, group, beam):
                 some = slice(first, first + beam)
                 scores[part, some] = self._run(tokens[part, some], seen)
@@ -99,9 +97,3 @@ class Teacher:
 def _width(session: Any) -> int:
     """That of the vectors of positions."""
     return int(next(each.shape[-1] for each in session.get_inputs() if each.name == "positions"))
-
-
-def _memory_feeds(values: Floats, mask: Whole) -> dict[str, Any]:
-    """Keys and values of all layers, (2 * layers, ...), by the names of the scorer's inputs."""
-    names = [f"memory_{kind}_{number}" for number in range(len(values) // 2) for kind in KINDS]
-    return {**dict(zip(names, values, strict=True)), "mask": mask}
