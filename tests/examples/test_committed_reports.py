@@ -24,20 +24,29 @@ RECIPES = {
 TRANSLATION = ("multi30k", "own_corpus", "quickstart")
 
 
-def report(recipe: str) -> dict[str, Any]:
-    return json.loads((ROOT / "examples" / recipe / "results" / "report.json").read_text())
+# Those that are in a folder of their own: the same recipe on another processor, or of another size.
+OTHERS = {
+    ("speed", "small"): ["--size", "small"],
+    ("speed", "epyc"): [],
+    ("speed", "epyc/small"): ["--size", "small"],
+}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_commands_are_those_of_the_recipe(recipe: str) -> None:
-    command = [ROOT / "examples" / recipe / "run.sh", *RECIPES[recipe], "--out", "/OUT", "--dry-run"]
+def report(recipe: str, folder: str = "") -> dict[str, Any]:
+    return json.loads((ROOT / "examples" / recipe / "results" / folder / "report.json").read_text())
+
+
+@pytest.mark.parametrize(("recipe", "folder"), [*((recipe, "") for recipe in RECIPES), *OTHERS])
+def test_commands_are_those_of_the_recipe(recipe: str, folder: str) -> None:
+    options = OTHERS.get((recipe, folder), RECIPES[recipe])
+    command = [ROOT / "examples" / recipe / "run.sh", *options, "--out", "/OUT", "--dry-run"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     expected = [
         shlex.split(line) for line in shown.replace("/OUT", "OUT").replace("/DATA", "DATA").splitlines()
     ]
     # Set-up makes no result.
     expected = [command for command in expected if command != ["scripts/setup.sh"]]
-    found = [shlex.split(line) for line in report(recipe)["commands"]]
+    found = [shlex.split(line) for line in report(recipe, folder)["commands"]]
     assert list(map(meaning, found)) == list(map(meaning, expected))
 
 
