@@ -70,8 +70,8 @@ def _engines(examples: Path) -> str:
         f"{against('fast_int8', 32, '6-6_int8')} times than 6-6 in batches of 32; the paper's shape is "
         f"{against('base_int8', 1, '6-6_int8')} times faster than 6-6, in fp32 "
         f"{against('base_fp32', 1, '6-6_fp32')}. With four candidates the shape for speed is "
-        f"{against('fast_int8_4', 1, '6-6_int8')} times faster ({link}, {other_link}). How good that shape is "
-        "once trained has not been measured yet."
+        f"{against('fast_int8_4', 1, '6-6_int8')} times faster ({link}, {other_link}). How good that shape "
+        "is once trained has not been measured yet."
     )
 
 
