@@ -12,6 +12,8 @@ import pytest
 import torch
 from fairseq import tasks
 from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq_cli import train
+from forging import call, nested, raw, write_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import open_dict
@@ -75,6 +77,31 @@ def test_what_fairseq_stores_can_be_loaded(tmp_path: Path) -> None:
         True,
     ]
     assert loaded["model"]["weight"].tolist() == [0, 1, 2]
+
+
+def test_checkpoints_of_trainings_that_measure_bleu(tiny_corpus: Path, tmp_path: Path) -> None:
+    flags = f"{tiny_corpus} --save-dir {tmp_path} {STUDENT} {TRAINING} --max-update 1 --eval-bleu"
+    train.main(parse(flags.replace("--disable-validation", "").split()))
+    valid = load(tmp_path / "checkpoint_last.pt")["extra_state"]["metrics"]["valid"]
+    counts = [meter["sum"] for _, name, _, meter in valid if name == "_bleu_counts"]
+    assert [type(each) for each in counts] == [np.ndarray]
+
+
+def test_forged_arrays_are_refused(tmp_path: Path) -> None:
+    """Of objects, over bytes of the attacker's choice: read as such, they end the process."""
+    array = call("numpy.ndarray", raw((1,)), raw("O"), call("_codecs.encode", raw("\1" * 8), raw("latin1")))
+    write_archive(tmp_path / "c.pt", nested(array))
+    with pytest.raises(CheckpointError, match=r"c\.pt: truncated, or not a checkpoint \(UnpicklingError "):
+        load(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize(
+    "entry", [{"cfg": {"task": {"data": "${oc.env:HOME}"}}}, {"args": argparse.Namespace(a=["${b}"])}]
+)
+def test_options_take_nothing_from_the_environment(tmp_path: Path, entry: dict[str, Any]) -> None:
+    torch.save(checkpoint(**entry), tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="an option refers to something outside the file"):
+        load(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,8 +1,8 @@
 """Everything that fairseq or the version of torch forces on us, in one place.
 
 Importing it teaches fairseq today's torch and registers the plugin's models, criterions and tasks. After that
-the rest of the package may be written as if fairseq were young: checkpoints load through torch's weights-only
-loader, and `--amp` works on a CPU.
+the rest of the package may be written as if fairseq were young: checkpoints are read as data, and `--amp`
+works on a CPU.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-from . import fairseq_commands, registration
+from . import fairseq_commands, registration, safe_loading
 from .cpu import has_bfloat16
 from .data import dictionaries
 from .errors import CheckpointError, UsageError
+from .plain_pickle import ForeignName, values_in
 
 fairseq_commands.explain_errors()
 fairseq_commands.require_python()
@@ -52,36 +52,30 @@ KNOWN_WARNINGS = (
 )
 
 
-def safe_globals() -> list[Any]:
-    """The classes that fairseq stores in checkpoints, beyond what torch allows by default.
+class _Torch:
+    """torch as fairseq sees it where it reads checkpoints."""
 
-    Namespaces hold the options of old checkpoints; numpy scalars and arrays hold the counts of `--eval-bleu`.
-    """
-    multiarray = np._core.multiarray  # type: ignore[attr-defined]
-    numpy_types = {type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")}
-    allowed: list[Any] = [
-        argparse.Namespace,
-        np.dtype,
-        np.ndarray,
-        *sorted(numpy_types, key=lambda kind: kind.__name__),
-    ]
-    # numpy 1 and numpy 2 write the same functions under different module names.
-    for function in (multiarray.scalar, multiarray._reconstruct):
-        allowed += [
-            (function, f"{module}.multiarray.{function.__name__}") for module in ("numpy.core", "numpy._core")
-        ]
-    return allowed
+    @staticmethod
+    def load(file: Any, map_location: Any = None) -> Any:
+        """The content of a checkpoint, of plain data alone."""
+        content = safe_loading.load(file)
+        options = [content.get(name) for name in ("cfg", "args")] if isinstance(content, dict) else None
+        if any(type(each) is str and "${" in each for each in values_in(options)):
+            # OmegaConf would put variables of the environment there; fairseq stores what they stood for.
+            raise ValueError("an option refers to something outside the file: ${...}")
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 def _explain(path: str, error: Exception) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
+    if isinstance(error, ForeignName):
         return (
-            f"{path}: refused, because it refers to '{found.group(1).rstrip('.')}': a checkpoint may hold "
-            "data only, never code. If you trust its origin, load it yourself and save its weights alone."
+            f"{path}: refused, because it refers to {str(error)!r}: a checkpoint may hold data only, never "
+            "code. If you trust its origin, load it yourself and save its weights alone."
         )
-    reason = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
-    return f"{path}: truncated, or not a checkpoint ({' '.join(f'{type(error).__name__} {reason}'.split())})"
+    return f"{path}: truncated, or not a checkpoint ({' '.join(f'{type(error).__name__} {error}'.split())})"
 
 
 def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -92,7 +86,7 @@ def _guarded(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
         except (FileNotFoundError, IsADirectoryError, PermissionError):
             raise
         except Exception as error:
-            # Broken files make torch raise all sorts of errors; its advice to switch the check off is bad.
+            # Broken and forged files end in all sorts of errors.
             raise CheckpointError(_explain(path, error)) from None
 
     return load_checkpoint_to_cpu
@@ -307,7 +301,7 @@ def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
     for beginning in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
-    torch.serialization.add_safe_globals(safe_globals())
+    checkpoint_utils.torch = _Torch()
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
     FairseqTask.train_step = _train_step

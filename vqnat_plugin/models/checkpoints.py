@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from fairseq import checkpoint_utils, tasks
 from fairseq.data import Dictionary
 from fairseq.data.data_utils import infer_language_pair
@@ -17,6 +16,7 @@ from fairseq.tasks.translation import TranslationTask
 from torch import Tensor
 
 from ..errors import CheckpointError, DataError, UserError
+from ..safe_loading import without_weights
 
 EMBEDDINGS = r"size mismatch for \S*embed\w*\.?tokens\S*: .*?torch\.Size\(\[(\d+).*?torch\.Size\(\[(\d+)"
 LONGEST_REASON = 300
@@ -57,7 +57,7 @@ class Checkpoint:
         """
         self.path, self.who = path, who or str(path)
         try:
-            with contextlib.nullcontext() if weights else torch.serialization.skip_data():
+            with contextlib.nullcontext() if weights else without_weights():
                 self.state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
         except OSError as error:
             raise CheckpointError(f"{self.who}: {error.strerror}") from None
