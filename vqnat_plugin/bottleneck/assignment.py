@@ -25,10 +25,39 @@ CHUNK_ELEMENTS_ELSEWHERE = 1 << 24
 # would be subnormal numbers, which make CPUs ten times slower.
 LOWEST_LOG_WEIGHT = -64.0
 
+# Temperatures beyond are refused.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
+# Absolute values of codes; larger ones are refused by whoever keeps codes.
+LARGEST = 1e30
+# Bounds of what is computed with. Between them, products and their differences stay in the range of fp32.
+UNIT = (2.0**-125, 2.0**100)
+SHARPNESS = (2.0**-100, 2.0**40)
+LARGEST_PRODUCT = 2.0**90
+
 
 def chunk_rows(codebook_size: int, device: torch.device) -> int:
     """Rows of one distance chunk on `device`: few, to bound memory, but enough for a fast matrix product."""
     return max(256, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS_ELSEWHERE) // codebook_size)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises a ValueError for a temperature that is out of its range."""
+    if not LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        allowed = f"from {LOWEST_TEMPERATURE:g} to {HIGHEST_TEMPERATURE:g}"
+        raise ValueError(f"temperature is {temperature!r}, must be positive, {allowed}")
+
+
+def largest(values: Tensor) -> Tensor:
+    """The largest absolute value, 0-d; NaN if there is one. torch's norm for it takes 20 times as long."""
+    low, high = values.aminmax()
+    return torch.maximum(-low, high)
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """The power of two that is above `size`, within the bounds; `size` divided by it is below 1."""
+    size = size.clamp(*UNIT)
+    # The only way that is exact everywhere: torch's powers are rounded.
+    return size / torch.frexp(size).mantissa
 
 
 class Similarity:
@@ -36,6 +65,9 @@ class Similarity:
 
     -||z - e||^2 = 2 z e^T - ||e||^2 - ||z||^2, and the last term changes neither argmax nor softmax. Both
     sides are first shifted by the mean code: distances stay, and fp32 suffices for data far from the origin.
+    Then they are scaled, by powers of two, which round nothing: squares of very large and very small numbers
+    leave the range of fp32. Where even the similarities would, they are as large as they can be, and all
+    weight is on the best code.
 
     Codes are seen as groups of about sqrt(K): the best code, and a draw, are found group first, then inside
     one group, which saves passes over the (rows, K) chunk. The last group is filled up with codes that never
@@ -44,18 +76,25 @@ class Similarity:
     Args:
         codes: (K, D). A copy is kept, so later changes of the codebook do not show.
         temperature: softmax of the similarities is p(code | vector) at this temperature; 1 in the paper.
+
+    Raises:
+        ValueError: the temperature is out of its range.
     """
 
     def __init__(self, codes: Tensor, temperature: float = 1.0) -> None:
+        check_temperature(temperature)
         self.size = codes.shape[0]
         self.group = min(64, 1 << int(math.log2(self.size) / 2))
         self.centre = codes.mean(dim=0)
         self.codes = codes - self.centre
+        self.unit = power_of_two(largest(self.codes))
+        self.codes *= self.unit.reciprocal()
         if padding := -self.size % self.group:
             self.codes = F.pad(self.codes, (0, 0, 0, padding))
-        self.bias = torch.linalg.vector_norm(self.codes, dim=1).square_().div_(-temperature)
+        sharpness = (self.unit.double().square() / temperature).clamp(*SHARPNESS).float()
+        self.bias = torch.linalg.vector_norm(self.codes, dim=1).square_().mul_(-sharpness)
         self.bias[self.size :] = torch.finfo(self.bias.dtype).min / 2
-        self.scale = 2.0 / temperature
+        self.scale = 2.0 * sharpness / self.unit
 
     def chunks(self, vectors: Tensor, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Yields (slice, similarities (rows, K up to whole groups)), in a buffer that is used again."""
@@ -64,8 +103,10 @@ class Similarity:
         buffer = vectors.new_empty(min(rows, vectors.shape[0]), width)
         for start in range(0, vectors.shape[0], rows):
             chunk = vectors[start : start + rows] - self.centre
+            peak = chunk.abs().amax(dim=1, keepdim=True)
+            chunk *= torch.minimum(self.scale, LARGEST_PRODUCT / peak)
             out = buffer[: chunk.shape[0]]
-            torch.addmm(self.bias, chunk, self.codes.t(), alpha=self.scale, out=out)
+            torch.addmm(self.bias, chunk, self.codes.t(), out=out)
             yield slice(start, start + chunk.shape[0]), out
 
     def best(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,9 +257,10 @@ def posterior_codes(
         p /= total[:, None]
         entropy[index] = total.log() - chunk.mul_(p).sum(dim=1)
         p = p[:, :size]
-        torch.addmm(similarity.centre, p, similarity.codes[:size], out=means[index])
+        torch.mm(p, similarity.codes[:size], out=means[index])
         counts.addmv_(p.t(), weights[index])
         sums.addmm_(p.t(), vectors[index])
+    means.mul_(similarity.unit).add_(similarity.centre)
     return PosteriorAssignment(nearest, entropy, means, counts, sums)
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .assignment import LARGEST, largest
 from .collectives import copy_from_first_rank, gather_ragged_rows, rank
 from .kmeans import kmeans
 from .statistics import Statistics
@@ -119,10 +120,15 @@ class EMCodebook(nn.Module):
         """Starts from given codes (codebook_size, dim), each with an averaged count N_j of `count` vectors.
 
         Drops what was accumulated. Not collective: every rank must be given the same codes.
+
+        Raises:
+            ValueError: codes have another shape, or are out of the range of what can be computed with.
         """
         if codes.shape != self.codebook.shape:
             raise ValueError(f"codes has shape {tuple(codes.shape)}, must be {tuple(self.codebook.shape)}")
         require(0.0 < count < math.inf, "count", count, "positive")
+        if not in_range(codes):
+            raise ValueError(f"codes holds numbers that are not finite, or beyond {LARGEST:g}")
         self.codebook.copy_(codes)
         self.counts.fill_(count)
         self.sums.copy_(self.codebook * count)
@@ -155,18 +161,19 @@ class EMCodebook(nn.Module):
             group: process group; None for all ranks.
 
         Raises:
-            ValueError: on every rank, when there is no valid vector or one that is not finite.
+            ValueError: on every rank, when there is no valid vector, or one that is not finite or out of the
+                range of what can be computed with.
         """
         require_integer("batches", batches)
         require_integer("lloyd_steps", lloyd_steps, least=0)
         flat, valid = self._flatten(z, mask)
         vectors = flat.float() if valid is None else flat[valid].float()
-        facts = torch.tensor([vectors.shape[0], int(not vectors.isfinite().all())], device=z.device)
+        facts = torch.tensor([vectors.shape[0], int(not in_range(vectors))], device=z.device)
         if rank(group) is not None:
             dist.all_reduce(facts, group=group)
         total, faulty = facts.tolist()
         if total == 0 or faulty:
-            found = "no valid vector" if total == 0 else "vectors that are not finite"
+            found = "no valid vector" if total == 0 else f"vectors that are not finite, or beyond {LARGEST:g}"
             raise ValueError(f"initialize_codebook was given {found}: pass encoder outputs z and their mask")
         # Every rank draws a seed though only one is used: so global generators stay in step.
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -203,7 +210,7 @@ class EMCodebook(nn.Module):
 
         Collective: with torch.distributed every rank of `group` must call it, also one that has seen no data.
         Nothing changes when no rank has accumulated a valid vector, nor (with a warning) when statistics are
-        not finite.
+        not finite or out of the range of what can be computed with.
 
         Returns:
             Whether the codebook was updated.
@@ -220,9 +227,12 @@ class EMCodebook(nn.Module):
 
     def _apply_statistics(self, pending: Statistics) -> bool:
         """The M step proper, on the statistics of all ranks."""
-        total, check = torch.stack([pending.counts.sum(), pending.sums.sum()]).tolist()
-        if not math.isfinite(total + check):
-            warnings.warn("statistics of the codebook are not finite: M step skipped", stacklevel=4)
+        total, peak = torch.stack([pending.counts.sum(), largest(pending.sums)]).tolist()
+        if not (math.isfinite(total) and peak <= LARGEST):
+            warnings.warn(
+                f"statistics of the codebook are not finite, or beyond {LARGEST:g}: M step skipped",
+                stacklevel=4,
+            )
             return False
         if total == 0.0:
             return False
@@ -317,6 +327,11 @@ def perplexity(histogram: Tensor) -> Tensor:
     total = histogram.double().sum(dim=-1, keepdim=True)
     share = histogram / total.clamp(min=torch.finfo(torch.float64).tiny)
     return (torch.special.entr(share).sum(dim=-1).exp() * (total.squeeze(-1) > 0)).float()
+
+
+def in_range(values: Tensor) -> bool:
+    """Whether all are numbers that codes may be."""
+    return values.numel() == 0 or float(largest(values)) <= LARGEST
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .assignment import check_temperature
 from .codebook import require
 from .parameter_codebook import ParameterCodebook
 from .quantizer import QuantizerOutput, zero_padding
@@ -37,7 +38,7 @@ class GumbelQuantizer(ParameterCodebook):
         self, codebook_size: int, dim: int, temperature: float = 1.0, kl_weight: float = 1.0
     ) -> None:
         super().__init__(codebook_size, dim)
-        require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
+        check_temperature(temperature)
         require(0.0 <= kl_weight < math.inf, "kl_weight", kl_weight, ">= 0")
         self.temperature, self.kl_weight = temperature, kl_weight
         self.logits = nn.Linear(dim, codebook_size)
@@ -59,8 +60,7 @@ class GumbelQuantizer(ParameterCodebook):
             nearest = log_probabilities.argmax(-1)
             entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
             if self.training:
-                one_hot = F.gumbel_softmax(log_probabilities, self.temperature, hard=True)
-                drawn = one_hot.detach().argmax(-1)
+                drawn, one_hot = self._draw(log_probabilities)
                 quantized = one_hot @ self.codebook.float()
             else:
                 drawn, quantized = nearest, self.lookup(nearest).float()
@@ -73,3 +73,15 @@ class GumbelQuantizer(ParameterCodebook):
             "commitment": divergence.detach(),
         }
         return self.output(quantized.to(z.dtype), nearest, drawn, valid, accumulate, loss, metrics)
+
+    def _draw(self, log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (...) and their one-hots (..., K) with the gradient of the relaxed ones.
+
+        torch's `gumbel_softmax` takes the code from the relaxed one-hot, whose values are all the same, or no
+        numbers, at extreme temperatures.
+        """
+        noisy = log_probabilities - torch.empty_like(log_probabilities).exponential_().log()
+        best, drawn = noisy.max(-1, keepdim=True)
+        relaxed = ((noisy - best.detach()) / self.temperature).softmax(-1)
+        one_hot = torch.zeros_like(relaxed).scatter_(-1, drawn, 1.0)
+        return drawn.squeeze(-1), one_hot + (relaxed - relaxed.detach())

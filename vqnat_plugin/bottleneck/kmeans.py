@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .assignment import Similarity, add_sampled_vectors, count_samples, nearest_codes
+from .assignment import (
+    Similarity,
+    add_sampled_vectors,
+    count_samples,
+    largest,
+    nearest_codes,
+    power_of_two,
+)
 
 # With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so
 # that seeding costs about one (N, K) distance product whatever K is.
@@ -26,6 +33,9 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
     """
     if vectors.shape[0] <= size:
         return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
+    # A power of two rounds nothing, and squares of what is left keep their range.
+    unit = power_of_two(largest(vectors))
+    vectors = vectors / unit
     codes = seed_codes(vectors, size, generator)
     ones = vectors.new_ones(vectors.shape[0])
     for _ in range(steps):
@@ -35,7 +45,7 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
         add_sampled_vectors(sums, samples, vectors)
         means = (sums / counts.clamp(min=1)[:, None]).float()
         codes = torch.where(counts[:, None] > 0, means, codes)
-    return codes
+    return codes * unit
 
 
 def seed_codes(vectors: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from .assignment import (
+    LARGEST,
     Similarity,
     add_sampled_vectors,
+    check_temperature,
     count_samples,
     mean_code_vectors,
     mean_one_hot,
@@ -142,7 +144,7 @@ class EMVectorQuantizer(EMCodebook):
         kinds = ("hard", "monte_carlo", "posterior")
         require(assignment in kinds, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
         require_integer("samples", samples)
-        require(0.0 < temperature < math.inf, "temperature", temperature, "positive")
+        check_temperature(temperature)
         require(0.0 <= commitment_weight < math.inf, "commitment_weight", commitment_weight, ">= 0")
         self.assignment, self.samples, self.temperature = assignment, samples, temperature
         self.commitment_weight = commitment_weight
@@ -176,7 +178,7 @@ class EMVectorQuantizer(EMCodebook):
                     # By squared distance, as K-means++ draws its seeds: a stale code goes where codes are
                     # missing, not where data are dense and codes crowd already.
                     found = self.lookup(nearest.squeeze(1) if self.blocks == 1 else nearest)
-                    distances = (vectors - found).square().sum(dim=1)
+                    distances = (vectors - found).square().sum(dim=1).clamp(max=LARGEST)
                     self._statistics().keep(vectors, distances * weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
