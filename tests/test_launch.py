@@ -1,8 +1,8 @@
 """Workers on a CPU: their commands, their environment, their end."""
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,26 +25,21 @@ def python(code: str, *arguments: str | Path) -> list[str]:
 
 
 def test_one_worker_needs_no_distributed_flags() -> None:
-    assert launch.worker_commands(["DATA", "--lr", "1"], 1) == [
+    assert launch.worker_commands(["DATA", "--lr", "1"], 1, Path("f")) == [
         [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--lr", "1"]
     ]
 
 
 def test_workers_differ_in_their_rank_only() -> None:
-    commands = launch.worker_commands(["DATA"], 3)
+    commands = launch.worker_commands(["DATA"], 3, Path("/folder"))
     assert len({tuple(command[:-1]) for command in commands}) == 1
     assert [command[-2:] for command in commands] == [["--distributed-rank", str(rank)] for rank in range(3)]
     flags = commands[0]
     assert flags[flags.index("--distributed-world-size") + 1] == "3"
     assert flags[flags.index("--distributed-backend") + 1] == "gloo"
     assert flags[flags.index("--ddp-backend") + 1] == "legacy_ddp"
-    assert flags[flags.index("--distributed-init-method") + 1].startswith("tcp://127.0.0.1:")
+    assert flags[flags.index("--distributed-init-method") + 1] == "file:///folder/workers"
     assert "--distributed-no-spawn" in flags
-
-
-def test_free_port_can_be_listened_on() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", launch.free_port()))
 
 
 # Options.
@@ -193,6 +188,46 @@ def test_workers_run_in_an_environment_for_one_thread(tmp_path: Path) -> None:
     assert launch.run_workers(commands, launch.worker_environment(3)) == 0
     for rank in range(2):
         assert (tmp_path / str(rank)).read_text() == f"3 3 {4 << 30} {os.environ['PATH']}"
+
+
+MEETS = """
+import json, os, re, sys, torch
+def value(name):
+    return sys.argv[sys.argv.index(f"--distributed-{name}") + 1]
+meeting, rank = value("init-method"), int(value("rank"))
+torch.distributed.init_process_group(
+    value("backend"), init_method=meeting, world_size=int(value("world-size")), rank=rank
+)
+total = torch.ones(1)
+torch.distributed.all_reduce(total)
+own = set()
+for fd in os.listdir("/proc/self/fd"):
+    try:
+        own.add(os.readlink(f"/proc/self/fd/{fd}").removeprefix("socket:[")[:-1])
+    except FileNotFoundError:
+        pass
+rows = [line.split() for name in ("tcp", "tcp6") for line in list(open(f"/proc/self/net/{name}"))[1:]]
+listening = [row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in own]
+folder = os.path.dirname(meeting.removeprefix("file://"))
+content = {"total": total.item(), "listening": listening, "folder": folder}
+content["mode"] = os.stat(folder).st_mode & 0o777
+torch.distributed.barrier()
+json.dump(content, open(f"{sys.argv[1]}{rank}", "w"))
+"""
+# 127.0.0.1, ::1 and ::ffff:127.0.0.1, as the kernel writes them.
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_cannot_be_reached_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    worker = [sys.executable, "-c", MEETS, str(tmp_path / "rank")]
+    monkeypatch.setattr(launch, "worker_process", lambda arguments: worker)
+    assert launch.train([], workers=2) == 0
+    found = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in range(2)]
+    for each in found:
+        assert each["total"] == 2 and each["listening"] and set(each["listening"]) <= LOOPBACK
+        assert each["mode"] == 0o700 and not Path(each["folder"]).exists()
 
 
 def test_one_of_the_workers_has_the_voice(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import ctypes
 import importlib
 import os
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from .errors import UsageError
@@ -20,7 +20,8 @@ from .fairseq_commands import BATCH_TOKENS, VOICE, WORKER, program, short_compla
 # Without these glibc gives large tensors back to the system and asks for them again all the time;
 # the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
-
+# Workers talk to each other by sockets that no other machine can reach.
+LOCAL = {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
 
 # Linux sends a process this signal of its choice when its parent ends (prctl(2)).
 PR_SET_PDEATHSIG = 1
@@ -63,22 +64,22 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_port() -> int:
-    """A TCP port on the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def worker_commands(arguments: list[str], workers: int, folder: Path) -> list[list[str]]:
+    """The command line of each data-parallel worker on the CPU.
 
-
-def worker_commands(arguments: list[str], workers: int) -> list[list[str]]:
-    """The command line of each data-parallel worker on the CPU."""
+    Args:
+        arguments: what all of them get.
+        workers: how many they are.
+        folder: where they find each other: empty, and nobody else may write there. A port, as torch opens
+            it, could be reached from other machines.
+    """
     command = worker_process(arguments)
     if workers == 1:
         return [command]
     # torchrun and c10d refuse CPU models under fairseq; this combination works.
     shared = [
         "--distributed-init-method",
-        f"tcp://127.0.0.1:{free_port()}",
+        f"file://{folder / 'workers'}",
         "--distributed-world-size",
         str(workers),
         "--distributed-no-spawn",
@@ -182,9 +183,9 @@ def train(
         arguments = [*arguments, "--fp16" if on_gpu else "--amp"]
     if on_gpu:
         return run_workers([worker_process(arguments)], environment)
-    commands = worker_commands([*arguments, "--cpu"], workers)
-    environment |= worker_environment(threads or max(1, cores // workers))
-    return run_workers(commands, environment)
+    environment |= worker_environment(threads or max(1, cores // workers)) | LOCAL
+    with tempfile.TemporaryDirectory(prefix="vqnat-") as folder:
+        return run_workers(worker_commands([*arguments, "--cpu"], workers, Path(folder)), environment)
 
 
 def _teach_fairseq() -> None:
