@@ -23,9 +23,25 @@ def test_no_name_breaks_a_table_or_becomes_html() -> None:
     assert lines[5].startswith(r"| \[x\](y) \`z\` \*t\* ")
 
 
-@pytest.mark.parametrize("name", ["teacher_beam4", "R&D", "1.5 ± 0.5", "batch 1, ms", "2.0%", "a > b", "-3"])
+@pytest.mark.parametrize(
+    "line", ["# a", "## ", "- a", "-", "---", "+ a", "> a", ">a", "===", "12. a", "3) a"]
+)
+def test_no_line_is_a_heading_a_list_or_a_quotation(line: str) -> None:
+    start = line.index(line.strip("0123456789")[0])
+    assert escape(line) == f"{line[:start]}\\{line[start:].strip()}"
+
+
+@pytest.mark.parametrize(
+    "name", ["teacher_beam4", "R&D", "1.5 ± 0.5", "batch 1, ms", "2.0%", "a > b", "-3", "#1"]
+)
 def test_ordinary_names_stay_as_they_are(name: str) -> None:
     assert escape(name) == name
+
+
+def test_pictures_and_links_are_text() -> None:
+    assert escape("![a](https://b/c.png)") == r"!\[a\](https://b/c.png)"
+    assert escape("[a]: javascript:b") == r"\[a\]: javascript:b"
+    assert escape("a\n\n# b\r\n<img src=x>") == "a # b &lt;img src=x>"
 
 
 def test_marks_at_the_edge_of_a_word_and_entities_are_escaped() -> None:

@@ -8,13 +8,17 @@ from collections.abc import Iterable, Sequence
 # since not every reader of Markdown knows them behind a backslash.
 _SPECIAL = re.compile(r"[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])")
 _HTML = {"<": "&lt;", "&": "&amp;"}
+# At the start of a line: headings, lists, quotations.
+_LEADING = re.compile(r"(\d{1,9}(?=[.)](?:\s|$)))|(?=#{1,6}(?:\s|$)|[-+](?:\s|$)|>|=+$|-+$)")
 
 
 def escape(text: str) -> str:
     """A text that stands in one line of Markdown, in a table's cell too, as it is: no markup, no HTML."""
     line = " ".join(text.split())
     line = re.sub(r"<|&(?=#?\w+;)", lambda found: _HTML[found[0]], line)
-    return _SPECIAL.sub(lambda found: "\\" + found[0], line)
+    line = _SPECIAL.sub(lambda found: "\\" + found[0], line)
+    found = _LEADING.match(line)
+    return f"{found[0]}\\{line[found.end() :]}" if found else line
 
 
 def code(text: str) -> str:

@@ -15,6 +15,8 @@ from .plain_yaml import read_yaml
 # By what is measured: what a row may be trained on, the default last.
 DATA = {"translation": ("raw", "distilled"), "images": ("images",)}
 LARGEST_SEED = 2**32 - 1
+# A comparison's name becomes that of files.
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def read_grid(path: Path) -> Grid:
 def _comparison(
     where: str, name: str, entries: Any, data: tuple[str, ...], shared: list[str], seeds: list[int]
 ) -> Comparison:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+    if not NAME.fullmatch(name):
         raise DataError(f"{where}: a comparison's name becomes that of files: letters, digits, '_' and '-'")
     if not isinstance(entries, dict):
         raise DataError(f"{where}: must hold 'title' and 'rows'")

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from ..errors import DataError
 from ..files import read_json, write_json, write_text
 from .cells import GridRun
-from .grid import Grid
+from .grid import NAME, Grid
 from .grid_images import ImageKind
 from .grid_translation import TranslationKind
 
@@ -41,8 +42,14 @@ def render_report(folder: Path) -> str:
 
     Returns:
         The figures as Markdown.
+
+    Raises:
+        DataError: it is no report of a grid.
     """
     report = read_json(folder / "report.json")
-    kind = KINDS[report["measure"]]
+    kind = KINDS.get(str(report.get("measure")))
+    names = report.get("comparisons", {})
+    if kind is None or not isinstance(names, dict) or not all(map(NAME.fullmatch, names)):
+        raise DataError(f"{folder / 'report.json'}: is no report of a grid")
     write_text(folder / "report.md", kind.render(report, folder))
     return kind.table(report)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.plots import COLORS, decorate, finish, plot_training
 from ..evaluation.report import made_with, provenance
-from ..evaluation.tables import escape, markdown_table, summary
+from ..evaluation.tables import code, escape, markdown_table, summary
 from ..evaluation.training_log import TrainingLog
 from ..launch import available_cores
 from .cells import GridRun
@@ -97,12 +97,12 @@ class TranslationKind:
     @staticmethod
     def table(report: Mapping[str, Any]) -> str:
         """The caption, and a table a comparison with what is to be said of it."""
-        return "\n\n".join([report["caption"], *_sections(report, None), *_footnotes(report)])
+        return "\n\n".join([escape(report["caption"]), *_sections(report, None), *_footnotes(report)])
 
     @staticmethod
     def render(report: Mapping[str, Any], out: Path) -> str:
         """`report.md`; draws the bars."""
-        parts = [f"# {escape(report['title'])}", report["caption"], *_sections(report, out)]
+        parts = [f"# {escape(report['title'])}", escape(report["caption"]), *_sections(report, out)]
         return "\n\n".join([*parts, *_footnotes(report), *made_with(report)]) + "\n"
 
 
@@ -182,10 +182,10 @@ def _sections(report: Mapping[str, Any], out: Path | None) -> list[str]:
         rows = {label: row["cells"] for label, row in comparison["rows"].items()}
         parts.append(f"## {escape(comparison['title'])}")
         if comparison["paper"]:
-            parts.append(f"The paper: {comparison['paper']}.")
+            parts.append(f"The paper: {escape(comparison['paper'])}.")
         parts.append(comparison_table(rows))
         if comparison["note"]:
-            parts.append(f"Here: {comparison['note']}")
+            parts.append(f"Here: {escape(comparison['note'])}")
         if out is not None:
             plot_comparison(comparison["title"], rows, out / f"{name}.png")
             images = [f"{name}.png", f"{name}_curves.png"]
@@ -208,8 +208,8 @@ def _footnotes(report: Mapping[str, Any]) -> list[str]:
         teacher = cell["systems"]["teacher_greedy"]
         notes += [
             f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
-            f"- sacreBLEU: {teacher['signature']}",
+            f"- sacreBLEU: {code(teacher['signature'])}",
         ]
         if "chrf_signature" in teacher:
-            notes.append(f"- chrF, likewise of greedy latents: {teacher['chrf_signature']}")
-    return ["## Columns", "\n".join([*notes, *(f"- {note}" for note in report["notes"])])]
+            notes.append(f"- chrF, likewise of greedy latents: {code(teacher['chrf_signature'])}")
+    return ["## Columns", "\n".join([*notes, *(f"- {escape(note)}" for note in report["notes"])])]
