@@ -4,9 +4,10 @@ import itertools
 import sys
 from pathlib import Path
 
+from vqnat_plugin.files import write_atomically
+
 source, target = map(Path, sys.argv[1:])
-target.mkdir(parents=True, exist_ok=True)
 for path in filter(Path.is_file, source.glob("*.*")):
     with path.open("rb") as file:
-        lines = itertools.islice(file, 500 if path.name.startswith("train.") else 16)
-        (target / path.name).write_bytes(b"".join(lines))
+        lines = b"".join(itertools.islice(file, 500 if path.name.startswith("train.") else 16))
+    write_atomically(target / path.name, lambda part, lines=lines: part.write_bytes(lines))

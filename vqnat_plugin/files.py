@@ -93,6 +93,11 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_atomically(path, write)
 
 
+def open_no_link(path: str, flags: int) -> int:
+    """For `open`: refuses a link in place of the file."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 def lock(file: IO[Any], wait: bool = True) -> bool:
     """Take the lock on an open file, given up when it is closed; False where there are no locks.
 

@@ -4,6 +4,8 @@ import argparse
 import random
 from pathlib import Path
 
+from vqnat_plugin.files import write_lines
+
 # Of the validation set, which an export translates.
 FEW = 4
 
@@ -17,11 +19,10 @@ parser.add_argument("--sentences", type=int, default=400, metavar="N", help="of 
 parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
 options = parser.parse_args()
 
-options.out.mkdir(parents=True, exist_ok=True)
 words = [f"w{number}" for number in range(options.words)]
-(options.out / "dict.txt").write_text("".join(f"{word} 1\n" for word in words))
+write_lines(options.out / "dict.txt", (f"{word} 1" for word in words))
 rng = random.Random(options.seed)
 for split, count in (("test", options.sentences), ("valid", FEW)):
     for language in ("en", "de"):
-        lines = [" ".join(rng.choices(words, k=options.length)) + "\n" for _ in range(count)]
-        (options.out / f"{split}.{language}").write_text("".join(lines))
+        lines = [" ".join(rng.choices(words, k=options.length)) for _ in range(count)]
+        write_lines(options.out / f"{split}.{language}", lines)

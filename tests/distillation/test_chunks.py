@@ -1,3 +1,4 @@
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from vqnat_plugin.distillation.chunks import (
     equal_length_batches,
     in_mixed_order,
     plan_chunks,
-    remove_parts,
 )
 from vqnat_plugin.errors import DataError
 
@@ -93,16 +93,6 @@ def test_half_written_chunk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
-def test_what_killed_writers_left_is_no_chunk_and_removed(tmp_path: Path) -> None:
-    store = ChunkStore(tmp_path)
-    store.write(1, Chunk(np.array([0]), [np.array([4])], 0.0))
-    for name in (".000000.k3x_9.part.npz", "000000.host.77.part"):
-        (tmp_path / name).write_bytes(b"PK")
-    assert 0 not in store
-    remove_parts(store.folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["000001.npz"]
-
-
 @pytest.mark.parametrize("keep", [0, 10, 200])
 def test_damaged_chunk_is_named(tmp_path: Path, keep: int) -> None:
     store = ChunkStore(tmp_path)
@@ -110,3 +100,67 @@ def test_damaged_chunk_is_named(tmp_path: Path, keep: int) -> None:
     store.path(0).write_bytes(store.path(0).read_bytes()[:keep])
     with pytest.raises(DataError, match=r"000000\.npz: damaged .* delete it and run again"):
         store.read(0)
+
+
+SOUND = {
+    "indices": np.array([0, 1]),
+    "lengths": np.array([2, -1]),
+    "tokens": np.array([4, 5], np.int32),
+    "seconds": np.array(1.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokens", np.array([4, 5, 6], np.int32)),
+        ("tokens", np.array([4, None], object)),
+        ("tokens", np.array([4, 5])),
+        ("lengths", np.array([3, -1])),
+        ("lengths", np.array([2, -2])),
+        ("lengths", np.array([2**62, 2**62])),
+        ("lengths", np.array([2])),
+        ("indices", np.array([[0], [1]])),
+        ("indices", np.array(["0", "1"])),
+        ("seconds", np.array([1.0])),
+    ],
+)
+def test_forged_chunk_is_named(tmp_path: Path, name: str, value: np.ndarray) -> None:
+    store = ChunkStore(tmp_path)
+    np.savez(store.path(0), **SOUND)
+    assert store.read(0).outputs[0].tolist() == [4, 5]
+    np.savez(store.path(0), **{**SOUND, name: value})
+    with pytest.raises(DataError, match=r"000000\.npz: (damaged|no chunk) .*delete it and run again"):
+        store.read(0)
+
+
+def test_chunk_takes_no_more_memory_than_its_file(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path)
+    np.savez_compressed(store.path(0), **{**SOUND, "tokens": np.zeros(1 << 20, np.int32)})
+    with pytest.raises(DataError, match="is compressed"):
+        store.read(0)
+    with zipfile.ZipFile(store.path(0), "w") as archive:
+        for name, value in SOUND.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                claimed = (10**11,) if name == "tokens" else value.shape
+                header = {"descr": value.dtype.str, "fortran_order": False, "shape": claimed}
+                np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(value.tobytes())
+    with pytest.raises(DataError, match="holds other values than it says"):
+        store.read(0)
+
+
+@pytest.mark.parametrize(
+    ("indices", "tokens", "fits"),
+    [
+        ([0, 9], [4, 19], True),
+        ([0, 10], [4], False),
+        ([-1, 0], [4], False),
+        ([0], [20], False),
+        ([0], [-1], False),
+    ],
+)
+def test_chunk_of_other_data(indices: list[int], tokens: list[int], fits: bool) -> None:
+    chunk = Chunk(np.array(indices), [np.array(tokens, np.int32), None], 0.0)
+    assert chunk.fits(10, 20) == fits
+    assert Chunk(np.array([0]), [None], 0.0).fits(1, 1)

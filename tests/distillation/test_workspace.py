@@ -4,9 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from distilling import contents, copy_of, options
 
+from vqnat_plugin.distillation.chunks import Chunk, ChunkStore
 from vqnat_plugin.distillation.corpus import open_data
 from vqnat_plugin.distillation.workspace import Workspace, identity
 
@@ -108,6 +110,66 @@ def test_manifest_cannot_name_files_elsewhere(distilled: Path, tmp_path: Path) -
     (out / "manifest.json").write_text(json.dumps({**found, "files": names}))
     Workspace(out, {"format": 2}).open(restart=True)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_restart_deletes_nothing_that_was_not_written_here(distilled: Path, tmp_path: Path) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    victim = tmp_path / "victim.bin"
+    victim.write_text("mine")
+    kept = [out / name for name in ("notes.txt", "train.txt", "dict.txt", "testimony.pdf")]
+    for file in kept:
+        file.write_text("mine")
+    (out / "valid.en-de.en.bin").unlink()
+    (out / "valid.en-de.en.bin").symlink_to(victim)
+    found = json.loads((out / "manifest.json").read_text())
+    names = [*found["files"], *(file.name for file in kept), "", ".", "..", "a/b"]
+    (out / "manifest.json").write_text(json.dumps({**found, "files": names}))
+    Workspace(out, {"format": 2}).open(restart=True)
+    assert [file.read_text() for file in (victim, *kept)] == ["mine"] * 5
+    assert sorted(out.iterdir()) == sorted([*kept, out / ".distill"])
+
+
+def test_nothing_is_done_through_links(distill: Distill, distilled: Path, tmp_path: Path) -> None:
+    out, elsewhere, victim = copy_of(distilled, tmp_path / "out"), tmp_path / "elsewhere", tmp_path / "victim"
+    victim.write_text("mine")
+    lock = out / ".distill" / "lock"
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(victim)
+    with pytest.raises(OSError), Workspace(out, {"format": 2}).merging():
+        pass
+    (out / ".distill").rename(elsewhere)
+    (out / ".distill").symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    for flags in ([], ["--restart"]):
+        (out / "manifest.json").unlink(missing_ok=True)
+        assert distill(out, *flags) == 2
+    assert sorted(elsewhere.rglob("*")) == before and victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "content", ['{"work": []}', '{"work": {}, "files": "abc"}', '{"work": {}, "files": [1]}', '{"work": {}}']
+)
+def test_manifest_of_another_form(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    (out / "manifest.json").write_text(content)
+    assert distill(out) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"vqnat distill: error: {out / 'manifest.json'}: damaged; begin anew with --restart"
+
+
+def test_chunk_of_another_dictionary_is_named(
+    distill: Distill, distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy_of(distilled, tmp_path / "out")
+    (out / "manifest.json").unlink()
+    [folder] = out.glob(".distill/chunks-*")
+    store = ChunkStore(folder)
+    chunk = store.read(0)
+    store.write(0, Chunk(chunk.indices, [np.array([10**6], np.int32)] * len(chunk.indices), 0.0))
+    assert distill(out) == 2
+    assert "000000.npz: a chunk of other data; delete it and run again" in capsys.readouterr().err
 
 
 def test_manifest_of_something_else_is_no_work_of_ours(

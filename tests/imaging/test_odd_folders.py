@@ -305,6 +305,15 @@ def test_names_survive_both_ways(tmp_path: Path) -> None:
     assert made == {name + ".png" * name.endswith("gif") for name in ODD_NAMES}
 
 
+def test_codes_take_no_more_memory_than_their_file(tmp_path: Path) -> None:
+    model, file = tiny_autoencoder(), tmp_path / "codes.npz"
+    codes = np.zeros((1 << 16, *model.codes_shape), np.int64)
+    np.savez_compressed(file, names=np.array(["a"]), codes=codes, digest=np.array(model.digest()))
+    assert file.stat().st_size < codes.nbytes / 100
+    with pytest.raises(DataError, match="is compressed"):
+        read_codes(model, file)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

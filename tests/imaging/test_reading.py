@@ -112,6 +112,21 @@ def test_a_process_that_fails_lets_the_next_one_try(tmp_path: Path) -> None:
     assert np.array_equal(make_once(made, (2, 3), np.uint8, fail), np.ones((2, 3)))
 
 
+def test_codes_that_cannot_be_are_made_anew(tmp_path: Path) -> None:
+    made = tmp_path / "codes.npy"
+    for forged in (np.full((2, 3), 16, np.int32), np.full((2, 3), -1, np.int32)):
+        np.save(made, forged)
+        found = make_once(made, (2, 3), np.int32, lambda file: np.save(file, np.ones((2, 3), np.int32)), 16)
+        assert (found == 1).all()
+
+
+def test_only_what_was_written_here_is_deleted_from_a_cache(image_folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / f"test-{SIZE}-mine.npy"
+    mine.touch()
+    open_split(image_folder, "test", SIZE, tmp_path, 0)
+    assert mine.exists()
+
+
 def test_jpeg_files_are_copies(image_folder: Path, tmp_path: Path) -> None:
     assert not are_jpeg(image_folder)
     (tmp_path / "train" / "cats").mkdir(parents=True)

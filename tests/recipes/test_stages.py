@@ -225,7 +225,20 @@ def test_names_of_stages(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"order": 1, "command": [1]}', '{"order": 1, "command": [], "more": 2}']
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"order": 1, "command": [1]}',
+        '{"order": 1, "command": [], "more": 2}',
+        '{"order": 1, "command": "true", "done": true}',
+        '{"order": true, "command": [], "done": true}',
+        '{"order": 1, "command": [], "done": "yes"}',
+        '{"order": 1, "command": [], "seconds": NaN}',
+        '{"order": 1, "command": [], "seconds": -1}',
+        '{"order": 1, "command": [], "started": "today"}',
+    ],
 )
 def test_damaged_records_are_named(tmp_path: Path, content: str) -> None:
     record = tmp_path / "stages" / "one.json"
@@ -234,6 +247,15 @@ def test_damaged_records_are_named(tmp_path: Path, content: str) -> None:
     for use in (lambda: Stages(tmp_path).run("one", ["true"]), Stages(tmp_path).commands):
         with pytest.raises(DataError, match=r"one\.json"):
             use()
+
+
+def test_nothing_is_written_through_a_link_in_place_of_a_log(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "one.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError):
+        Stages(tmp_path).run("one", ["echo", "a"])
+    assert (tmp_path / "victim").read_text() == "mine"
 
 
 def test_programs_of_this_python() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import read_text, write_atomically, write_text
+from ..files import open_no_link, read_text, write_atomically, write_text
 from ..files import sha256 as digest_of
 
 CHUNK = 1 << 16
@@ -140,7 +140,7 @@ def _attempt(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdigit() else None
         with (
-            open(part, "ab", opener=_open_no_link) as file,
+            open(part, "ab", opener=open_no_link) as file,
             tqdm(
                 desc=file_name(url), initial=offset, total=total, unit="B", unit_scale=True, mininterval=1
             ) as bar,
@@ -182,11 +182,6 @@ def _validator_file(part: Path) -> Path:
 def _size(part: Path) -> int:
     # A link is not ours: it counts as nothing, and is replaced.
     return 0 if part.is_symlink() or not part.exists() else part.stat().st_size
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    """For `open`: refuses a link that somebody has laid in the meantime."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _check(url: str, part: Path, sha256: str) -> None:

@@ -1,6 +1,5 @@
 """The work in units: fixed chunks of sentences, each kept in one file once it is translated."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,16 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import write_atomically
+from ..plain_arrays import read_npz
 
 GOLDEN_RATIO = 0.6180339887498949
+# What a file of a chunk holds: kind of numbers, and dimensions.
+ARRAYS = {
+    "indices": (np.int64, 1),
+    "lengths": (np.int64, 1),
+    "tokens": (np.int32, 1),
+    "seconds": (np.float64, 0),
+}
 
 
 def plan_chunks(lengths: np.ndarray, size: int) -> list[np.ndarray]:
@@ -75,6 +82,14 @@ class Chunk:
     outputs: Sequence[np.ndarray | None]
     seconds: float
 
+    def fits(self, sentences: int, symbols: int) -> bool:
+        """Whether it can be of a corpus of so many sentences, and of a dictionary of so many symbols."""
+        tokens = [output for output in self.outputs if output is not None]
+        numbers = ((self.indices, sentences), (np.concatenate([*tokens, np.empty(0, np.int32)]), symbols))
+        return all(
+            values.min(initial=0) >= 0 and values.max(initial=0) < max(end, 1) for values, end in numbers
+        )
+
 
 class ChunkStore:
     """A folder of finished chunks. A file appears in one step, so that one that exists is whole."""
@@ -97,7 +112,7 @@ class ChunkStore:
         def save(part: Path) -> None:
             np.savez(
                 part,
-                indices=chunk.indices,
+                indices=chunk.indices.astype(np.int64),
                 lengths=np.array(lengths, dtype=np.int64),
                 tokens=np.concatenate([*tokens, np.empty(0, np.int32)]).astype(np.int32),
                 seconds=np.array(chunk.seconds),
@@ -109,20 +124,28 @@ class ChunkStore:
         """A finished chunk.
 
         Raises:
-            DataError: the file was damaged later on.
+            DataError: the file was damaged later on, or is none of ours.
         """
         try:
-            with np.load(self.path(number), allow_pickle=False) as file:
-                lengths, tokens = file["lengths"], file["tokens"]
-                indices, seconds = file["indices"], float(file["seconds"])
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            arrays = read_npz(self.path(number), *ARRAYS)
+        except Exception as error:
+            # Of any kind: damaged files get far into numpy.
             raise DataError(f"{self.path(number)}: damaged ({error}); delete it and run again") from None
+        indices, lengths, tokens, seconds = arrays
+        fits = (
+            [(array.dtype, array.ndim) for array in arrays] == list(ARRAYS.values())
+            and len(indices) == len(lengths)
+            and ((lengths >= -1) & (lengths <= len(tokens))).all()
+            and np.maximum(lengths, 0).sum() == len(tokens)
+        )
+        if not fits:
+            raise DataError(f"{self.path(number)}: no chunk of translations; delete it and run again")
         ends = np.cumsum(np.maximum(lengths, 0))
         outputs = [
             None if length < 0 else tokens[end - length : end]
             for length, end in zip(lengths, ends, strict=True)
         ]
-        return Chunk(indices, outputs, seconds)
+        return Chunk(indices, outputs, float(seconds))
 
 
 def remove_parts(folder: Path) -> None:

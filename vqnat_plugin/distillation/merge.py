@@ -39,17 +39,25 @@ class Translations:
         return self.tokens[start : start + self.lengths[index]]
 
 
-def collect(chunks: ChunkStore, count: int, sentences: int) -> Translations:
+def collect(chunks: ChunkStore, count: int, sentences: int, symbols: int) -> Translations:
     """Read `count` chunks that together hold each of `sentences` sentences exactly once.
 
+    Args:
+        chunks: where they are.
+        count: of chunks.
+        sentences: of the training set.
+        symbols: of the target dictionary.
+
     Raises:
-        DataError: a sentence is missing, or there twice.
+        DataError: a sentence is missing, or there twice; or a chunk belongs to other data.
     """
     starts, lengths = np.zeros(sentences, np.int64), np.zeros(sentences, np.int64)
     seen = np.zeros(sentences, np.int64)
     tokens, total, seconds = [np.empty(0, np.int32)], 0, 0.0
     for number in range(count):
         chunk = chunks.read(number)
+        if not chunk.fits(sentences, symbols):
+            raise DataError(f"{chunks.path(number)}: a chunk of other data; delete it and run again")
         np.add.at(seen, chunk.indices, 1)
         for index, output in zip(chunk.indices, chunk.outputs, strict=True):
             lengths[index] = -1 if output is None else len(output)
@@ -85,7 +93,8 @@ def merge(
         if workspace.is_finished(choices(options, data)):
             return
         started = time.monotonic()
-        translations = collect(workspace.chunks, chunks, len(sentences))
+        symbols = len(sentences.target_dictionary)
+        translations = collect(workspace.chunks, chunks, len(sentences), symbols)
         reasons = _write_texts(options, sentences, translations, stage, data.target_lang)
         pairs = _pairs(options, reasons)
         for language in (data.source_lang, data.target_lang):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import lock, read_json_if_there, sha256, write_json
+from ..files import lock, open_no_link, read_json_if_there, sha256, write_json
+from ..text.pipeline import FILE_NAME
 from .chunks import ChunkStore, remove_parts
 from .corpus import ParallelData
 from .settings import DistillOptions
 
 FORMAT = 2
+# Names of the files of a data set, and of what we write beside them. Nothing else is ever deleted.
+DATA_FILES = re.compile(
+    r"(train|valid|test)\d*\.[^./]+-[^./]+\.[^./]+(\.(bin|idx))?|dict\.[^./]+\.txt"
+    rf"|train\.distilled\.[^./]+|filtered\.tsv|{re.escape(FILE_NAME)}"
+)
 NAMES = {
     "format": "the version of this program's files",
     "teacher": "the teacher (--teacher)",
@@ -45,6 +52,18 @@ def identity(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
         "precision": options.precision,
         **(batches if options.sampling else {}),
     }
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest has the form of ours, or says nothing of such work."""
+    if "work" not in manifest:
+        return True
+    files = manifest.get("files")
+    return (
+        isinstance(manifest["work"], dict)
+        and isinstance(files, list)
+        and all(isinstance(name, str) for name in files)
+    )
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -82,6 +101,10 @@ class Workspace:
         Raises:
             DataError: the folder holds other work, or files from elsewhere.
         """
+        if self.folder.is_symlink():
+            raise DataError(
+                f"{self.folder}: is a link, through which nothing is written; choose another --out"
+            )
         finished = self._read(self.manifest, restart) or {}
         made = self._read(self.work_file, restart)
         old = made or finished.get("work")
@@ -117,7 +140,10 @@ class Workspace:
 
     def _read(self, path: Path, restart: bool = False) -> dict[str, Any] | None:
         try:
-            return read_json_if_there(path)
+            content = read_json_if_there(path)
+            if content is not None and path == self.manifest and not _is_sound(content):
+                raise DataError(f"{path}: damaged")
+            return content
         except DataError as error:
             made_here = self.folder.is_dir()
             if made_here and restart:
@@ -128,18 +154,19 @@ class Workspace:
     def _clear(self, files: list[str] | None) -> None:
         """Delete an earlier attempt; where no list of its files is left, the indices of its training set."""
         names = [path.name for path in self.out.glob("train.*-*.*.idx")] if files is None else files
-        for name in [self.manifest.name, *names]:
-            (self.out / Path(name).name).unlink(missing_ok=True)
+        for name in [self.manifest.name, *filter(DATA_FILES.fullmatch, names)]:
+            (self.out / name).unlink(missing_ok=True)
+        # It refuses a link in place of the folder, and follows none inside.
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def merging(self) -> Iterator[Path]:
         """A new, empty folder to put the data together in, while other ranks that came to merge must wait."""
-        with (self.folder / "lock").open("w") as file:
+        with open(self.folder / "lock", "ab", opener=open_no_link) as file:
             # Without a lock ranks may merge side by side, to the same result.
             if lock(file):
                 for leftover in self.folder.glob("merge-*"):
-                    shutil.rmtree(leftover)
+                    shutil.rmtree(leftover, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix="merge-") as stage:
                 yield Path(stage)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files import lock
+from ..files import lock, open_no_link
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f".{name}.lock"
-    with file.open("ab") as handle:
+    with open(file, "ab", opener=open_no_link) as handle:
         # Without a lock all do the work, each in a temporary file of its own.
         lock(handle)
         try:
@@ -30,13 +30,16 @@ def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
-def open_array(file: Path, shape: tuple[int | None, ...], kind: type[np.generic]) -> np.ndarray | None:
+def open_array(
+    file: Path, shape: tuple[int | None, ...], kind: type[np.generic], below: int | None = None
+) -> np.ndarray | None:
     """The array in a file, memory-mapped; None where there is none, or a damaged one, or one of another form.
 
     Args:
         file: in numpy's format.
         shape: that it has to have; None stands for any number of rows but 0.
         kind: of its numbers.
+        below: what they all have to be, and none negative; None for no such limit.
     """
     try:
         array = np.lib.format.open_memmap(file, mode="r")
@@ -47,11 +50,17 @@ def open_array(file: Path, shape: tuple[int | None, ...], kind: type[np.generic]
     fits = array.ndim == len(shape) and all(
         n > 0 if wanted is None else n == wanted for n, wanted in zip(array.shape, shape, strict=True)
     )
-    return array if whole and fits and array.dtype == kind and array.flags.c_contiguous else None
+    if not whole or not fits or array.dtype != kind or not array.flags.c_contiguous:
+        return None
+    return array if below is None or (array.min() >= 0 and array.max() < below) else None
 
 
 def make_once(
-    file: Path, shape: tuple[int | None, ...], kind: type[np.generic], make: Callable[[Path], object]
+    file: Path,
+    shape: tuple[int | None, ...],
+    kind: type[np.generic],
+    make: Callable[[Path], object],
+    below: int | None = None,
 ) -> np.ndarray:
     """The array in a file, see `open_array`; made unless it is there or another process makes it meanwhile.
 
@@ -60,15 +69,16 @@ def make_once(
         shape: of the array.
         kind: of its numbers.
         make: writes to the path that it is given, in one step.
+        below: see `open_array`.
 
     Raises:
         DataError: it cannot be read although it was just made.
     """
-    if (array := open_array(file, shape, kind)) is None:
+    if (array := open_array(file, shape, kind, below)) is None:
         with one_at_a_time(file.parent, file.name):
-            if (array := open_array(file, shape, kind)) is None:
+            if (array := open_array(file, shape, kind, below)) is None:
                 make(file)
-                array = open_array(file, shape, kind)
+                array = open_array(file, shape, kind, below)
     if array is None:
         raise DataError(f"{file}: cannot be read although it was just written; is there room on the disk?")
     return array

@@ -13,6 +13,7 @@ from ..errors import DataError
 from ..files import write_atomically
 from ..models.vq_vae import VQVAE
 from ..modules.likelihood import to_levels
+from ..plain_arrays import read_npz
 from .image_file import shown
 from .models import encode_images
 from .reading import read_images
@@ -91,8 +92,8 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
             names of files below a folder.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names, codes, digest = file["names"], file["codes"], int(file["digest"])
+        names, codes, digests = read_npz(path, "names", "codes", "digest")
+        [digest] = digests.reshape(-1).tolist()
     except Exception as error:
         # Of any kind: other files, and damaged ones, get far into numpy.
         raise DataError(f"{shown(path)}: cannot be read as codes ({error})") from None

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ def _decoded(root: Path, folder: str, size: int, cache: Path, download: str) -> 
             write_atomically(file, lambda part: _decode(part, found, count, size, folder))
             images = np.load(file, mmap_mode="r")
             for old in cache.glob(f"{folder}-{size}-*.npy"):
-                if old != file:
+                if old != file and re.fullmatch(r".*-[0-9a-f]{16}\.npy", old.name):
                     old.unlink(missing_ok=True)
     return images, digest
 

@@ -117,8 +117,9 @@ class Runner:
         more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
         stages.run(TRAIN, kind.train_command(cell, folder, threads), quiet=True, **more)
         stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)
-        if not self.grid_run.keep_checkpoints:
-            for checkpoint in (folder / "checkpoints").glob("*.pt"):
+        checkpoints = folder / "checkpoints"
+        if not self.grid_run.keep_checkpoints and not checkpoints.is_symlink():
+            for checkpoint in checkpoints.glob("checkpoint*.pt"):
                 checkpoint.unlink()
 
     def _begin(self, cell: Cell, stages: Stages) -> int:

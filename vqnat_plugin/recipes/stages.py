@@ -6,6 +6,7 @@ trainings `Stages` itself. Commands are lists of words: no shell ever sees them.
 
 import difflib
 import fcntl
+import math
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
-from ..files import read_json, read_json_if_there, write_json
+from ..files import open_no_link, read_json, read_json_if_there, write_json
 
 # fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
 NOISE = re.compile(rb"fairseq_cli.* \{.*_name|is deprecated")
@@ -184,7 +185,7 @@ class Stages:
         started: Callable[["subprocess.Popen[bytes]"], None] | None,
     ) -> int:
         """Run a command to its end; its output is appended to the log."""
-        with self.log(name).open("ab", buffering=0) as log:
+        with open(self.log(name), "ab", buffering=0, opener=open_no_link) as log:
             self._lock_log(name, log.fileno())
             try:
                 process = subprocess.Popen(
@@ -284,14 +285,21 @@ def differences(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _record(path: Path, content: dict[str, Any]) -> Record:
-    try:
-        record = Record(**content)
-        sound = isinstance(record.order, int) and all(isinstance(word, str) for word in record.command)
-    except TypeError:
-        sound = False
-    if not sound or not isinstance(record.seconds, int | float):
+    values: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, **content}
+    command, started = values.get("command"), values["started"]
+    sound = (
+        values.keys() == Record.__dataclass_fields__.keys()
+        and type(values["order"]) is int
+        and isinstance(command, list)
+        and all(isinstance(word, str) for word in command)
+        and all(type(each) in (int, float) for each in (values["seconds"], started or 0.0))
+        and 0 <= values["seconds"] < math.inf
+        and 0 <= (started or 0.0) < math.inf
+        and isinstance(values["done"], bool)
+    )
+    if not sound:
         raise DataError(f"{path}: is no record of a stage; delete it to run the stage again")
-    return record
+    return Record(**values)
 
 
 def _say(line: str, quiet: bool) -> None:

@@ -20,7 +20,8 @@ DICTIONARIES = {"source": "dict.source.txt", "target": "dict.target.txt"}
 # Symbols at the start of every dictionary of fairseq.
 BOS, PAD, EOS, UNK = range(4)
 SPECIALS = 4
-# What is known of the model beside its graphs, and the least that it can be.
+# What is known of the model beside its graphs, and the least that it can be. Memory is taken by it: what is
+# larger than the most was forged.
 SIZES = {
     "embed_dim": 1,
     "attention_heads": 1,
@@ -29,6 +30,8 @@ SIZES = {
     "compress_steps": 0,
     "target_symbols": SPECIALS,
 }
+MOST_SYMBOLS, MOST_WIDTH = 1 << 24, 1 << 16
+MOST = {"compress_steps": 6, "codebook_size": MOST_SYMBOLS, "target_symbols": MOST_SYMBOLS}
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def _odd(config: dict[str, Any]) -> str:
         value = config["sizes"].get(name) if name in SIZES else config[name]
         if type(value) is not int or value < least:
             return f"'{name}' has to be a whole number of at least {least}, not {value!r}"
+        if value > (most := MOST.get(name, MOST_WIDTH)):
+            return f"'{name}' has to be at most {most:,}, not {value:,}"
     return ""
 
 
