@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-usage: scripts/setup.sh [--no-venv] [--python PYTHON]
+usage: scripts/setup.sh [--no-venv] [--python PYTHON] [--locked]
 
 Makes .venv in the project folder and installs torch, fairseq and the plugin (editable) into it,
 with the versions of scripts/constraints.txt. Running it again changes nothing.
@@ -12,14 +12,18 @@ with the versions of scripts/constraints.txt. Running it again changes nothing.
   --no-venv        install into the active Python environment instead of .venv
   --python PYTHON  the interpreter to use (default: python3, or the first of python3.13, 3.12, 3.11, 3.10
                    that runs, when python3 is another version)
+  --locked         install the very files of scripts/requirements-ci.txt, all of them checked by their SHA-256;
+                   for Python and machine as they stand there
 HELP
 }
 
 venv=1
+locked=0
 python=""
 while [ $# -gt 0 ]; do
     case $1 in
         --no-venv) venv=0 ;;
+        --locked) locked=1 ;;
         --python) python=${2:?--python needs an interpreter}; shift ;;
         -h|--help) usage; exit 0 ;;
         *) echo "setup: unknown option '$1' (see scripts/setup.sh --help)" >&2; exit 2 ;;
@@ -53,9 +57,15 @@ if [ "$venv" = 1 ]; then
     python=$PWD/.venv/bin/python
 fi
 
+machine=$("$python" -c 'import platform as p; print("Python", ".".join(p.python_version_tuple()[:2]), "on", p.system(), p.machine())')
+if [ "$locked" = 1 ] && ! grep -q "for $machine.$" scripts/requirements-ci.txt; then
+    echo "setup: --locked: $(head -n 1 scripts/requirements-ci.txt), but here is $machine; leave it out" >&2
+    exit 1
+fi
+
 # Everything that decides what gets installed: when none of it changed, there is nothing to do.
 stamp_file=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vqnat_setup.stamp
-stamp=$(cat scripts/setup.sh scripts/constraints.txt setup.cfg pyproject.toml | cksum; pwd)
+stamp=$(cat scripts/setup.sh scripts/constraints.txt scripts/requirements-ci.txt setup.cfg pyproject.toml | cksum; pwd)
 if [ -f "$stamp_file" ] && [ "$(cat "$stamp_file")" = "$stamp" ]; then
     echo "setup: up to date ($("$python" -V), $(dirname "$("$python" -c 'import sys; print(sys.executable)')"))"
     exit 0
@@ -63,6 +73,20 @@ fi
 
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 constraints=(--constraint scripts/constraints.txt)
+
+if [ "$locked" = 1 ]; then
+    echo "setup: installing the files of scripts/requirements-ci.txt (several GB the first time)"
+    locked_file=(--quiet --require-hashes --no-deps --no-build-isolation --requirement)
+    # First what builds those that come without a wheel.
+    grep -E '^(setuptools|wheel)==' scripts/requirements-ci.txt > "$stamp_file.first"
+    pip install "${locked_file[@]}" "$stamp_file.first"
+    rm "$stamp_file.first"
+    pip install "${locked_file[@]}" scripts/requirements-ci.txt
+    pip install --quiet --no-deps --no-build-isolation --editable .
+    printf '%s' "$stamp" > "$stamp_file"
+    echo "setup: done"
+    exit 0
+fi
 
 echo "setup: installing torch and torchvision (several GB the first time)"
 pip install --quiet "${constraints[@]}" torch torchvision numpy
