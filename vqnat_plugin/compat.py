@@ -39,6 +39,8 @@ with registration.quiet_imports():
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
+    from . import distributed
+
 logger = logging.getLogger(__name__)
 
 # What fairseq makes Hydra and torch say at every start; nobody but fairseq can change it.
@@ -304,6 +306,7 @@ def install() -> None:
     checkpoint_utils.torch = _Torch()
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
+    distributed.install()
     FairseqTask.train_step = _train_step
     FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
     distributed_utils._broadcast_object_slow = _broadcast_object

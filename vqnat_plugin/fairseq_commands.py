@@ -21,6 +21,12 @@ WORKER = "vqnat_plugin.launch"
 VOICE = "VQNAT_VOICE"
 # Names the value of `--batch-tokens`, of which each of them gets its part as `--max-tokens`.
 BATCH_TOKENS = "VQNAT_BATCH_TOKENS"
+# What gloo, NCCL and torch's store say where another process of a training is gone.
+LOST = re.compile(
+    r"gloo.*(closed|reset|refused|timed? ?out|Broken pipe)|Connection was likely closed"
+    r"|remote process exited|DistNetworkError",
+    re.IGNORECASE | re.DOTALL,
+)
 # The first version of Python on which fairseq makes no parser: it has `str | None` as the type of an option.
 TOO_NEW = (3, 14)
 
@@ -52,6 +58,8 @@ def own_error(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and not error.strerror:
         return UserError(str(error))
     found = re.search(r"^vqnat_plugin\.errors\.\w+: (.*)\Z", str(error), re.MULTILINE | re.DOTALL)
+    if found is None and isinstance(error, RuntimeError) and LOST.search(str(error)):
+        return UserError("another process of this training has ended, or cannot be reached: its output says why")
     return UserError(found.group(1)) if found else error
 
 

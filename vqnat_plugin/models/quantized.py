@@ -8,6 +8,7 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
+from ..bottleneck.assignment import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from ..bottleneck.codebook import perplexity, usage
 from ..options import option
 
@@ -39,7 +40,8 @@ class BottleneckConfig(FairseqDataclass):
     em_temperature: float = option(
         1.0,
         "temperature of the posterior; larger is softer. Watch 'posterior_entropy' and 'distinct_codes'",
-        above=0,
+        least=LOWEST_TEMPERATURE,
+        most=HIGHEST_TEMPERATURE,
     )
     em_hard_from: int = option(
         0,
@@ -47,7 +49,10 @@ class BottleneckConfig(FairseqDataclass):
         least=0,
     )
     gumbel_temperature: float = option(
-        1.0, "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel", above=0
+        1.0,
+        "temperature of the relaxed draw whose gradient is used, with --bottleneck gumbel",
+        least=LOWEST_TEMPERATURE,
+        most=HIGHEST_TEMPERATURE,
     )
     em_decay: float = option(
         0.999, "decay of the codes' moving averages, one M step an update (lambda)", least=0, below=1
@@ -150,6 +155,11 @@ class QuantizedModel(BaseFairseqModel):
         """Whether latents pass through the codebook: not before it has been initialised."""
         warming_up = self.training and self.num_updates < self.config.unquantized_updates
         return self.quantizer.initialized and not warming_up
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether some updates leave parameters out: those of a codebook trained by gradients, at the start."""
+        return self.config.unquantized_updates > 0 and any(True for _ in self.quantizer.parameters())
 
     @property
     def _codebook_starts(self) -> bool:

@@ -1,0 +1,130 @@
+"""Data-parallel training as GPUs run it, torchrun and DistributedDataParallel, on CPUs too.
+
+fairseq takes both for a matter of GPUs: it counts devices that are not there, and names them to a module that
+is on none. `compat` installs what is here.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fairseq.data.iterators import EpochBatchIterator
+from fairseq.distributed import utils as distributed_utils
+from fairseq.models import distributed_fairseq_model
+from fairseq.trainer import Trainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import UsageError
+
+# What torchrun tells each of its processes.
+TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+# What Slurm tells them, of which fairseq makes use itself.
+SLURM = ("SLURM_STEP_NODELIST", "SLURM_NODELIST")
+
+
+def _on_cpus(call_main: Callable[..., Any]) -> Callable[..., Any]:
+    """Before fairseq finds out who the other processes are, do so for those without GPUs."""
+
+    @functools.wraps(call_main)
+    def call_main_anywhere(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+        if not cfg.common.tpu and (cfg.common.cpu or not torch.cuda.is_available()):
+            join_on_cpus(cfg.distributed_training)
+        return call_main(cfg, main, **kwargs)
+
+    return call_main_anywhere
+
+
+def join_on_cpus(cfg: Any) -> None:
+    """Fill in what fairseq's options on distributed training leave open, for a process without a GPU.
+
+    Raises:
+        UsageError: there are to be several processes, but nothing has started them.
+    """
+    if cfg.distributed_backend == "nccl":
+        # fairseq's default, which knows GPUs only.
+        cfg.distributed_backend = "gloo"
+    if cfg.distributed_init_method is not None:
+        return
+    if all(name in os.environ for name in TORCHRUN) and os.environ["WORLD_SIZE"] != "1":
+        cfg.distributed_init_method = "env://"
+        cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        cfg.distributed_rank = int(os.environ["RANK"])
+        cfg.distributed_no_spawn = True
+        cfg.device_id = 0
+        return
+    count, started = cfg.distributed_world_size, any(name in os.environ for name in SLURM)
+    # With a port fairseq takes it that each process knows its part.
+    if count > 1 and not started and cfg.distributed_port <= 0:
+        raise UsageError(
+            f"--distributed-world-size {count}: fairseq starts processes on GPUs only; on a CPU use torchrun "
+            f"--nproc-per-node {count}, or vqnat train --workers {count}"
+        )
+
+
+class DataParallel(DistributedDataParallel):
+    """DistributedDataParallel as fairseq makes it, also of a module on the CPU."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device_ids: Any,
+        output_device: Any,
+        find_unused_parameters: bool,
+        **options: Any,
+    ) -> None:
+        if next(module.parameters()).device.type == "cpu":
+            device_ids = output_device = None
+        # A property of our models.
+        unused = find_unused_parameters or getattr(module, "has_unused_parameters", False)
+        super().__init__(module, device_ids, output_device, find_unused_parameters=unused, **options)
+
+
+def _without_dummies(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Leave out what fills up the last update of an epoch where a process has fewer batches.
+
+    Where the last of several batches is such a dummy, fairseq takes all of them for dummies: their gradients
+    count, but not their tokens, by which it divides. One dummy stays where a process has nothing else, since
+    gradients are reduced in its backward pass.
+    """
+
+    @functools.wraps(train_step)
+    def train_step_of_batches(self: Trainer, samples: list[Any], *args: Any, **kwargs: Any) -> Any:
+        return train_step(self, [each for each in samples if each] or samples[:1], *args, **kwargs)
+
+    return train_step_of_batches
+
+
+def _with_shards(state_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    @functools.wraps(state_dict)
+    def state_dict_with_shards(self: EpochBatchIterator) -> dict[str, Any]:
+        return {**state_dict(self), "shards": self.num_shards}
+
+    return state_dict_with_shards
+
+
+def _for_other_shards(load_state_dict: Callable[..., None]) -> Callable[..., None]:
+    """Let a training go on in the middle of an epoch with another number of processes.
+
+    fairseq keeps how many batches each process has had, and gives the new ones as many: fewer processes see
+    sentences twice, and more of them leave sentences out. Where the place falls between two updates of the
+    new processes, it is the one before.
+    """
+
+    @functools.wraps(load_state_dict)
+    def load_state_dict_of_others(self: EpochBatchIterator, state: dict[str, Any]) -> None:
+        batches = state.get("iterations_in_epoch", 0) * state.get("shards", self.num_shards)
+        load_state_dict(self, {**state, "iterations_in_epoch": batches // self.num_shards})
+
+    return load_state_dict_of_others
+
+
+def install() -> None:
+    """Teach fairseq."""
+    distributed_utils.call_main = _on_cpus(distributed_utils.call_main)
+    distributed_fairseq_model.DistributedDataParallel = DataParallel
+    Trainer.train_step = _without_dummies(Trainer.train_step)
+    EpochBatchIterator.state_dict = _with_shards(EpochBatchIterator.state_dict)
+    EpochBatchIterator.load_state_dict = _for_other_shards(EpochBatchIterator.load_state_dict)
