@@ -152,6 +152,28 @@ def test_a_client_may_go_away(port: int, capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr().err == ""
 
 
+def test_what_nobody_waits_for_any_more_is_given_up(
+    german_exported: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    translator = Translator(german_exported)
+    with ThreadPoolExecutor(2) as pool, served(translator) as port:
+        gate = Gate(translator)
+        asked = [pool.submit(translate, port, "Hund")]
+        assert gate.entered.acquire(timeout=60)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            body = json.dumps({"text": ["Hund", "Mann"]}).encode()
+            head = "POST /translate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_for_waiting(port, 2)
+        wait_for_waiting(port, 0)
+        asked.append(pool.submit(translate, port, ["Hund"] * 3))
+        wait_for_waiting(port, 3)
+        gate.open.set()
+        assert [each.result()[0] for each in asked] == [200, 200]
+    assert [sentences for sentences, _ in gate.batches] == [1, 3]
+    assert capfd.readouterr().err == ""
+
+
 def test_what_takes_too_long_is_given_up(german_exported: Path) -> None:
     translator = Translator(german_exported)
     with ThreadPoolExecutor(1) as pool, served(translator, timeout=0.5) as port:

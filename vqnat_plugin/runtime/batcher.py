@@ -48,8 +48,9 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Sentences that nobody has begun."""
-        return len(self._jobs)
+        """Sentences that nobody has begun, and somebody waits for."""
+        with self._changed:
+            return sum(not job.found.cancelled() for job in self._jobs)
 
     @property
     def closed(self) -> bool:

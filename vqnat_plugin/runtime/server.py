@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -33,6 +33,7 @@ from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
 from .translator import Translator
 
+Answer = TypeVar("Answer")
 # Errors that are not faults of the server, and their status codes.
 STATUS: dict[type[Exception], int] = {
     UsageError: 400,
@@ -112,7 +113,7 @@ class Service:
         # Text costs time that other requests should not wait for.
         rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
-        found = await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        found = await _unless_gone(connection, asyncio.gather(*map(asyncio.wrap_future, jobs)))
         return await asyncio.to_thread(self._shown, request, dict(zip(rows, found, strict=True)))
 
     async def _body(self, connection: Connection) -> bytes:
@@ -142,6 +143,34 @@ class Service:
         }
         details = [every.get(place, [NOTHING]) for place in places]
         return {"translations": [each[0]["text"] for each in details], "details": details}
+
+
+async def _unless_gone(connection: Connection, answer: "asyncio.Future[Answer]") -> Answer:
+    """An answer; when the client goes away meanwhile, what has not begun of it is given up.
+
+    Args:
+        connection: its body has been read.
+        answer: what takes long.
+
+    Raises:
+        ClientDisconnect: nobody waits for it any more.
+    """
+    gone = asyncio.ensure_future(_gone(connection))
+    either: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect("the client has gone")
+        return await answer
+    finally:
+        # Also where it took too long, and this is cancelled itself.
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gone(connection: Connection) -> None:
+    while (await connection.receive())["type"] != "http.disconnect":
+        pass
 
 
 def listen(host: str, port: int) -> socket.socket:
