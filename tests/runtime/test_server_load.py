@@ -1,4 +1,4 @@
-"""The server under clients of which many are rude: the others get their answers, and nothing is left behind."""
+"""The server under clients of which many are rude: others get their answers, and nothing is left behind."""
 
 import itertools
 import json
