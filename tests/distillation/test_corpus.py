@@ -14,7 +14,7 @@ def test_reads_the_direction_off_the_files(tiny_corpus: Path) -> None:
     sentences = data.read()
     assert [sentences.source[i].tolist() for i in range(60)] == ids(tiny_corpus, "en")
     assert [sentences.target[i].tolist() for i in range(60)] == ids(tiny_corpus, "de")
-    assert sentences.source_lengths().tolist() == [len(sentence) for sentence in ids(tiny_corpus, "en")]
+    assert sentences.source_lengths.tolist() == [len(sentence) for sentence in ids(tiny_corpus, "en")]
 
 
 def test_reads_the_same_files_the_other_way_round(tiny_corpus: Path) -> None:
@@ -29,7 +29,7 @@ def test_reads_numbered_parts_as_one(tiny_corpus: Path, tmp_path: Path) -> None:
         (folder / file.name.replace("valid", "train1")).write_bytes(file.read_bytes())
     data = open_data(folder)
     sentences = data.read()
-    assert len(sentences) == len(sentences.source_lengths()) == 68
+    assert len(sentences) == len(sentences.source_lengths) == 68
     assert sentences.target[67].tolist() == ids(tiny_corpus, "de", "valid")[-1]
     assert len(data.files("train")) == 8
 

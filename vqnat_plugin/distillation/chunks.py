@@ -32,7 +32,13 @@ def plan_chunks(lengths: np.ndarray, size: int) -> list[np.ndarray]:
     Returns:
         Sentence indices of each chunk, longest first; together each sentence exactly once.
     """
-    order = np.lexsort((np.arange(len(lengths)), -lengths))
+    order = np.empty(len(lengths), np.int32)
+    start = 0
+    # A length at a time: sorting would take several times the memory of what it returns.
+    for length in np.unique(lengths)[::-1]:
+        same = np.flatnonzero(lengths == length)
+        order[start : start + len(same)] = same
+        start += len(same)
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 

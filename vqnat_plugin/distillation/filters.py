@@ -8,6 +8,16 @@ from .settings import DistillOptions
 EMPTY_SOURCE = "empty_source"
 UNKNOWN_SOURCE = "unknown_source"
 TOO_LONG = "too_long_for_teacher"
+REASONS = (
+    EMPTY_SOURCE,
+    UNKNOWN_SOURCE,
+    TOO_LONG,
+    "empty",
+    "copy",
+    "length_ratio",
+    "looping",
+    "unknown_word",
+)
 UNKNOWN = "<unk>"
 LONGEST_LOOP = 8  # tokens; sub-words make loops of one or two words this long
 
@@ -29,7 +39,7 @@ def most_repeats(tokens: Sequence[str], longest: int = LONGEST_LOOP) -> int:
 def reason_against(
     options: DistillOptions, source: Sequence[str], output: Sequence[str] | None
 ) -> str | None:
-    """Why this translation is to be left out: the first reason that holds, or None.
+    """Why this translation is to be left out: the first of `REASONS` that holds, or None.
 
     Args:
         options: the filters among them decide.

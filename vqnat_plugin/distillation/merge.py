@@ -1,9 +1,16 @@
-"""From finished chunks to a data set: every training sentence once, translated or listed with a reason."""
+"""From finished chunks to a data set: every training sentence once, translated or listed with a reason.
+
+What is kept in memory for each sentence pair is about 30 bytes of numbers, whatever its length: 50 million
+pairs take 1.5 GB. Tokens stay in files, which the system maps into what memory it has; translations, 4 bytes
+a token, in one that has no name and is gone with the process. A corpus for which that is too much is better
+cut into shards beforehand, each binarised with the same dictionaries and distilled into a folder of its own:
+fairseq-train takes them joined by ':', one an epoch.
+"""
 
 import dataclasses
 import shutil
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +23,24 @@ from ..errors import DataError
 from ..files import sha256
 from ..machine import describe_versions
 from .chunks import ChunkStore
-from .corpus import ParallelData, Sentences, write_sentences
-from .filters import EMPTY_SOURCE, as_recorded, reason_against
+from .corpus import BLOCK, ParallelData, Sentences, write_sentences
+from .filters import EMPTY_SOURCE, REASONS, as_recorded, reason_against
 from .settings import DistillOptions
 from .workspace import Workspace
+
+# What is recorded of a translation that is kept; of others, the place in REASONS.
+KEPT = len(REASONS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Translations:
-    """The teacher's translations of a whole corpus, in its order."""
+    """The teacher's translations of a whole corpus.
+
+    Attributes:
+        tokens: of all, in any order, int32; in a file.
+        starts, lengths: where those of each sentence are; the length is -1 where the teacher was not asked.
+        seconds: what translating took.
+    """
 
     tokens: np.ndarray
     starts: np.ndarray
@@ -51,28 +67,32 @@ def collect(chunks: ChunkStore, count: int, sentences: int, symbols: int) -> Tra
     Raises:
         DataError: a sentence is missing, or there twice; or a chunk belongs to other data.
     """
-    starts, lengths = np.zeros(sentences, np.int64), np.zeros(sentences, np.int64)
-    seen = np.zeros(sentences, np.int64)
-    tokens, total, seconds = [np.empty(0, np.int32)], 0, 0.0
-    for number in range(count):
-        chunk = chunks.read(number)
-        if not chunk.fits(sentences, symbols):
-            raise DataError(f"{chunks.path(number)}: a chunk of other data; delete it and run again")
-        np.add.at(seen, chunk.indices, 1)
-        for index, output in zip(chunk.indices, chunk.outputs, strict=True):
-            lengths[index] = -1 if output is None else len(output)
-            if output is not None:
-                starts[index] = total
-                tokens.append(output)
-                total += len(output)
-        seconds += chunk.seconds
+    starts, lengths = np.zeros(sentences, np.int64), np.zeros(sentences, np.int32)
+    seen = np.zeros(sentences, np.uint8)
+    total, seconds = 0, 0.0
+    with tempfile.TemporaryFile(dir=chunks.folder) as file:
+        for number in range(count):
+            chunk = chunks.read(number)
+            if not chunk.fits(sentences, symbols):
+                raise DataError(f"{chunks.path(number)}: a chunk of other data; delete it and run again")
+            np.add.at(seen, chunk.indices, 1)
+            for index, output in zip(chunk.indices, chunk.outputs, strict=True):
+                lengths[index] = -1 if output is None else len(output)
+                if output is not None:
+                    starts[index] = total
+                    file.write(output.astype(np.int32).tobytes())
+                    total += len(output)
+            seconds += chunk.seconds
+        file.flush()
+        # An empty file cannot be mapped.
+        tokens = np.asarray(np.memmap(file, np.int32, mode="r")) if total else np.empty(0, np.int32)
     if not (seen == 1).all():
         wrong = int(np.flatnonzero(seen != 1)[0])
         raise DataError(
             f"{chunks.folder}: training sentence {wrong} was translated {seen[wrong]} times instead of once; "
             "begin anew with --restart"
         )
-    return Translations(np.concatenate(tokens), starts, lengths, seconds)
+    return Translations(tokens, starts, lengths, seconds)
 
 
 def choices(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
@@ -93,8 +113,7 @@ def merge(
         if workspace.is_finished(choices(options, data)):
             return
         started = time.monotonic()
-        symbols = len(sentences.target_dictionary)
-        translations = collect(workspace.chunks, chunks, len(sentences), symbols)
+        translations = collect(workspace.chunks, chunks, len(sentences), len(sentences.target_dictionary))
         reasons = _write_texts(options, sentences, translations, stage, data.target_lang)
         pairs = _pairs(options, reasons)
         for language in (data.source_lang, data.target_lang):
@@ -108,9 +127,13 @@ def merge(
 
 def _write_texts(
     options: DistillOptions, sentences: Sentences, translations: Translations, stage: Path, target_lang: str
-) -> list[str | None]:
-    """Write `train.distilled.TGT` and `filtered.tsv`; return the reason against each translation, or None."""
-    reasons: list[str | None] = []
+) -> np.ndarray:
+    """Write `train.distilled.TGT` and `filtered.tsv`.
+
+    Returns:
+        For each translation KEPT, or which of REASONS is against it: uint8 (sentences,).
+    """
+    reasons = np.full(len(sentences), KEPT, np.uint8)
     with (
         (stage / f"train.distilled.{target_lang}").open("w", encoding="utf-8") as text,
         (stage / "filtered.tsv").open("w", encoding="utf-8") as filtered,
@@ -123,24 +146,30 @@ def _write_texts(
                 sentences.target_dictionary[token] for token in (() if output is None else output.tolist())
             ]
             reason = reason_against(options, source, None if output is None else words)
-            reasons.append(reason)
             text.write(" ".join(words) + "\n")
             if reason is not None:
+                reasons[index] = REASONS.index(reason)
                 filtered.write(f"{index}\t{reason}\t{' '.join(source)}\t{' '.join(words)}\n")
     return reasons
 
 
-def _pairs(options: DistillOptions, reasons: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+def _counts(reasons: np.ndarray) -> dict[str, int]:
+    """How many translations each reason is against."""
+    counts = {name: int(np.count_nonzero(reasons == number)) for number, name in enumerate(REASONS)}
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def _pairs(options: DistillOptions, reasons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The training pairs to write: sentence indices, and for each whether the target is the teacher's."""
-    good = np.array([reason is None for reason in reasons])
+    good = reasons == KEPT
     # There is nothing to learn from an empty source, whoever translated it.
-    usable = np.flatnonzero([reason != EMPTY_SOURCE for reason in reasons])
+    usable = np.flatnonzero(reasons != REASONS.index(EMPTY_SOURCE)).astype(np.int32)
     if not len(usable):
         raise DataError(f"--data {options.data}: every source of the training set is empty")
-    distilled = usable if options.filtered_fallback == "raw" else np.flatnonzero(good)
+    distilled = usable if options.filtered_fallback == "raw" else usable[good[usable]]
     human = usable if options.mix == "both" else usable[:0]
     if not len(human) + len(distilled):
-        counts = ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).items())
+        counts = ", ".join(f"{count} {reason}" for reason, count in _counts(reasons).items())
         raise DataError(
             f"the filters leave nothing ({counts}); loosen --filter-*, or use --filtered-fallback raw"
         )
@@ -177,22 +206,17 @@ def _manifest(
     data: ParallelData,
     translations: Translations,
     sentences: Sentences,
-    reasons: list[str | None],
+    reasons: np.ndarray,
     out: int,
 ) -> dict[str, Any]:
-    filtered = Counter(reason for reason in reasons if reason is not None)
-    # Lengths without EOS; the teacher's translations that were left out count too.
-    source = sentences.source_lengths() - 1
-    translated = (translations.lengths >= 0) & (source > 0)
-    ratios = translations.lengths[translated] / source[translated]
     return {
         "counts": {
             "in": len(sentences),
             "out": out,
-            "distilled": reasons.count(None),
-            "filtered": dict(sorted(filtered.items())),
+            "distilled": int(np.count_nonzero(reasons == KEPT)),
+            "filtered": _counts(reasons),
         },
-        "mean_length_ratio": round(float(ratios.mean()), 4) if len(ratios) else None,
+        "mean_length_ratio": _mean_length_ratio(translations.lengths, sentences.source_lengths),
         "beam": options.search()["beam"],
         "teacher": [{"path": str(path.resolve()), "sha256": sha256(path)} for path in options.teachers],
         "data": str(options.data.resolve()),
@@ -200,3 +224,14 @@ def _manifest(
         "seconds": {"decoding": round(translations.seconds, 1)},
         "versions": describe_versions(),
     }
+
+
+def _mean_length_ratio(lengths: np.ndarray, source_lengths: np.ndarray) -> float | None:
+    """Mean of target by source tokens, without EOS, of all translations, also of those left out."""
+    total, count = 0.0, 0
+    for start in range(0, len(lengths), BLOCK):
+        target, source = lengths[start : start + BLOCK], source_lengths[start : start + BLOCK] - 1
+        translated = (target >= 0) & (source > 0)
+        total += float((target[translated] / source[translated]).sum())
+        count += int(translated.sum())
+    return round(total / count, 4) if count else None

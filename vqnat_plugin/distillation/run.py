@@ -68,7 +68,7 @@ def distill(options: DistillOptions) -> bool:
     sentences = data.read()
     workspace.open(options.restart)
 
-    chunks = plan_chunks(sentences.source_lengths(), options.chunk_size)
+    chunks = plan_chunks(sentences.source_lengths, options.chunk_size)
     _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
     missing = sum(number not in workspace.chunks for number in range(len(chunks)))
     if missing:
@@ -132,7 +132,7 @@ def decode_share(job: Job, share: Share, report: Callable[[int], object]) -> Non
     """
     options, kept = job.options, job.workspace.chunks
     sentences = job.data.read()
-    chunks = plan_chunks(sentences.source_lengths(), options.chunk_size)
+    chunks = plan_chunks(sentences.source_lengths, options.chunk_size)
     todo = [number for number in share.chunks(len(chunks)) if number not in kept]
     if not todo:
         return
@@ -156,7 +156,7 @@ def translate_chunk(
         report: called with the number of sentences after each batch.
     """
     started = time.monotonic()
-    lengths = sentences.source_lengths()
+    lengths = sentences.source_lengths
     longest = lengths.max() if teacher.max_source_length is None else teacher.max_source_length
     empty = np.array([not sentences.source_words(index) for index in indices.tolist()])
     readable = indices[(lengths[indices] <= longest) & ~empty]
