@@ -1,19 +1,24 @@
 """Reading with clear errors, and writing in one step."""
 
+import errno
+import fcntl
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.errors import DataError
+from vqnat_plugin.errors import BusyError, DataError
 from vqnat_plugin.files import (
+    alone,
     count_lines,
     read_blocks,
     read_json,
@@ -164,9 +169,9 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
     def fail(folder: Path) -> None:
         fill(folder)
-        raise OSError
+        raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match=r"deep: cannot be written \(Input/output error\)"):
         replace_folder(tmp_path / "link", fail)
     assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
     # The last step fails: what was there comes back.
@@ -175,7 +180,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         patch.setattr(
             os, "replace", lambda old, new: fail(Path(old)) if old.name == "new" else move(old, new)
         )
-        with pytest.raises(OSError):
+        with pytest.raises(DataError):
             replace_folder(tmp_path / "link", fill)
     assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
     replace_folder(tmp_path / "link", fill)
@@ -195,15 +200,142 @@ def test_what_a_killed_process_left_is_deleted_but_not_what_another_still_writes
     folder = tmp_path / "folder"
     killed = subprocess.run([sys.executable, "-c", program, str(folder)])
     assert killed.returncode == -signal.SIGKILL and not folder.exists()
-    [left] = tmp_path.iterdir()
-    assert left.name.startswith(".folder.") and left.suffix == ".part"
+    [left] = tmp_path.glob(".folder.*.part")
 
     def fill(outer: Path) -> None:
         assert not left.exists()
-        replace_folder(folder, lambda inner: (inner / "first").touch())
-        assert outer.is_dir()
-        (outer / "second").touch()
+        with pytest.raises(BusyError, match="folder: another process is writing there; wait for its end"):
+            replace_folder(folder, lambda inner: (inner / "second").touch())
+        (outer / "first").touch()
 
     replace_folder(folder, fill)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    assert [path.name for path in folder.iterdir()] == ["second"]
+    assert [path.name for path in folder.iterdir()] == ["first"]
+
+
+# One at a time.
+
+
+def test_one_process_writes_to_a_folder_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with alone(folder), alone(tmp_path / "other"):
+        with pytest.raises(BusyError, match=f"{folder}: another process is writing there"), alone(folder):
+            pass
+        (folder / "file").touch()
+    # What a killed process left is no lock.
+    (folder / ".lock").touch()
+    with alone(folder):
+        pass
+    assert os.listdir(folder) == ["file"]
+    with alone(folder / "file", beside=True):
+        assert sorted(os.listdir(folder)) == [".file.lock", "file"]
+
+
+def test_who_waits_comes_after(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def wait() -> None:
+        with alone(tmp_path, wait=True):
+            done.append("second")
+
+    with alone(tmp_path):
+        other = threading.Thread(target=wait)
+        other.start()
+        other.join(timeout=0.05)
+        done.append("first")
+    other.join(timeout=60)
+    assert done == ["first", "second"] and not os.listdir(tmp_path)
+
+
+def test_a_lock_ends_with_its_process_whatever_that_has_forked(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from vqnat_plugin.files import alone\n"
+        "with alone(pathlib.Path(sys.argv[1])):\n"
+        "    if os.fork():\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    signal.pause()\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=writing, process_group=0)
+    os.close(writing)
+    try:
+        assert killed.wait(60) == -signal.SIGKILL
+        with alone(tmp_path):
+            pass
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        os.close(reading)
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with (
+        pytest.raises(DataError, match="folder: was deleted meanwhile; run the same"),
+        alone(folder) as check,
+    ):
+        check()
+        shutil.rmtree(folder)
+        write_text(folder / "file", "made anew")
+    assert os.listdir(folder) == ["file"]
+
+
+def test_a_folder_to_which_nothing_was_written_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), alone(tmp_path / "new" / "folder"):
+        raise RuntimeError
+    assert not os.listdir(tmp_path)
+
+
+def test_without_locks_work_goes_on_and_nothing_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    part = tmp_path / f".file.{'0' * 16}.part"
+    part.touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone(tmp_path), alone(tmp_path):
+        write_text(tmp_path / "file", "x")
+    assert sorted(os.listdir(tmp_path)) == [part.name, ".lock", "file"]
+
+
+def test_what_killed_writers_left_is_deleted_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    names = [f".text.{'0' * 16}.part.txt", f".x.{'a' * 16}.part"]
+    (tmp_path / "below").mkdir()
+    for folder in (tmp_path, tmp_path / "below"):
+        for name in (*names, ".x.part", "x.part", f"x.{'a' * 16}.part"):
+            (folder / name).touch()
+    (tmp_path / f".link.{'0' * 16}.part").symlink_to(tmp_path / "x.part")
+
+    def write(part: Path) -> None:
+        with alone(tmp_path):
+            assert part.exists()
+        part.write_text("x")
+
+    write_atomically(tmp_path / "below" / "file", write)
+    kept = {".x.part", "x.part", f"x.{'a' * 16}.part"}
+    assert set(os.listdir(tmp_path / "below")) == {"file", *kept}
+    assert set(os.listdir(tmp_path)) == {"below", f".link.{'0' * 16}.part", *kept}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "No space left on device\\); make room and run the same",
+        ),
+        (OSError("100 requested and 10 written"), r"100 requested and 10 written\)$"),
+    ],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, error: OSError, line: str) -> None:
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise error
+
+    with pytest.raises(DataError, match=rf"file: cannot be written \({line}"):
+        write_atomically(tmp_path / "file", fail)
+    with pytest.raises(FileNotFoundError, match="source"):
+        write_atomically(tmp_path / "file", lambda part: shutil.copyfile(tmp_path / "source", part))
+    assert not os.listdir(tmp_path)

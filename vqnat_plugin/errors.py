@@ -35,6 +35,10 @@ class DataError(UserError):
     """A file, a folder or a text is missing, damaged, or not what was expected."""
 
 
+class BusyError(DataError):
+    """Another process is writing to a folder."""
+
+
 class CheckpointError(DataError):
     """A checkpoint cannot be read, is of another kind of model, or holds something other than data."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import UsageError, UserError
-from .files import count_lines, read_blocks, write_lines
+from .files import count_lines, read_blocks, remove_parts, write_lines
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.
@@ -128,6 +128,7 @@ def run_filter(
         with output.open("wb") as stream:
             _write(stream, blocks)
     else:
+        remove_parts(output.parent)
         write_lines(output, (line for lines in blocks for line in lines))
 
 

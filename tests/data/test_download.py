@@ -1,7 +1,6 @@
 import gzip
 import hashlib
 import http.server
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -263,9 +262,12 @@ def test_a_link_laid_in_the_meantime_is_refused(
     theirs = tmp_path / "theirs"
     theirs.write_text("mine")
 
+    unlink = Path.unlink
+
     def unlink_and_link(path: Path, missing_ok: bool = False) -> None:
-        os.unlink(path)
-        os.symlink(theirs, path)
+        unlink(path, missing_ok)
+        if path.name == "file.bin.part":
+            path.symlink_to(theirs)
 
     (tmp_path / "file.bin.part").write_text("old")
     monkeypatch.setattr(Path, "unlink", unlink_and_link)

@@ -1,6 +1,7 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from vqnat_plugin.data import prepare as preparation
 from vqnat_plugin.data.parallel import find_splits, read_pairs
 from vqnat_plugin.data.prepare import Prepared, unusable
 from vqnat_plugin.data.settings import PrepareOptions
-from vqnat_plugin.errors import DataError, UserError
+from vqnat_plugin.errors import BusyError, DataError, UserError
+from vqnat_plugin.files import alone
 from vqnat_plugin.text import moses
 from vqnat_plugin.text.pipeline import TextPipeline
 from vqnat_plugin.text.subwords import learn_merges
@@ -193,10 +195,10 @@ def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
     prepare(data, out, "en", "de", merges=10)
     first = (out / "bin" / "dict.en.txt").read_bytes()
     (out / "bin" / "left_over").write_text("")
-    (out / "bin.part").mkdir()
+    (out / ".part").mkdir()
     prepare(data, out, "en", "de", merges=10)
     assert (out / "bin" / "dict.en.txt").read_bytes() == first
-    assert not (out / "bin" / "left_over").exists() and not (out / "bin.part").exists()
+    assert not (out / "bin" / "left_over").exists() and not (out / ".part").exists()
 
 
 def test_merges_depend_on_the_words_alone() -> None:
@@ -453,9 +455,42 @@ def test_a_link_in_the_place_of_the_unfinished_folder_is_not_followed(data: Path
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "bin.part").symlink_to(theirs)
+    for name in (".part", "bin"):
+        (tmp_path / "out" / name).symlink_to(theirs)
     prepare(data, tmp_path / "out", "en", "de", merges=10)
     assert not list(theirs.iterdir()) and not (tmp_path / "out" / "bin").is_symlink()
+
+
+def test_two_do_not_write_to_one_folder(data: Path, tmp_path: Path) -> None:
+    with alone(tmp_path / "out"), pytest.raises(BusyError, match="out: another process is writing there"):
+        prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_leaves_the_data_of_before(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(data, out, "en", "de", merges=10)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="no usable training pair"):
+        prepare(data, out, "en", "de", merges=20, max_length=1)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_an_error(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(lines: Any, merges: int) -> str:
+        shutil.rmtree(tmp_path / "out")
+        return learn_merges(lines, merges)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match="out: was deleted meanwhile; run the"),
+    ):
+        patch.setattr(preparation, "learn_merges", learn)
+        prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert not (tmp_path / "out" / "bin").exists()
+    assert prepare(data, tmp_path / "out", "en", "de", merges=10)["train"] == 20
 
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

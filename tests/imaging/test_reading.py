@@ -107,7 +107,7 @@ def test_a_process_that_fails_lets_the_next_one_try(tmp_path: Path) -> None:
 
     with pytest.raises(DataError):
         make_once(made, (2, 3), np.uint8, fail)
-    assert list(made.parent.iterdir()) == []
+    assert not made.parent.exists()
     make_once(made, (2, 3), np.uint8, make)
     assert np.array_equal(make_once(made, (2, 3), np.uint8, fail), np.ones((2, 3)))
 
@@ -141,7 +141,7 @@ def test_a_decoding_that_was_stopped_leaves_nothing(image_folder: Path, tmp_path
     broken.write_bytes(broken.read_bytes()[:40])
     with pytest.raises(DataError, match=r"011\.png: cannot be read as an image"):
         everything(root, cache, "test")
-    assert list(cache.iterdir()) == []
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,15 @@ Writes report.md, report.json and plots to --out; the exit status is 1 if a trai
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 from ..options import words
 from ..recipes.grid_options import GridOptions as Options
+
+
+def writes_to(options: Options) -> Path:
+    """The folder of the report and of the trainings."""
+    return options.out
 
 
 def run(options: Options) -> int:

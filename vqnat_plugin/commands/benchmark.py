@@ -71,8 +71,10 @@ def run(options: Options) -> None:
         return
     from ..evaluation.comparison import benchmark
     from ..evaluation.report import results, write_report
+    from ..files import alone
 
-    report = benchmark(options)
-    write_report(report, (), options.out)
+    with alone(options.out):
+        report = benchmark(options)
+        write_report(report, (), options.out)
     print(results(report))
     print(f"\n{options.out / 'report.md'}: written, with report.json")

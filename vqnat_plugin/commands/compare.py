@@ -13,6 +13,7 @@ run on the machine while it measures latency.
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..evaluation.settings import ComparisonOptions
 
@@ -20,6 +21,11 @@ from ..evaluation.settings import ComparisonOptions
 @dataclass(kw_only=True)
 class Options(ComparisonOptions):
     """Options of `vqnat compare`."""
+
+
+def writes_to(options: Options) -> Path:
+    """The folder of the report and of what it is made of."""
+    return options.out
 
 
 def run(options: Options) -> None:

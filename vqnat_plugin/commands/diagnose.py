@@ -37,6 +37,11 @@ class Options(TextOptions, ScoringOptions, AnalysisOptions):
     )
 
 
+def writes_to(options: Options) -> Path:
+    """The folder of the diagnosis."""
+    return options.out or options.checkpoint.parent / "diagnosis"
+
+
 def run(options: Options) -> None:
     """Decode, find what is lost, write and show it."""
     from ..analysis.diagnosis import Diagnosis, decode
@@ -48,7 +53,7 @@ def run(options: Options) -> None:
     from ..machine import available_device, describe_machine, describe_versions
     from ..text.languages import sacrebleu_tokenizer
 
-    out, subset = options.out or options.checkpoint.parent / "diagnosis", options.gen_subset
+    out, subset = writes_to(options), options.gen_subset
     diagnosis = Diagnosis(
         options.checkpoint,
         options.data,

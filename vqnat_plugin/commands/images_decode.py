@@ -24,6 +24,11 @@ class Options:
     cpu: bool = option(False, "do not use a GPU")
 
 
+def writes_to(options: Options) -> Path:
+    """The folder of the images."""
+    return options.output
+
+
 def run(options: Options) -> None:
     """Decode, and count."""
     from ..imaging.codes import decode

@@ -71,6 +71,11 @@ class Options:
         named_files("train_log", self.train_log)
 
 
+def writes_to(options: Options) -> Path:
+    """The folder of figures, sheets and report."""
+    return options.out or options.checkpoint.parent / "evaluation"
+
+
 def run(options: Options) -> None:
     """Evaluate, draw and report."""
     from ..evaluation.training_log import TrainingLog
@@ -80,7 +85,7 @@ def run(options: Options) -> None:
     from ..imaging.report import SHEETS, write_images_report
 
     start = time.monotonic()
-    out = options.out or options.checkpoint.parent / "evaluation"
+    out = writes_to(options)
     # Before anything long begins: what the curves need may not be there.
     logs = {name: TrainingLog(path) for name, path in named_files("train_log", options.train_log).items()}
     if logs:

@@ -23,6 +23,11 @@ class Options(AnalysisOptions):
     )
 
 
+def writes_to(options: Options) -> Path:
+    """The folder of the page."""
+    return options.out or options.checkpoint.parent / "codes"
+
+
 def run(options: Options) -> None:
     """Inspect, write, and show the most used codes."""
     from ..analysis.codes import inspect
@@ -30,7 +35,7 @@ def run(options: Options) -> None:
     from ..files import write_json, write_text
     from ..machine import available_device
 
-    out = options.out or options.checkpoint.parent / "codes"
+    out = writes_to(options)
     found = inspect(
         options.checkpoint,
         options.data,

@@ -2,12 +2,16 @@
 
 import difflib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .. import __version__
 from ..errors import GOES_ON, one_line
+from ..files import alone
 from ..options import Parser, build_parser, parse
 
 # Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
@@ -19,6 +23,7 @@ GROUPS = {
     "images": ("images evaluate", "images encode", "images decode"),
     "experiments": ("stage", "ablate"),
 }
+TERMINATED = 128 + signal.SIGTERM
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
@@ -26,7 +31,7 @@ def load(name: str) -> Any:
     """The module of a subcommand.
 
     Its docstring is the help, `Options` are its options, `run` does it; `INTERRUPTED`, if it is there, is
-    shown after Ctrl-C.
+    shown after Ctrl-C; `writes_to`, if it is there, is the folder that nobody else may write to meanwhile.
     """
     return importlib.import_module(f".{name.replace(' ', '_').replace('-', '_')}", __package__)
 
@@ -80,6 +85,19 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
     raise SystemExit(2)
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: nothing half-written is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status is 2 after a mistake that one line on stderr explains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -95,5 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = load(name)
         options = parse(module.Options, parser_of(name), rest)
     # What Ctrl-C leaves behind is for the command to say.
-    with one_line(f"vqnat {name}", getattr(module, "INTERRUPTED", GOES_ON)):
+    with (
+        one_line(f"vqnat {name}", getattr(module, "INTERRUPTED", GOES_ON)),
+        ended_by_sigterm(),
+        alone(module.writes_to(options)) if hasattr(module, "writes_to") else nullcontext(),
+    ):
         return module.run(options) or 0

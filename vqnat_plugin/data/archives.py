@@ -17,6 +17,9 @@ from tqdm import tqdm
 from ..errors import DataError
 from .corpora import Corpus, Part
 
+# What the name of a folder begins with that is not finished.
+UNFINISHED = ".part-"
+
 
 def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
     """Write train, valid and test of a corpus, one file a language, one sentence a line.
@@ -35,8 +38,11 @@ def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
         DataError: an archive or a file in it is missing or damaged, or two sides differ in length.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # Of calls that were killed.
+    for left_over in out.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left_over)
     counts = dict.fromkeys(("valid", "test", "train"), 0)
-    with tempfile.TemporaryDirectory(dir=out, prefix="part-") as temporary:
+    with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as temporary:
         files = _find(corpus, archives, Path(temporary))
         made = Path(temporary, "made")
         made.mkdir()

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import open_no_link, read_text, write_atomically, write_text
+from ..files import alone, open_no_link, read_text, write_atomically, write_text
 from ..files import sha256 as digest_of
 
 CHUNK = 1 << 16
@@ -62,19 +62,21 @@ def download(
         raise DataError(f"{url}: not a web address (needs http:// or https://)")
     if out.exists():
         return False
-    out.parent.mkdir(parents=True, exist_ok=True)
     if decompress is None:
         decompress = path.endswith(".gz") and out.suffix != ".gz"
     part = out.with_name(out.name + ".part")
-    _fetch(url, part, attempts, sleep)
-    if sha256 is not None:
-        _check(url, part, sha256)
-    if decompress:
-        _decompress(url, part, out)
-        part.unlink()
-    else:
-        os.replace(part, out)
-    _validator_file(part).unlink(missing_ok=True)
+    with alone(out, beside=True, wait=True):
+        if out.exists():
+            return False
+        _fetch(url, part, attempts, sleep)
+        if sha256 is not None:
+            _check(url, part, sha256)
+        if decompress:
+            _decompress(url, part, out)
+            part.unlink()
+        else:
+            os.replace(part, out)
+        _validator_file(part).unlink(missing_ok=True)
     return True
 
 

@@ -16,7 +16,7 @@ from fairseq import options as fairseq_options
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import read_lines, write_atomically, write_lines, write_text
+from ..files import alone, read_lines, write_atomically, write_lines, write_text
 from ..text.moses import MARKS, without_marks
 from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
@@ -26,6 +26,8 @@ from .settings import SUSPICIOUS, PrepareOptions
 # With Moses, marks are written where so large a share of the training lines needs one: a symbol that is rarer
 # is not learnt, and only disturbs.
 MARKED = 0.005
+# The folder for `fairseq-train`.
+BINARISED = "bin"
 
 Tokens = list[str]
 Subsets = dict[str, list[tuple[Tokens, Tokens]]]
@@ -97,13 +99,47 @@ def prepare(options: PrepareOptions) -> Prepared:
 
     Writes, in `options.out`, `bin` (for `fairseq-train`, with the text pipeline), `bpe/SUBSET.LANG`
     (sub-words), `reference/SUBSET.LANG` (raw text of valid and test, for scoring; `SUBSET.LANG.1`, ... if
-    there are more) and the merges or the model of the segmentation. Training pairs that are empty, too long
-    or too lopsided are left out and counted; valid and test stay whole.
+    there are more) and the merges or the model of the segmentation, in place of what was there. Training
+    pairs that are empty, too long or too lopsided are left out and counted; valid and test stay whole.
 
     Raises:
-        DataError: text is missing, damaged or differs in length, or no training pair is left.
+        DataError: text is missing, damaged or differs in length, no training pair is left, another process
+            writes to the folder, or what was written is deleted meanwhile.
         UsageError: a language is unknown, or an option does not fit it.
     """
+    with alone(options.out) as check:
+        made = options.out / ".part"
+        _remove(made)
+        made.mkdir()
+        try:
+            prepared = _prepare(replace(options, out=made))
+            check()
+            _publish(made, options.out)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    return prepared
+
+
+def _publish(made: Path, out: Path) -> None:
+    """Move everything to its place, the binarised data last: who finds them finds everything."""
+    names = sorted(path.name for path in made.iterdir())
+    names.remove(BINARISED)
+    _remove(out / BINARISED)
+    for name in (*names, BINARISED):
+        _remove(out / name)
+        os.replace(made / name, out / name)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _prepare(options: PrepareOptions) -> Prepared:
+    """See `prepare`, for an empty `options.out`."""
     languages = (options.source_lang, options.target_lang)
     tokenizer = choose_tokenizer(*languages, options.wanted_tokenizer())
     model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
@@ -149,14 +185,11 @@ def _write_references(
 ) -> None:
     for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
         write_lines(folder / f"{subset}.{language}", side)
-    out = folder / f"{subset}.{languages[1]}"
-    for left_over in numbered_references(out).values():
-        left_over.unlink()
     for number, file in numbered_references(target).items() if target else ():
         lines = read_lines(file)
         if len(lines) != len(pairs):
             raise DataError(f"{target} has {len(pairs)} lines but {file} has {len(lines)}")
-        write_lines(folder / f"{out.name}.{number}", lines)
+        write_lines(folder / f"{subset}.{languages[1]}.{number}", lines)
 
 
 def _sides(
@@ -229,27 +262,21 @@ def _learn(
 
 
 def binarize(options: PrepareOptions, pipeline: TextPipeline, subsets: Sequence[str]) -> None:
-    """Binarise segmented text with `fairseq-preprocess`, and set the pipeline beside it; replaces `bin`.
+    """Binarise segmented text with `fairseq-preprocess`, and set the pipeline beside it.
 
     Without dictionaries of its own, one is made for both sides.
     """
     # Not at the top: it configures the root logger when imported.
     from fairseq_cli import preprocess
 
-    text, out = options.out / "bpe", options.out / "bin"
-    part = out.with_name(out.name + ".part")
-    if part.is_symlink():
-        part.unlink()
-    shutil.rmtree(part, ignore_errors=True)
+    text, out = options.out / "bpe", options.out / BINARISED
     tests = ",".join(str(text / subset) for subset in subsets if subset.startswith("test"))
     arguments = [
         *("--source-lang", pipeline.source, "--target-lang", pipeline.target),
-        *("--workers", str(options.workers), "--destdir", str(part)),
+        *("--workers", str(options.workers), "--destdir", str(out)),
         *("--trainpref", str(text / "train"), "--validpref", str(text / "valid"), "--testpref", tests),
         *(("--srcdict", str(options.srcdict)) if options.srcdict else ()),
         *(("--tgtdict", str(options.tgtdict)) if options.tgtdict else ("--joined-dictionary",)),
     ]
     preprocess.main(fairseq_options.get_preprocessing_parser().parse_args(arguments))
-    pipeline.save(part)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(part, out)
+    pipeline.save(out)

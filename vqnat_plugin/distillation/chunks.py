@@ -152,9 +152,3 @@ class ChunkStore:
             for length, end in zip(lengths, ends, strict=True)
         ]
         return Chunk(indices, outputs, float(seconds))
-
-
-def remove_parts(folder: Path) -> None:
-    """Delete what killed processes left half-written. Only for when nobody writes any more."""
-    for part in folder.glob("*.part*"):
-        part.unlink(missing_ok=True)

@@ -22,8 +22,8 @@ from tqdm import tqdm
 # Before fairseq, which it keeps quiet.
 from .. import compat  # noqa: F401
 from ..data.settings import SUSPICIOUS
-from ..errors import DataError, explain
-from ..files import read_json, sha256, write_atomically
+from ..errors import BusyError, DataError, UserError, explain
+from ..files import alone, read_json, sha256, write_atomically
 from ..launch import available_cores, worker_environment
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
 from .corpus import ParallelData, Sentences, open_data
@@ -65,6 +65,20 @@ def distill(options: DistillOptions) -> bool:
         _copy_text_pipeline(data, options.out)
         print(f"distill: {options.out} is finished already; --restart makes it anew")
         return True
+    rank = options.share.rank
+    try:
+        # Ranks work side by side.
+        with alone(options.out / f"rank-{rank}", beside=True):
+            return _distill(options, data, workspace)
+    except BusyError:
+        raise DataError(
+            f"--out {options.out}: another process is at work there as rank {rank}; wait for its end, or end "
+            "it"
+        ) from None
+
+
+def _distill(options: DistillOptions, data: ParallelData, workspace: Workspace) -> bool:
+    """What is left to do; see `distill`."""
     sentences = data.read()
     workspace.open(options.restart)
 

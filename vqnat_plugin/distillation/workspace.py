@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import lock, open_no_link, read_json_if_there, sha256, write_json
+from ..files import lock, open_no_link, read_json_if_there, remove_parts, sha256, write_json
 from ..text.pipeline import FILE_NAME
-from .chunks import ChunkStore, remove_parts
+from .chunks import ChunkStore
 from .corpus import ParallelData
 from .settings import DistillOptions
 
@@ -109,7 +109,9 @@ class Workspace:
         made = self._read(self.work_file, restart)
         old = made or finished.get("work")
         if old is None:
-            if self.out.is_dir() and any(path != self.folder for path in self.out.iterdir()):
+            if self.out.is_dir() and any(
+                path != self.folder and path.suffix != ".lock" for path in self.out.iterdir()
+            ):
                 raise DataError(
                     f"--out {self.out}: holds files that were not made here; choose an empty or a new folder"
                 )
@@ -121,6 +123,7 @@ class Workspace:
                 "with the old settings, begin anew with --restart, or choose another --out"
             )
         self.chunks.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder)
         if restart or made != self.work:
             write_json(self.work_file, self.work)
 
@@ -184,5 +187,3 @@ class Workspace:
             os.replace(stage / name, self.out / name)
         write_json(stage / self.manifest.name, {**manifest, "work": self.work, "files": sorted(names)})
         os.replace(stage / self.manifest.name, self.manifest)
-        remove_parts(self.chunks.folder)
-        remove_parts(self.folder)

@@ -1,33 +1,12 @@
 """Arrays that several processes need and one of them makes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from ..files import lock, open_no_link
-
-
-@contextmanager
-def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
-    """Let one process of this machine into the block; the others wait until it is through, or has ended.
-
-    Args:
-        folder: of the lock file; made if needed.
-        name: of what is locked.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f".{name}.lock"
-    with open(file, "ab", opener=open_no_link) as handle:
-        # Without a lock all do the work, each in a temporary file of its own.
-        lock(handle)
-        try:
-            yield
-        finally:
-            # Those who wait hold the same file, newcomers make another: both look first what is there.
-            file.unlink(missing_ok=True)
+from ..files import alone
 
 
 def open_array(
@@ -75,7 +54,7 @@ def make_once(
         DataError: it cannot be read although it was just made.
     """
     if (array := open_array(file, shape, kind, below)) is None:
-        with one_at_a_time(file.parent, file.name):
+        with alone(file, beside=True, wait=True):
             if (array := open_array(file, shape, kind, below)) is None:
                 make(file)
                 array = open_array(file, shape, kind, below)

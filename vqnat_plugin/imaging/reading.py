@@ -15,8 +15,8 @@ from torchvision.datasets import CIFAR10, SVHN
 from tqdm import tqdm
 
 from ..errors import DataError, UsageError
-from ..files import write_atomically
-from .cache import one_at_a_time, open_array
+from ..files import alone, write_atomically
+from .cache import open_array
 from .image_file import format_of_name, read_image, shown
 from .listing import find_images, list_files, some, state
 
@@ -120,7 +120,7 @@ def _decoded(root: Path, folder: str, size: int, cache: Path, download: str) -> 
     _, images, digest = kept()
     if images is not None:
         return images, digest
-    with one_at_a_time(cache, f"{folder}-{size}"):
+    with alone(cache / f"{folder}-{size}", beside=True, wait=True):
         _, images, digest = kept()
         if images is None:
             found, count = _find(root, folder, size, cache, download)
@@ -135,10 +135,12 @@ def _decoded(root: Path, folder: str, size: int, cache: Path, download: str) -> 
 
 
 def _decode(part: Path, images: Iterable[np.ndarray], count: int, size: int, title: str) -> None:
-    array = np.lib.format.open_memmap(part, "w+", np.uint8, (count, 3, size, size))
-    for number, image in enumerate(tqdm(images, f"decode {title}", count, unit="img", disable=None)):
-        array[number] = image
-    array.flush()
+    shape = (count, 3, size, size)
+    # Not by mapping the file into memory: a full disk would end the process without a word.
+    with part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for image in tqdm(images, f"decode {title}", count, unit="img", disable=None):
+            file.write(np.ascontiguousarray(image, np.uint8).tobytes())
 
 
 def _find(root: Path, folder: str, size: int, cache: Path, download: str) -> tuple[Iterable[np.ndarray], int]:

@@ -5,7 +5,6 @@ trainings `Stages` itself. Commands are lists of words: no shell ever sees them.
 """
 
 import difflib
-import fcntl
 import math
 import os
 import re
@@ -21,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, UsageError
-from ..files import open_no_link, read_json, read_json_if_there, write_json
+from ..errors import BusyError, DataError, UsageError
+from ..files import alone, lock, open_no_link, read_json, read_json_if_there, write_json
 
 # fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
 NOISE = re.compile(rb"fairseq_cli.* \{.*_name|is deprecated")
@@ -94,23 +93,18 @@ class Stages:
         """
         if not command:
             raise UsageError(f"stage {name}: needs a command")
-        record = self._begin(name, [self._masked(word) for word in command])
-        if record.done:
-            _say(f"== {name}: done before", quiet)
-            return False
-        _say(f"== {name}", quiet)
-        start = time.monotonic()
-        status = self._call(name, executable(command), environment or {}, quiet, started)
-        if status:
-            ended = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
-            raise DataError(
-                f"stage {name} failed ({ended}); its log is {self.log(name)}; the same command goes on from "
-                "here"
-            )
-        record.seconds = round(record.seconds + time.monotonic() - start, 1)
-        record.started, record.done = None, True
-        self._write(name, record)
-        return True
+        masked = [self._masked(word) for word in command]
+        if not self._was_done(name, masked):
+            try:
+                with alone(self._path(name), beside=True) as check:
+                    # Another process may just have done it.
+                    if not self._was_done(name, masked):
+                        self._run(name, command, masked, environment or {}, quiet, started, check)
+                        return True
+            except BusyError:
+                raise DataError(self._still_running(name)) from None
+        _say(f"== {name}: done before", quiet)
+        return False
 
     def log(self, name: str) -> Path:
         """Where the output of a stage goes, that of all attempts."""
@@ -155,17 +149,47 @@ class Stages:
             raise DataError(f"{self.out}: has no stage '{name}' (there: {there})")
         self._write(name, Record(record.order, record.command))
 
+    def _was_done(self, name: str, command: list[str]) -> bool:
+        record = self._read(name)
+        if record is None or not record.done:
+            return False
+        if record.command != command:
+            raise DataError(self._changed(name, record.command, command))
+        return True
+
+    def _run(
+        self,
+        name: str,
+        command: Sequence[str],
+        masked: list[str],
+        environment: Mapping[str, str],
+        quiet: bool,
+        started: Callable[["subprocess.Popen[bytes]"], None] | None,
+        check: Callable[[], None],
+    ) -> None:
+        """Run a stage that is not done, see `run`; `check` raises if its record was deleted meanwhile."""
+        _say(f"== {name}", quiet)
+        record = self._begin(name, masked)
+        start = time.monotonic()
+        status = self._call(name, executable(command), environment, quiet, started)
+        if status:
+            ended = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+            raise DataError(
+                f"stage {name} failed ({ended}); its log is {self.log(name)}; the same command goes on from "
+                "here"
+            )
+        check()
+        record.seconds = round(record.seconds + time.monotonic() - start, 1)
+        record.started, record.done = None, True
+        self._write(name, record)
+
     def _begin(self, name: str, command: list[str]) -> Record:
-        """The record of a stage that is done, or of one that begins now."""
+        """The record of a stage that begins now."""
         with self._lock:
             record = self._read(name)
             if record is None:
                 orders = [_record(path, read_json(path)).order for path in self._records()]
                 record = Record(max(orders, default=0) + 1, command)
-            if record.done:
-                if record.command != command:
-                    raise DataError(self._changed(name, record.command, command))
-                return record
             # An attempt that was killed lasted until its last line in the log.
             log = self.log(name)
             if record.started is not None and log.exists():
@@ -186,7 +210,11 @@ class Stages:
     ) -> int:
         """Run a command to its end; its output is appended to the log."""
         with open(self.log(name), "ab", buffering=0, opener=open_no_link) as log:
-            self._lock_log(name, log.fileno())
+            try:
+                # A command that has outlived its runner, and writes to the log itself, has the lock.
+                lock(log, wait=False)
+            except BlockingIOError:
+                raise DataError(self._still_running(name)) from None
             try:
                 process = subprocess.Popen(
                     command,
@@ -211,15 +239,8 @@ class Stages:
                 process.wait()
                 raise
 
-    def _lock_log(self, name: str, log: int) -> None:
-        """Refuse what another process, or a command that has outlived its runner, is at."""
-        try:
-            # A command that writes to the log itself has the lock too, until it ends.
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"stage {name} is still running; wait for its end, or end it") from None
-        except OSError:
-            pass  # a file system without locks
+    def _still_running(self, name: str) -> str:
+        return f"stage {name} is still running; wait for its end, or end it"
 
     def _masked(self, word: str) -> str:
         """A word of a command with the names of folders in place of their paths."""
