@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tiny import train_student
 from torch import Tensor
 
-from vqnat_plugin.averaging import average_checkpoints, last_checkpoints, save_checkpoint
+from vqnat_plugin.averaging import average_checkpoints, last_checkpoints
 from vqnat_plugin.bottleneck import EMVectorQuantizer
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import CheckpointError, DataError
+from vqnat_plugin.saving import save
 
 
 def write(path: Path, model: dict[str, Tensor], updates: int = 1, **others: Any) -> Path:
@@ -69,7 +70,7 @@ def test_tied_weights_stay_tied_and_the_file_small(tmp_path: Path) -> None:
         weight = torch.full((1000, 100), n)
         paths.append(write(tmp_path / f"{n}.pt", {"embedding": weight, "output": weight}))
     out = tmp_path / "new" / "average.pt"
-    save_checkpoint(average_checkpoints(paths), out)
+    save(average_checkpoints(paths), out)
     model = torch.load(out, weights_only=True)["model"]
     assert model["embedding"].data_ptr() == model["output"].data_ptr()
     assert model["output"][0, 0] == 2.0

@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from .errors import DataError
-from .files import write_atomically
 from .models.checkpoints import Checkpoint
 
 # For each kind of checkpoint: its name, with the number that orders them in parentheses; the option of
@@ -76,11 +75,6 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     options = OmegaConf.to_container(newest.config, resolve=True, enum_to_str=True)
     model = _finish(newest.state["model"], sums, len(paths))
     return {**newest.state, "cfg": options, "model": model, "last_optimizer_state": None}
-
-
-def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint in one step; makes the folder if needed."""
-    write_atomically(path, lambda part: torch.save(state, part))
 
 
 def _codebooks(model: dict[str, Tensor]) -> list[str]:

@@ -39,6 +39,8 @@ with registration.quiet_imports():
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
+    from . import resuming, saving
+
     from . import distributed
 
 logger = logging.getLogger(__name__)
@@ -305,6 +307,8 @@ def install() -> None:
         warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
     checkpoint_utils.torch = _Torch()
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
+    saving.install()
+    resuming.install()
     Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
     distributed.install()
     FairseqTask.train_step = _train_step

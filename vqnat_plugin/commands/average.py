@@ -45,12 +45,15 @@ class Options:
 
 def run(options: Options) -> None:
     """Average and save."""
-    from ..averaging import average_checkpoints, last_checkpoints, save_checkpoint
+    from ..averaging import average_checkpoints, last_checkpoints
+    from ..files import remove_parts
+    from ..saving import save
 
     paths = list(options.inputs)
     if options.num_update_checkpoints is not None:
         paths = last_checkpoints(paths[0], options.num_update_checkpoints, "updates")
     elif options.num_epoch_checkpoints is not None:
         paths = last_checkpoints(paths[0], options.num_epoch_checkpoints, "epochs")
-    save_checkpoint(average_checkpoints(paths), options.output)
+    remove_parts(options.output.parent)
+    save(average_checkpoints(paths), options.output)
     print(f"{options.output}: the average of {', '.join(map(str, paths))}")

@@ -1,0 +1,303 @@
+"""A training that is run again goes on from what is whole, with the options that it began with, to its end.
+
+fairseq resumes from `checkpoint_last.pt` or not at all, ends with tracebacks where the options have changed,
+adds an update to a training that is finished, and forgets what it needs for `--patience` and for learning
+rates that change between epochs.
+"""
+
+import argparse
+import contextlib
+import enum
+import functools
+import logging
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
+from omegaconf import OmegaConf
+
+from .errors import CheckpointError, UsageError, UserError
+from .files import alone
+from .safe_loading import without_weights
+
+LAST = "checkpoint_last.pt"
+# What fairseq puts into every checkpoint that a training can go on from.
+NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
+# What we add to fairseq's `extra_state`.
+OURS = "vqnat"
+
+logger = logging.getLogger(__name__)
+# Folders that trainings of this process write to.
+_writing: dict[Path, contextlib.ExitStack] = {}
+
+
+def install() -> None:
+    """Teach the trainer of this process."""
+    checkpoint_utils.load_checkpoint = _resuming(checkpoint_utils.load_checkpoint)
+    Trainer.load_checkpoint = _from_what_is_whole(Trainer.load_checkpoint)
+    Trainer.save_checkpoint = _remembering(Trainer.save_checkpoint)
+
+
+class _NoEpochLeft:
+    """Stands in for fairseq's iterator over epochs behind the end of a training."""
+
+    # Not less than any limit, not even that of a training without one.
+    next_epoch_idx = math.nan
+
+
+def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Trainer, **passed: Any) -> Any:
+        if trainer.is_data_parallel_master and not cfg.no_save:
+            _write_alone(trainer, Path(cfg.save_dir))
+        try:
+            with _without_change_of_learning_rate(trainer):
+                extra_state, epochs = load(cfg, trainer, **passed)
+        except RuntimeError as error:
+            if "dataloader mismatch" not in str(error):
+                raise
+            raise UsageError(
+                f"{cfg.save_dir}: its training was in the middle of an epoch of more batches; take the old "
+                "data and batch size, or add --reset-dataloader"
+            ) from None
+        resumed = extra_state is not None and trainer.get_num_updates() > 0
+        if not resumed or cfg.reset_lr_scheduler or cfg.reset_dataloader:
+            trainer.lr_step(epochs.epoch)
+        else:
+            _go_on_with_learning_rate(trainer, extra_state)
+        if not resumed:
+            return extra_state, epochs
+        _go_on_with_patience(extra_state)
+        if trainer.is_data_parallel_master:
+            _compare_data(trainer, extra_state)
+        reason = _why_finished(trainer, epochs)
+        if reason is None:
+            return extra_state, epochs
+        if trainer.is_data_parallel_master:
+            logger.info(f"{cfg.save_dir}: this training is finished: {reason}; nothing is left to do")
+        return extra_state, _NoEpochLeft()
+
+    return load_checkpoint
+
+
+def _write_alone(trainer: Trainer, folder: Path) -> None:
+    """Keep other processes from writing to a folder as long as there is this trainer."""
+    key = folder.resolve()
+    if key in _writing:
+        return
+    _writing[key] = contextlib.ExitStack()
+    try:
+        _writing[key].enter_context(alone(folder))
+    except BaseException:
+        del _writing[key]
+        raise
+    weakref.finalize(trainer, _leave, key)
+
+
+def _leave(key: Path) -> None:
+    # fairseq makes the folder anew if it was deleted.
+    with contextlib.suppress(UserError):
+        _writing.pop(key).close()
+
+
+@contextlib.contextmanager
+def _without_change_of_learning_rate(trainer: Trainer) -> Iterator[None]:
+    """Within, fairseq does not take the epoch that it goes on with for one that has just ended."""
+    trainer.lr_step = lambda *_args: trainer.get_lr()
+    try:
+        yield
+    finally:
+        del trainer.lr_step
+
+
+def _go_on_with_learning_rate(trainer: Trainer, extra_state: dict[str, Any]) -> None:
+    """Do what an uninterrupted training would have done behind this checkpoint."""
+    position = extra_state["train_iterator"]
+    if position["iterations_in_epoch"] == 0:
+        trainer.lr_step(position["epoch"] - 1, extra_state.get("val_loss"))
+    else:
+        trainer.lr_step_update()
+
+
+def _why_finished(trainer: Trainer, epochs: Any) -> str | None:
+    """Which limit a resumed training has reached already, if any."""
+    limits, updates, lr = trainer.cfg.optimization, trainer.get_num_updates(), trainer.get_lr()
+    hours, patience = trainer.cumulative_training_time() / 3600, trainer.cfg.checkpoint.patience
+    counted = getattr(_early_stopping(), "num_runs", 0)
+    if 0 < limits.max_update <= updates:
+        return f"{updates} updates of --max-update {limits.max_update}"
+    if 0 < limits.max_epoch < epochs.next_epoch_idx:
+        return f"{epochs.next_epoch_idx - 1} epochs of --max-epoch {limits.max_epoch}"
+    if lr <= limits.stop_min_lr:
+        return f"its learning rate has come down to {lr:g}, --stop-min-lr is {limits.stop_min_lr:g}"
+    if 0 < limits.stop_time_hours < hours:
+        return f"{hours:.2f} of --stop-time-hours {limits.stop_time_hours:g}"
+    if 0 < patience <= counted:
+        return f"{counted} validations without progress, --patience {patience}"
+    return None
+
+
+def _early_stopping() -> Any:
+    """fairseq's function for `--patience`, which counts in attributes of its own; None without a training."""
+    modules = (sys.modules.get(name) for name in ("__main__", "fairseq_cli.train"))
+    return next(filter(None, (getattr(module, "should_stop_early", None) for module in modules)), None)
+
+
+def _go_on_with_patience(extra_state: dict[str, Any]) -> None:
+    counter = _early_stopping()
+    if counter is not None:
+        vars(counter).update(extra_state.get(OURS, {}).get("patience", {}))
+
+
+def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(save)
+    def save_checkpoint(self: Trainer, filename: str, extra_state: dict[str, Any]) -> Any:
+        counter = _early_stopping()
+        patience = {name: getattr(counter, name) for name in ("best", "num_runs") if hasattr(counter, name)}
+        return save(self, filename, {**extra_state, OURS: {"patience": patience, "data": _amount(self)}})
+
+    return save_checkpoint
+
+
+def _amount(trainer: Trainer) -> list[int] | None:
+    """Examples and tokens of the training set, by which another one is known; None where it changes."""
+    subset = trainer.cfg.dataset.train_subset
+    dataset = trainer.task.datasets.get(subset)
+    if dataset is None or trainer.task.has_sharded_data(subset):
+        return None
+    return [len(dataset), int(np.asarray(getattr(dataset, "sizes", 0)).sum())]
+
+
+def _compare_data(trainer: Trainer, extra_state: dict[str, Any]) -> None:
+    before, now = extra_state.get(OURS, {}).get("data"), _amount(trainer)
+    if before is not None and now is not None and before != now:
+        logger.warning(
+            f"{trainer.cfg.checkpoint.save_dir}: its training set had {before[0]:,} examples of "
+            f"{before[1]:,} tokens, that of {trainer.cfg.task.data} has {now[0]:,} of {now[1]:,}; the "
+            "training goes on with other data"
+        )
+
+
+def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_checkpoint(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
+        read = checkpoint_utils.load_checkpoint_to_cpu
+
+        def read_whole(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            state = _newest(self, Path(path), lambda each: _complete(each, read(str(each), *args, **kwargs)))
+            _compare_options(self, path, state)
+            return state
+
+        checkpoint_utils.load_checkpoint_to_cpu = read_whole
+        try:
+            return load(self, filename, *args, **kwargs)
+        except AssertionError as error:
+            # The criterion or the optimizer is another one.
+            raise UsageError(f"{filename}: {error}") if "--reset-optimizer" in str(error) else error from None
+        finally:
+            checkpoint_utils.load_checkpoint_to_cpu = read
+
+    return load_checkpoint
+
+
+def _complete(path: Path, state: Any) -> dict[str, Any]:
+    """What was read, if a training can go on from it.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    if all(state.get(name) for name in NEEDED) and "train_iterator" in state["extra_state"]:
+        return state  # type: ignore[no-any-return]
+    raise CheckpointError(f"{path}: no training can go on from it: not all that fairseq-train saves is there")
+
+
+def _newest(trainer: Trainer, path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What is in a checkpoint; if it is the last of a training and damaged, in the newest whole one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        return read(path)
+    except CheckpointError as error:
+        folder = Path(trainer.cfg.checkpoint.save_dir)
+        if path != folder / LAST:
+            raise
+        damage = error
+    for other in _by_updates(path, read):
+        with contextlib.suppress(CheckpointError):
+            state = read(other)
+            logger.warning(f"{damage}; the training goes on from {other}, update {_updates(state)}")
+            return state
+    raise CheckpointError(
+        f"{damage}; no other checkpoint in {folder} is whole either: delete it to begin anew"
+    )
+
+
+def _by_updates(last: Path, read: Callable[[Path], dict[str, Any]]) -> list[Path]:
+    """The other checkpoints of a folder that a training can go on from, the newest first."""
+    found = {}
+    for path in set(last.parent.glob("checkpoint*.pt")) - {last}:
+        with contextlib.suppress(CheckpointError, OSError), without_weights():
+            state = read(path)
+            # An average of checkpoints has no state of the optimizer.
+            if state.get("last_optimizer_state", True) is not None:
+                found[path] = _updates(state)
+    return sorted(found, key=lambda path: (found[path], path), reverse=True)
+
+
+def _updates(state: dict[str, Any]) -> int:
+    return int(state["optimizer_history"][-1]["num_updates"])
+
+
+def _compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
+    """Compare the options and weights of a checkpoint with those of the training that is to go on from it.
+
+    Raises:
+        UsageError: its weights are of another form; names the options that have changed, with both values.
+    """
+    model, before, now = trainer.get_model(), state["cfg"], trainer.cfg
+    there = dict(state["model"])
+    model.upgrade_state_dict(there)
+    here = model.state_dict()
+    shapes = [{name: tuple(value.shape) for name, value in each.items()} for each in (there, here)]
+    if shapes[0] != shapes[1] and not trainer.is_fsdp:
+        changes = _changed(model, before["model"], now.model) or _first_difference(*shapes)
+        raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another --save-dir")
+    if Path(path) == Path(now.checkpoint.save_dir, LAST) and before["common"]["seed"] != now.common.seed:
+        logger.warning(
+            f"{path}: --seed was {before['common']['seed']}, is now {now.common.seed}; the training goes on, "
+            "but is not the one of either seed"
+        )
+
+
+def _changed(model: Any, before: Any, now: Any) -> str:
+    """Those options of a model that are others than before, as a phrase."""
+    old, new = _values(before), _values(now)
+    if old.get("_name") != new.get("_name"):
+        return f"--arch was {old.get('_name')}, is now {new.get('_name')}"
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    model.add_args(parser)
+    own = [action.dest for action in parser._actions if action.dest in old and action.dest in new]
+    return ", ".join(
+        f"--{name.replace('_', '-')} was {old[name]}, is now {new[name]}"
+        for name in own
+        if old[name] != new[name]
+    )
+
+
+def _values(options: Any) -> dict[str, Any]:
+    """Options by name, whatever fairseq keeps them in."""
+    found = dict(OmegaConf.to_container(options)) if OmegaConf.is_config(options) else vars(options)
+    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
+
+
+def _first_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    name = next(name for name in [*there, *here] if there.get(name) != here.get(name))
+    return f"'{name}' is {there.get(name, 'missing')} there, {here.get(name, 'missing')} here"
