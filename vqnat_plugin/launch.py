@@ -76,7 +76,7 @@ def worker_commands(arguments: list[str], workers: int, folder: Path) -> list[li
     command = worker_process(arguments)
     if workers == 1:
         return [command]
-    # torchrun and c10d refuse CPU models under fairseq; this combination works.
+    # One reduction behind the backward pass: a worker of one thread has nothing to do beside it.
     shared = [
         "--distributed-init-method",
         f"file://{folder / 'workers'}",

@@ -27,7 +27,7 @@ class GumbelQuantizer(ParameterCodebook):
         codebook_size: number of codes K.
         dim: size of a vector.
         temperature: of the relaxed one-hot whose gradient is used; lower is closer to a true draw, with a
-            gradient of more variance.
+            gradient of more variance. From 1e-30 to 1e30.
         kl_weight: weight of the divergence from a uniform prior, log K - entropy, a vector.
 
     Raises:
