@@ -84,8 +84,8 @@ class EMVectorQuantizer(EMCodebook):
         assignment: E step in training: "hard" (nearest code), "monte_carlo" (mean of `samples` draws from the
             posterior) or "posterior" (its exact mean).
         samples: m, draws for each vector; 5 to 10 in the paper.
-        temperature: p(j | z) = softmax_j(-||z - e_j||^2 / temperature); 1 in the paper, higher is softer; from
-            1e-30 to 1e30.
+        temperature: p(j | z) = softmax_j(-||z - e_j||^2 / temperature); 1 in the paper, higher is softer.
+            From 1e-30 to 1e30.
         decay: lambda of the averaged statistics; 0.999 in the paper.
         epsilon: Laplace smoothing of counts.
         commitment_weight: beta; 0.25 in the paper.
