@@ -55,6 +55,7 @@ def write_archive(
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("forged/data.pkl", b"\x80\x02" + content + b".")
         archive.writestr("forged/byteorder", b"little")
+        archive.writestr("forged/version", b"3")
         for key, data in storages.items():
             archive.writestr(f"forged/data/{key.removeprefix('_')}", data)
     return path

@@ -14,7 +14,7 @@ import pytest
 import torch
 from forging import call, named, nested, raw, storage, tensor, together, write_archive, write_stream
 
-from vqnat_plugin.plain_pickle import MAKERS, STORAGES
+from vqnat_plugin.plain_pickle import FOR_TORCH, MAKERS, STORAGES
 from vqnat_plugin.safe_loading import load, without_weights
 
 FOUR = np.arange(4, dtype=np.float32).tobytes()
@@ -229,6 +229,39 @@ def test_forgeries_are_refused_in_either_format(tmp_path: Path) -> None:
     assert done.returncode == 0, (written[list(outcomes)[-1]], done.stderr[-2000:])
     odd = {written[file]: each for file, each in outcomes.items() if not each.startswith(REFUSALS)}
     assert outcomes.keys() == written.keys() and odd == {}
+
+
+def test_torchs_own_loader_makes_nothing_else_of_them(tmp_path: Path) -> None:
+    """As above, for those names that we let it call."""
+    arrays = {name: each for name, each in FORGERIES.items() if name.startswith(("numpy", "array", "object"))}
+    # An empty array.
+    del arrays["numpy.ndarray b'R' 0"], arrays["numpy.ndarray b'\\x81' 0"]
+    for number, content in enumerate(arrays.values()):
+        write_archive(tmp_path / f"{number:04d}", nested(content), _0=FOUR)
+        write_stream(tmp_path / f"{number:04d}-old", content.replace(b"tQ", b"NtQ"), _0=FOUR)
+    allow = "torch.serialization.add_safe_globals(plain_pickle.FOR_TORCH)\nfor path in"
+    reader = READER.replace("load(file)", "torch.load(file, weights_only=True)").replace("for path in", allow)
+    done = subprocess.run([sys.executable, "-c", reader, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout.splitlines()[-1:], done.stderr[-2000:])
+    outcomes = [line.split(": ", 1) for line in done.stdout.splitlines()]
+    assert len(outcomes) == 2 * len(arrays)
+    odd = {list(arrays)[int(file[:4])]: each for file, each in outcomes if not each.startswith(REFUSALS)}
+    assert odd == {}
+
+
+@both_formats
+def test_torchs_own_loader_reads_numbers_of_numpy(tmp_path: Path, zipped: bool) -> None:
+    content = {
+        "matrix": np.asfortranarray(np.ones((2, 3), np.float32)),
+        "one": np.float64(1.5),
+        "args": argparse.Namespace(a=1),
+    }
+    with torch.serialization.safe_globals(FOR_TORCH):
+        found = torch.load(save(content, tmp_path / "a.pt", zipped))
+    assert found["one"] == 1.5 and found["args"].a == 1
+    assert found["matrix"].tolist() == [[1.0] * 3] * 2 and found["matrix"].dtype == np.float32
+    again = read(save(found, tmp_path / "b.pt", zipped))
+    assert type(again["matrix"]) is np.ndarray and again["matrix"].tolist() == found["matrix"].tolist()
 
 
 def test_records_that_are_compressed(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ from torch import Tensor
 # Above what any training keeps; values that are shared count as often as they are seen.
 MOST_VALUES = 1_000_000
 NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+# numpy 1 and numpy 2 write the same functions under different module names.
+SCALAR, ARRAY = (
+    [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core")] for name in ("scalar", "_reconstruct")
+)
 # Those of nested tuples are found by a recursion in C, which ends the process.
 KEYS = (str, int, float, bool, type(None))
 STORAGES = {
@@ -204,19 +208,48 @@ def _complete(value: Any, state: Any) -> None:
         for name, each in state.items():
             _require(type(name) is str and not hasattr(argparse.Namespace, name), "has odd options")
             setattr(value, name, each)
-    elif isinstance(value, np.dtype):
-        _require(type(state) is tuple and state[1] in ("<", "|"), "has numbers of another kind of machine")
+    elif type(value) is Numbers:
+        value.__setstate__(state)
     elif type(value) is np.ndarray:
-        _fill_array(value, state)
+        value.__setstate__(_array_state(state))
     else:
         raise pickle.UnpicklingError("sets attributes of what has none")
 
 
-def _fill_array(array: np.ndarray, state: Any) -> None:
-    _version, shape, dtype, fortran, data = state
-    sound = _naturals(shape) and isinstance(dtype, np.dtype) and type(fortran) is bool and type(data) is bytes
-    _require(sound and math.prod(shape) * dtype.itemsize == len(data), "has an array of another size")
-    array.__setstate__((1, shape, dtype, fortran, data))
+class Numbers:
+    """A kind of plain numbers, where numpy has its dtype."""
+
+    dtype: np.dtype
+
+    def __new__(cls, code: Any, _align: Any = False, _copy: Any = True) -> "Numbers":
+        _require(type(code) is str and code in NUMBERS, "has an array of something else than numbers")
+        made = super().__new__(cls)
+        made.dtype = np.dtype(f"<{code}")
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        _require(type(state) is tuple and state[1] in ("<", "|"), "has numbers of another kind of machine")
+
+
+def _array_state(state: Any) -> tuple[Any, ...]:
+    """What fills an array, once it has been looked at."""
+    _version, shape, numbers, fortran, data = state
+    sound = _naturals(shape) and type(numbers) is Numbers and type(fortran) is bool and type(data) is bytes
+    _require(sound and math.prod(shape) * numbers.dtype.itemsize == len(data), "has an array of another size")
+    return 1, shape, numbers.dtype, fortran, data
+
+
+class Array(np.ndarray):
+    """An array that torch's own loader may make: empty at first, then filled as here; saved as any other."""
+
+    def __new__(cls) -> "Array":
+        return super().__new__(cls, (0,), np.int8)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(_array_state(state))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
 def _ordered_dict() -> Any:
@@ -232,21 +265,21 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return bytes(text, "latin1")
 
 
-def _dtype(code: Any, _align: Any = False, _copy: Any = True) -> np.dtype:
-    _require(type(code) is str and code in NUMBERS, "has an array of something else than numbers")
-    return np.dtype(f"<{code}")
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    _require(isinstance(dtype, np.dtype) and type(data) is bytes, "has a number that is none")
-    [number] = np.frombuffer(data, dtype)
+def _scalar(numbers: Any, data: Any) -> Any:
+    _require(type(numbers) is Numbers and type(data) is bytes, "has a number that is none")
+    [number] = np.frombuffer(data, numbers.dtype)
     return number
 
 
 def _array(kind: Any, _shape: Any, _code: Any) -> np.ndarray:
-    """An empty array, which `_fill_array` fills."""
+    """An empty array, which `_array_state` will fill."""
     _require(kind == Global("numpy.ndarray"), "has an array that is none")
     return np.empty(0, np.int8)
+
+
+def _torchs_array(kind: Any, _shape: Any, _code: Any) -> Array:
+    _require(kind is Array, "has an array that is none")
+    return Array()
 
 
 def _tensor(
@@ -271,8 +304,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "_codecs.encode": _encode,
-    "numpy.dtype": _dtype,
-    # numpy 1 and numpy 2 write the same functions under different module names.
-    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray._reconstruct": _array for core in ("core", "_core")},
+    "numpy.dtype": Numbers,
+    **dict.fromkeys(SCALAR, _scalar),
+    **dict.fromkeys(ARRAY, _array),
 }
+# What torch's own loader may call, beside what it allows by itself, to read what fairseq stores.
+FOR_TORCH: list[Any] = [
+    argparse.Namespace,
+    (Numbers, "numpy.dtype"),
+    (Array, "numpy.ndarray"),
+    *((_scalar, name) for name in SCALAR),
+    *((_torchs_array, name) for name in ARRAY),
+]
