@@ -9,6 +9,7 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 from torch import Tensor
 
+from ..bottleneck.assignment import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from ..errors import UsageError
 from ..launch import task_options
 from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
@@ -44,7 +45,8 @@ class VQVAEConfig(BottleneckConfig):
         0.03,
         "temperature of the posterior; larger is softer, and wider code vectors need more. Watch "
         "'distinct_codes': far above 1, images are worse in validation than in training",
-        above=0,
+        least=LOWEST_TEMPERATURE,
+        most=HIGHEST_TEMPERATURE,
     )
     em_decay: float = option(
         0.99, "decay of the codes' moving averages, one M step an update (lambda)", least=0, below=1
