@@ -158,7 +158,7 @@ class QuantizedModel(BaseFairseqModel):
 
     @property
     def has_unused_parameters(self) -> bool:
-        """Whether some updates leave parameters out: those of a codebook trained by gradients, at the start."""
+        """Whether some updates leave parameters out: a codebook trained by gradients, at the start."""
         return self.config.unquantized_updates > 0 and any(True for _ in self.quantizer.parameters())
 
     @property
