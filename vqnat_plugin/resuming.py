@@ -206,14 +206,14 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_checkpoint
 
 
-def _complete(path: Path, state: Any) -> dict[str, Any]:
+def _complete(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     """What was read, if a training can go on from it.
 
     Raises:
         CheckpointError: it cannot.
     """
     if all(state.get(name) for name in NEEDED) and "train_iterator" in state["extra_state"]:
-        return state  # type: ignore[no-any-return]
+        return state
     raise CheckpointError(f"{path}: no training can go on from it: not all that fairseq-train saves is there")
 
 
@@ -294,7 +294,7 @@ def _changed(model: Any, before: Any, now: Any) -> str:
 
 def _values(options: Any) -> dict[str, Any]:
     """Options by name, whatever fairseq keeps them in."""
-    found = dict(OmegaConf.to_container(options)) if OmegaConf.is_config(options) else vars(options)
+    found: Any = OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
     return {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
 
 
