@@ -461,6 +461,16 @@ def test_a_link_in_the_place_of_the_unfinished_folder_is_not_followed(data: Path
     assert not list(theirs.iterdir()) and not (tmp_path / "out" / "bin").is_symlink()
 
 
+@pytest.mark.parametrize("name", ["bin", "bpe", "reference"])
+def test_files_of_others_are_not_deleted(data: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "home"
+    (out / name).mkdir(parents=True)
+    (out / name / "tool").write_text("mine")
+    with pytest.raises(UserError, match=f"{name}.*tool"):
+        prepare(data, out, "en", "de", merges=10)
+    assert [path.name for path in out.rglob("*")] == [name, "tool"]
+
+
 def test_two_do_not_write_to_one_folder(data: Path, tmp_path: Path) -> None:
     with alone(tmp_path / "out"), pytest.raises(BusyError, match="out: another process is writing there"):
         prepare(data, tmp_path / "out", "en", "de", merges=10)

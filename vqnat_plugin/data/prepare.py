@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from fairseq import options as fairseq_options
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..files import alone, read_lines, write_atomically, write_lines, write_text
 from ..text.moses import MARKS, without_marks
 from ..text.pipeline import TextPipeline, choose_tokenizer
@@ -28,6 +29,9 @@ from .settings import SUSPICIOUS, PrepareOptions
 MARKED = 0.005
 # The folder for `fairseq-train`.
 BINARISED = "bin"
+FOLDERS = (BINARISED, "bpe", "reference")
+# What stands in them.
+OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 
 Tokens = list[str]
 Subsets = dict[str, list[tuple[Tokens, Tokens]]]
@@ -105,8 +109,9 @@ def prepare(options: PrepareOptions) -> Prepared:
     Raises:
         DataError: text is missing, damaged or differs in length, no training pair is left, another process
             writes to the folder, or what was written is deleted meanwhile.
-        UsageError: a language is unknown, or an option does not fit it.
+        UsageError: a language is unknown, an option does not fit it, or files of others would be deleted.
     """
+    _check_folders(options.out)
     with alone(options.out) as check:
         made = options.out / ".part"
         _remove(made)
@@ -118,6 +123,19 @@ def prepare(options: PrepareOptions) -> Prepared:
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return prepared
+
+
+def _check_folders(out: Path) -> None:
+    """Raise `UsageError` where files stand in the way that were not made here."""
+    for folder in (out / name for name in FOLDERS):
+        others = (
+            [path for path in folder.iterdir() if not OURS.fullmatch(path.name)] if folder.is_dir() else []
+        )
+        if others:
+            raise UsageError(
+                f"--out {out}: its folder '{folder.name}' would be replaced, but {others[0].name} in it was "
+                "not made here; choose another --out"
+            )
 
 
 def _publish(made: Path, out: Path) -> None:
