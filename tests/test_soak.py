@@ -126,7 +126,7 @@ def test_no_odd_line_is_lost(tmp_path: Path, tokenizer: str, steps: int) -> None
     prepared = prepare(options)
     assert prepared.pairs == {**counts, "train": steps - prepared.dropped.total()}
     assert prepared.pairs["train"] > steps / 2
-    limits = ("--max-tokens=4000", "--skip-invalid-size-inputs-valid-test", "--max-update=4")
+    limits = ("--max-tokens=1000", "--skip-invalid-size-inputs-valid-test", "--max-update=4")
     student = train_student(out / "bin", tmp_path / "student", *limits)
     main(["export", str(student), "--out", str(tmp_path / "model"), "--precision", "fp32"])
     given, found = tmp_path / "given.de", tmp_path / "found.en"
