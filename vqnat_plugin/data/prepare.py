@@ -30,7 +30,7 @@ MARKED = 0.005
 # The folder for `fairseq-train`.
 BINARISED = "bin"
 FOLDERS = (BINARISED, "bpe", "reference")
-# What stands in them.
+# Some of the files in them.
 OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 
 Tokens = list[str]
@@ -126,15 +126,13 @@ def prepare(options: PrepareOptions) -> Prepared:
 
 
 def _check_folders(out: Path) -> None:
-    """Raise `UsageError` where files stand in the way that were not made here."""
+    """Raise `UsageError` where a folder stands in the way that was not made here."""
     for folder in (out / name for name in FOLDERS):
-        others = (
-            [path for path in folder.iterdir() if not OURS.fullmatch(path.name)] if folder.is_dir() else []
-        )
-        if others:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if names and not any(map(OURS.fullmatch, names)):
             raise UsageError(
-                f"--out {out}: its folder '{folder.name}' would be replaced, but {others[0].name} in it was "
-                "not made here; choose another --out"
+                f"--out {out}: its folder '{folder.name}' would be replaced, but was not made here (it has "
+                f"{names[0]}); choose another --out"
             )
 
 
