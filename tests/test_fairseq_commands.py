@@ -264,6 +264,9 @@ def test_only_fairseqs_commands_are_meant(
     monkeypatch.setattr(sys, "argv", [script])
     assert fairseq_commands.program() == expected
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    for name in ("error", "_get_value"):
+        # These change too, until the process ends.
+        monkeypatch.setattr(argparse.ArgumentParser, name, getattr(argparse.ArgumentParser, name))
     fairseq_commands.explain_errors()
     assert (sys.excepthook is not sys.__excepthook__) == (expected is not None)
 

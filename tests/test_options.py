@@ -1,6 +1,7 @@
 """Options as fields of a dataclass: the parser, the checks and the help that are made from them."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqnat_plugin.errors import UsageError
-from vqnat_plugin.options import FILE, FOLDER, build_parser, check, named_files, option, parse, words
+from vqnat_plugin.options import (
+    FILE,
+    FOLDER,
+    LARGEST,
+    build_parser,
+    check,
+    named_files,
+    option,
+    out_of_range,
+    parse,
+    words,
+)
 
 
 @dataclass(kw_only=True)
@@ -101,6 +113,35 @@ def test_folder_has_to_be_one(tmp_path: Path) -> None:
     check(WithFolder())
     with pytest.raises(UsageError, match=r"--data .*nowhere: no such folder"):
         check(WithFolder(tmp_path / "nowhere"))
+
+
+def test_what_is_written_has_a_place(tmp_path: Path) -> None:
+    @dataclass(kw_only=True)
+    class Writing:
+        out: Path = option(tmp_path, "folder", writes=FOLDER)
+        log: Path = option(tmp_path / "log", "file", writes=FILE)
+
+    file = tmp_path / "file"
+    file.touch()
+    for good in (Writing(), Writing(out=tmp_path / "a" / "b", log=file), Writing(log=Path("/dev/null"))):
+        check(good)
+    for bad, message in (
+        (Writing(out=file), f"--out {file}: is a file, needs a folder"),
+        (Writing(out=file / "a"), f"--out {file / 'a'}: needs a folder where {file} is"),
+        (Writing(log=tmp_path), f"--log {tmp_path}: is a folder, needs a file"),
+        (Writing(log=file / "a" / "b"), f"needs a folder where {file} is"),
+        (Writing(log=tmp_path / ("n" * 300)), "is no name of a file"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            check(bad)
+
+
+def test_numbers_have_64_bits() -> None:
+    assert not out_of_range(LARGEST) and not out_of_range(-LARGEST) and not out_of_range(1e30)
+    assert out_of_range(LARGEST + 1) == f"needs at most {LARGEST}"
+    assert out_of_range(10**20, least=1, most=7) == "needs a value from 1 to 7"
+    assert out_of_range(0, least=1, most=7) == "needs at least 1"
+    assert out_of_range(float("nan"), above=0, below=2) == "needs a value above 0 and below 2"
 
 
 def test_combinations_are_checked_by_the_dataclass(capsys: pytest.CaptureFixture[str]) -> None:

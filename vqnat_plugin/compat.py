@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from . import fairseq_commands, registration, safe_loading
+from . import fairseq_commands, fairseq_options, registration, safe_loading
 from .cpu import has_bfloat16
 from .data import dictionaries
 from .errors import CheckpointError, UsageError
@@ -39,9 +39,7 @@ with registration.quiet_imports():
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
-    from . import resuming, saving
-
-    from . import distributed
+    from . import distributed, fairseq_checks, resuming, saving
 
 logger = logging.getLogger(__name__)
 
@@ -257,6 +255,7 @@ def _corrected(args: argparse.Namespace) -> None:
     Raises:
         UsageError: for one that a model with a codebook cannot be trained with.
     """
+    fairseq_options.check(args)
     if getattr(args, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
         # fairseq takes --bf16 for a TPU, and then finds none.
         args.tpu = False
@@ -310,8 +309,8 @@ def install() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = _guarded(checkpoint_utils.load_checkpoint_to_cpu)
     saving.install()
     resuming.install()
-    Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
     distributed.install()
+    Dictionary.add_from_file = dictionaries.checked(Dictionary.add_from_file)
     FairseqTask.train_step = _train_step
     FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
     distributed_utils._broadcast_object_slow = _broadcast_object
@@ -323,6 +322,7 @@ def install() -> None:
     Trainer.__init__ = _checked(Trainer.__init__)
     Trainer.train_step = _announced(Trainer.train_step)
     options.parse_args_and_arch = _with_whole_help(options.parse_args_and_arch)
+    fairseq_checks.install()
 
 
 install()

@@ -1,5 +1,6 @@
 """What the user can put right: few kinds of errors, and the one place that turns them into one line."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,16 @@ def missing_package(error: ModuleNotFoundError) -> str:
     return f"needs {name}, which is not installed: {way} (scripts/setup.sh installs everything)"
 
 
+def _out_of_memory(error: BaseException) -> str:
+    """What did not fit into memory; empty where that was not the matter."""
+    # torch has no class for it on a CPU, nor for what no memory could hold.
+    found = re.search(r"DefaultCPUAllocator: .*?(\d+) bytes|Storage size calculation overflowed", str(error))
+    if not isinstance(error, MemoryError) and found is None:
+        return ""
+    wanted = f"{int(found[1]):,} bytes do" if found and found[1] else "what is asked for does"
+    return f"{wanted} not fit into memory; lower a size, such as that of the batch or of the model"
+
+
 def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int] | None:
     """The line to show for an error and the exit status; None for a fault of the program itself.
 
@@ -68,6 +79,8 @@ def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int]
         return interrupted, INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error), MISTAKE
+    if wanted := _out_of_memory(error):
+        return wanted, MISTAKE
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}", MISTAKE

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import textwrap
 import types
 import typing
@@ -19,6 +20,18 @@ from typing import Any, NoReturn, TypeVar
 from .errors import UsageError
 
 Options = TypeVar("Options")
+# No whole number may be larger, or smaller by that: others overflow where they are used.
+LARGEST = 2**63 - 1
+# Ends of ranges that many options share, far above what anybody wants: what lies beyond was mistyped, and
+# would end in hours of work or in a lack of memory.
+MOST_BEAM = 1000  # hypotheses of a sentence
+MOST_TOKENS = 100_000  # of a sentence
+MOST_PROCESSES = 1024  # on a machine, or threads
+MOST_WIDTH = 1 << 16  # of layers, in pixels, of what is drawn at a time
+MOST_LAYERS = 1000
+MOST_CODES = 1 << 24
+MOST_SEED = 2**32 - 1  # numpy takes no larger one
+MOST_ROUNDS = 1_000_000  # of anything that is done one after the other
 # Values of `exists`.
 FILE, FOLDER, PATH = "file", "folder", "file or folder"
 
@@ -33,6 +46,7 @@ def option(
     below: float = math.inf,
     choices: Sequence[str] = (),
     exists: str = "",
+    writes: str = "",
     metavar: str | tuple[str, str] | None = None,
     short: str | None = None,
     repeat: bool = False,
@@ -46,9 +60,10 @@ def option(
         default: value when it is not given; its help shows it.
         help: what it means, in one phrase.
         least, most, above, below: the range of a number: `least` with or without an upper end, or `above`.
-            Infinite and undefined ones are never in it.
+            Infinite and undefined ones, and whole ones of more than 64 bits, are never in it.
         choices: the values that a text may have.
         exists: `FILE`, `FOLDER` or `PATH`: what has to be there at that path.
+        writes: `FILE` or `FOLDER`: what is written at that path, which has to be possible.
         metavar: stands for the value in the help; for several values, the first and the others.
         short: a second name of one letter, such as "-s".
         repeat: the option may be given several times; its type is a tuple of whatever it takes.
@@ -57,7 +72,14 @@ def option(
         group: heading in the help; what follows ": " in it explains the group.
     """
     checks = {"least": least, "most": most, "above": above, "below": below, "allowed": tuple(choices)}
-    marks = {"exists": exists, "short": short, "repeat": repeat, "positional": positional, "rest": rest}
+    marks = {
+        "exists": exists,
+        "writes": writes,
+        "short": short,
+        "repeat": repeat,
+        "positional": positional,
+        "rest": rest,
+    }
     metadata = {"help": help, "group": group, "placeholder": metavar, **checks, **marks}
     return dataclasses.field(default=dataclasses.MISSING if default is ... else default, metadata=metadata)
 
@@ -89,27 +111,57 @@ def _needed(marks: Mapping[str, Any], value: Any) -> str:
     if value is None or isinstance(value, bool) or "rest" not in marks:
         return ""
     if isinstance(value, int | float):
-        return _out_of_range(value, *(marks[name] for name in ("least", "most", "above", "below")))
+        return out_of_range(value, *(marks[name] for name in ("least", "most", "above", "below")))
     if marks["allowed"] and value not in marks["allowed"]:
         return f"needs one of {', '.join(marks['allowed'])}"
-    return _missing(marks["exists"], Path(value)) if marks["exists"] else ""
+    path = value if isinstance(value, Path) else Path(str(value))
+    try:
+        return _missing(marks["exists"], path) or _unwritable(marks["writes"], path)
+    except OSError as error:
+        return f"is no name of a file ({error.strerror})"
 
 
-def _out_of_range(value: float, least: float, most: float, above: float, below: float) -> str:
+def out_of_range(
+    value: float,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> str:
+    """What a number would have to be to lie in a range, see `option`; empty where it does."""
     # Infinite and undefined numbers are neither above nor below the infinite ends.
-    if least <= value <= most and above < value < below:
+    large = isinstance(value, int) and abs(value) > LARGEST
+    if not large and least <= value <= most and above < value < below:
         return ""
     if math.isfinite(above):
-        return f"needs a value above {above}"
-    if math.isfinite(below) or math.isfinite(most):
-        return f"needs a value from {least} to {f'below {below}' if math.isfinite(below) else most}"
+        return f"needs a value above {above}" + (f" and below {below}" if math.isfinite(below) else "")
+    if math.isfinite(below):
+        return f"needs a value from {least} to below {below}"
+    if math.isfinite(most) and not value < least:
+        return f"needs a value from {least} to {most}"
+    if large and value > 0:
+        return f"needs at most {LARGEST}"
     return f"needs at least {least}" if math.isfinite(least) else "needs a number"
 
 
 def _missing(kind: str, path: Path) -> str:
-    if {FILE: path.is_file, FOLDER: path.is_dir, PATH: path.exists}[kind]():
+    if not kind or {FILE: path.is_file, FOLDER: path.is_dir, PATH: path.exists}[kind]():
         return ""
     return f"no such {kind}" if not path.exists() else f"is no {kind}"
+
+
+def _unwritable(kind: str, path: Path) -> str:
+    if not kind:
+        return ""
+    there = path.exists()
+    if there and path.is_dir() != (kind == FOLDER):
+        return f"is a {FILE if kind == FOLDER else FOLDER}, needs a {kind}"
+    place = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if place == path and kind == FILE:
+        return ""
+    if not place.is_dir():
+        return f"needs a folder where {place} is"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"nothing can be written in {place}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -189,16 +241,23 @@ def _kind(annotation: Any, repeat: bool) -> tuple[type, bool]:
     return _kind(typing.get_args(annotation)[0], False)
 
 
+def _path(text: str) -> Path:
+    if not text:
+        # pathlib would take the folder that one is in.
+        raise argparse.ArgumentTypeError("needs a path, but nothing is there")
+    return Path(text)
+
+
 def _converter(kind: type) -> Any:
     if kind not in (int, float):
-        return kind
+        return _path if kind is Path else kind
 
     def convert(text: str) -> Any:
         try:
             return kind(text)
         except (ValueError, OverflowError):
             needed = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"'{text}': needs {needed}") from None
+            raise argparse.ArgumentTypeError(f"'{text:.60}': needs {needed}") from None
 
     return convert
 

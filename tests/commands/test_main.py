@@ -146,3 +146,19 @@ def test_a_filter_says_nothing_after_ctrl_c(
 def test_faults_of_the_program_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), errors.one_line("vqnat x"):
         _ = 1 / 0
+
+
+def test_what_does_not_fit_into_memory_is_one_line() -> None:
+    import torch
+
+    for size in (1 << 50, 1 << 62):
+        with pytest.raises(RuntimeError) as raised:
+            torch.zeros(size)
+        explained = errors.explain(raised.value)
+        assert explained is not None and explained[1] == errors.MISTAKE
+        assert "not fit into memory; lower a size" in explained[0]
+    assert errors.explain(MemoryError()) == (
+        "what is asked for does not fit into memory; lower a size, such as that of the batch or of the model",
+        errors.MISTAKE,
+    )
+    assert errors.explain(RuntimeError("another fault")) is None

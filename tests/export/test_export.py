@@ -117,7 +117,7 @@ def test_mistakes_are_one_line(
     (tmp_path / "used" / "config.json").write_text('{"model_type": "bert"}')
     line = complaint(tiny_student, "--out", tmp_path / "used")
     assert "used: is not empty, and no exported model" in line
-    assert "is no folder" in complaint(tiny_student, "--out", tmp_path / "used" / "config.json")
+    assert "is a file, needs a folder" in complaint(tiny_student, "--out", tmp_path / "used" / "config.json")
     assert "is no latent translation model" in complaint(tiny_teacher, "--out", tmp_path / "out")
     line = complaint(f"{tiny_student}:{tiny_student}", "--out", tmp_path / "out")
     assert "needs one checkpoint, not an ensemble; 'vqnat average' makes one" in line
@@ -128,7 +128,7 @@ def test_mistakes_are_one_line(
     line = complaint(tmp_path / "none", "--out", tmp_path / "out")
     assert "checkpoint " in line and "none: no such file or folder" in line
     line = complaint(tiny_student, "--out", tmp_path / "used" / "config.json" / "out")
-    assert f"out: nothing can be written in {tmp_path / 'used' / 'config.json'}" in line
+    assert f"out: needs a folder where {tmp_path / 'used' / 'config.json'}" in line
     assert "has no checkpoint_best.pt" in complaint(tmp_path, "--out", tmp_path / "out")
     assert "needs dict.LANGUAGE.txt" in complaint(tiny_student, "--out", tmp_path / "out", "--data", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["used"]

@@ -14,3 +14,9 @@ def test_memory_does_not_grow_with_the_text(monkeypatch: pytest.MonkeyPatch) -> 
         bpe.split([f"low{number}", "lower"])
     assert len(bpe._merges.cache) <= 12
     assert bpe.split(["lowest"]) == first
+
+
+@pytest.mark.parametrize(("lines", "merges"), [(["a a a", "a"], 0), (["ab ab ab"], 1), (["", " "], 0)])
+def test_a_text_of_one_kind_of_token_has_few_merges(lines: list[str], merges: int) -> None:
+    found = learn_merges(lines, 10)
+    assert max(0, len(found.splitlines()) - 1) == merges

@@ -36,9 +36,11 @@ def load_latent_model(
         DataError: the checkpoint, its data or the subset is missing, or they do not fit together.
         CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
+    read = Checkpoint(checkpoint, LATENT)
     if data is not None:
+        read.check_data(data)
         overrides["data"] = str(data)
-    model, config, task = Checkpoint(checkpoint, LATENT).build(**overrides)
+    model, config, task = read.build(**overrides)
     folder = config.task.data
     try:
         task.load_dataset(subset)

@@ -16,6 +16,19 @@ from .diagnosis import SYSTEMS, Written
 LENGTH_CLASSES = 4
 
 
+def check_references(references: Sequence[Path], sentences: int) -> list[list[str]]:
+    """The lines of references, each of so many.
+
+    Raises:
+        DataError: one cannot be read, or has another number of lines.
+    """
+    truth = [read_lines(path) for path in references]
+    for path, lines in zip(references, truth, strict=True):
+        if len(lines) != sentences:
+            raise DataError(f"--ref {path}: {len(lines)} lines for {sentences} sentences")
+    return truth
+
+
 def find_losses(written: Written, references: Sequence[Path] = (), tokenize: str = DEFAULT) -> dict[str, Any]:
     """Score everything that was decoded.
 
@@ -32,10 +45,7 @@ def find_losses(written: Written, references: Sequence[Path] = (), tokenize: str
         UsageError: see `bleu_metric`.
     """
     order = sorted(written.references)
-    truth = [read_lines(path) for path in references] or [[written.references[n] for n in order]]
-    for path, lines in zip(references, truth, strict=False):
-        if len(lines) != len(order):
-            raise DataError(f"--ref {path}: {len(lines)} lines for {len(order)} sentences")
+    truth = check_references(references, len(order)) or [[written.references[n] for n in order]]
     written.add("oracle", order, _oracle([written.candidates[n] for n in order], truth, tokenize))
     split = word_splitter(tokenize)
     words = sum(len(split(text)) for text in truth[0])

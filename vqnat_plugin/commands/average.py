@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import PATH, option
+from ..options import FILE, PATH, option
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class Options:
     inputs: tuple[Path, ...] = option(
         ..., "checkpoints to average, or the folder that a training wrote", exists=PATH
     )
-    output: Path = option(..., "checkpoint to write", metavar="FILE")
+    output: Path = option(..., "checkpoint to write", metavar="FILE", writes=FILE)
     num_epoch_checkpoints: int | None = option(
         None, "average the last N checkpoints of epochs (checkpoint3.pt) in the folder", least=1
     )

@@ -23,7 +23,12 @@ class Options:
 
     corpus: str = option(..., "see above", positional=True, choices=sorted(CORPORA))
     archives: Path = option(..., "folder of the archives", metavar="DIR", exists=FOLDER)
-    out: Path = option(..., "folder to write to", metavar="DIR")
+    out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
+
+
+def writes_to(options: Options) -> Path:
+    """The folder of the corpus."""
+    return options.out
 
 
 def run(options: Options) -> None:

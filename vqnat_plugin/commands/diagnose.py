@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
 from ..evaluation.settings import ScoringOptions, TextOptions
-from ..options import FILE, option
+from ..options import FILE, FOLDER, MOST_BEAM, MOST_SEED, option
 
 
 @dataclass(kw_only=True)
@@ -30,10 +30,10 @@ class Options(TextOptions, ScoringOptions, AnalysisOptions):
         metavar="FILE",
         exists=FILE,
     )
-    beam: int = option(4, "latent candidates", least=1)
-    seed: int = option(1, "of the random codes", least=0)
+    beam: int = option(4, "latent candidates", least=1, most=MOST_BEAM)
+    seed: int = option(1, "of the random codes", least=0, most=MOST_SEED)
     out: Path | None = option(
-        None, "folder to write to; 'diagnosis' beside the checkpoint by default", metavar="DIR"
+        None, "folder to write to; 'diagnosis' beside the checkpoint by default", metavar="DIR", writes=FOLDER
     )
 
 
@@ -45,7 +45,7 @@ def writes_to(options: Options) -> Path:
 def run(options: Options) -> None:
     """Decode, find what is lost, write and show it."""
     from ..analysis.diagnosis import Diagnosis, decode
-    from ..analysis.losses import find_losses, losses_table
+    from ..analysis.losses import check_references, find_losses, losses_table
     from ..analysis.plot import plot_diagnosis
     from ..evaluation.bleu import bleu_metric
     from ..evaluation.tables import escape
@@ -63,11 +63,10 @@ def run(options: Options) -> None:
         tokenizer=options.tokenizer,
         device=available_device(options.cpu),
     )
-    if not diagnosis.teachers:
-        print("no teacher (--teacher): the reference stands for its output", file=sys.stderr)
     tokenize = options.tokenize or sacrebleu_tokenizer(diagnosis.task.cfg.target_lang)
     # Before anything is decoded: what it needs may not be installed.
     bleu_metric(tokenize)
+    check_references(options.ref, len(diagnosis.task.dataset(subset)))
     result = find_losses(decode(diagnosis, options.batch_size, options.seed), options.ref, tokenize)
     result |= {
         "checkpoint": str(options.checkpoint),
@@ -83,4 +82,6 @@ def run(options: Options) -> None:
     write_text(out / "diagnosis.md", f"# Diagnosis of {escape(subset)}\n\n{shown}\n\n![](diagnosis.png)\n")
     plot_diagnosis(result, out / "diagnosis.png", f"{options.checkpoint.name}, {subset}")
     print(shown)
+    if not diagnosis.teachers:
+        print("no teacher (--teacher): the reference stands for its output", file=sys.stderr)
     print(f"\n{out}: diagnosis.json, diagnosis.md, diagnosis.png written")

@@ -7,11 +7,12 @@ when the URL ends in .gz and the file's name does not:
   vqnat download https://example.org/a.tgz https://example.org/b.tgz --out-dir archives
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import option
+from ..options import FILE, FOLDER, MOST_ROUNDS, option
 
 
 @dataclass(kw_only=True)
@@ -19,13 +20,17 @@ class Options:
     """Options of `vqnat download`."""
 
     urls: tuple[str, ...] = option(..., "http or https address of a file", positional=True, metavar="URL")
-    out: Path | None = option(None, "file to write, of a single URL", metavar="FILE")
-    out_dir: Path | None = option(None, "folder; files are named as in their URLs", metavar="DIR")
+    out: Path | None = option(None, "file to write, of a single URL", metavar="FILE", writes=FILE)
+    out_dir: Path | None = option(
+        None, "folder; files are named as in their URLs", metavar="DIR", writes=FOLDER
+    )
     sha256: tuple[str, ...] = option(
         (), "checksum of what is downloaded, one for each URL (checked before gzip is undone)", metavar="HEX"
     )
     gunzip: bool = option(False, "undo gzip whatever the names are; from FILE.gz comes FILE")
-    attempts: int = option(5, "give up after so many failures in a row that brought nothing", least=1)
+    attempts: int = option(
+        5, "give up after so many failures in a row that brought nothing", least=1, most=MOST_ROUNDS
+    )
 
     def check(self) -> None:
         """Raise `UsageError` unless there is one place to write to, and a checksum for every URL or none."""
@@ -37,6 +42,9 @@ class Options:
             )
         if self.sha256 and len(self.sha256) != len(self.urls):
             raise UsageError(f"--sha256: {len(self.sha256)} checksums for {len(self.urls)} URLs")
+        for digits in self.sha256:
+            if not re.fullmatch("[0-9a-fA-F]{64}", digits):
+                raise UsageError(f"--sha256 {digits}: needs 64 hexadecimal digits")
 
 
 def run(options: Options) -> None:

@@ -28,7 +28,9 @@ class Options:
     checkpoint: Path = option(
         ..., "the trained model, or the folder that a training wrote", positional=True, metavar="CHECKPOINT"
     )
-    out: Path = option(..., "folder to write; an exported model there is replaced", metavar="DIR")
+    out: Path = option(
+        ..., "folder to write; an exported model there is replaced", metavar="DIR", writes=FOLDER
+    )
     precision: str = option(
         "int8", "of weights; int8 is faster and a quarter of the size", choices=("fp32", "int8")
     )

@@ -22,7 +22,7 @@ from ..errors import DataError, UsageError
 from ..fairseq_commands import own_error, short_complaints
 from ..launch import flags, with_plugin
 from ..line_filter import Input, check_files, in_turn, run_filter
-from ..options import option
+from ..options import FILE, option
 
 # Bytes of text that are sorted by length and translated together.
 BLOCK = 1 << 16
@@ -36,7 +36,10 @@ class Options:
 
     input: str | None = option(None, "raw text, a sentence a line; - for standard input", metavar="FILE")
     output: Path | None = option(
-        None, "with --input: where the translations go (default: standard output)", metavar="FILE"
+        None,
+        "with --input: where the translations go (default: standard output)",
+        metavar="FILE",
+        writes=FILE,
     )
     fairseq_help: bool = option(False, "show the options of fairseq-generate, and end")
     arguments: tuple[str, ...] = option((), "what fairseq-generate takes", rest=True)
@@ -56,10 +59,11 @@ def value(arguments: list[str], flag: str) -> str:
         UsageError: it is not given, or nothing stands behind it.
     """
     for number, word in reversed(list(enumerate(arguments))):
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
+        found = word.partition("=")[2] if word.startswith(f"{flag}=") else ""
         if word == flag and number + 1 < len(arguments):
-            return arguments[number + 1]
+            found = arguments[number + 1]
+        if found:
+            return found
     raise UsageError(f"needs {flag} CHECKPOINT")
 
 
@@ -75,18 +79,23 @@ def run(options: Options) -> None:
 
     # Before fairseq, whose import is silent this way.
     importlib.import_module("vqnat_plugin.compat")
-    from ..models.checkpoints import Checkpoint
+    from ..models.checkpoints import TRANSLATION, Checkpoint
 
-    task = None if path is None else Checkpoint(path, weights=False).task
+    # What another plugin brings is not known yet.
+    kind = None if "--user-dir" in flags(list(options.arguments)) else TRANSLATION
+    task = None if path is None else Checkpoint(path, kind, weights=False).task
     if "--task" not in given:
         arguments += ["--task", "translation_vq" if task is None else task._name]
     if options.fairseq_help:
         arguments.append("--help")
     with short_complaints():
-        if options.input is None or path is None:
-            _generate(arguments)
-        else:
-            _translate(options, path, task, arguments)
+        try:
+            if options.input is None or path is None:
+                _generate(arguments)
+            else:
+                _translate(options, path, task, arguments)
+        except Exception as error:
+            raise own_error(error) from None
 
 
 def _generate(arguments: list[str]) -> None:
@@ -98,8 +107,6 @@ def _generate(arguments: list[str]) -> None:
     sys.argv = ["vqnat generate", *arguments]
     try:
         cli_main()
-    except OSError as error:
-        raise own_error(error) from None
     finally:
         sys.argv = before
 

@@ -9,7 +9,7 @@ Writes the expected image of each code grid as a PNG, under the name that the im
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, option
+from ..options import FILE, FOLDER, option
 
 
 @dataclass(kw_only=True)
@@ -20,7 +20,7 @@ class Options:
         ..., "the autoencoder that made the codes", positional=True, exists=FILE, metavar="CHECKPOINT"
     )
     codes: Path = option(..., "file of codes", positional=True, exists=FILE, metavar="IN.npz")
-    output: Path = option(..., "folder to write to", positional=True, metavar="OUTDIR")
+    output: Path = option(..., "folder to write to", positional=True, metavar="OUTDIR", writes=FOLDER)
     cpu: bool = option(False, "do not use a GPU")
 
 

@@ -23,7 +23,7 @@ class Options:
     images: Path = option(
         ..., "folder of images, in folders of any depth", positional=True, exists=FOLDER, metavar="IMAGES"
     )
-    output: Path = option(..., "file to write", positional=True, metavar="OUT.npz")
+    output: Path = option(..., "file to write", positional=True, metavar="OUT.npz", writes=FILE)
     cpu: bool = option(False, "do not use a GPU")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..options import FILE, FOLDER, named_files, option, words
+from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, named_files, option, words
 
 # The row of the report.
 MODEL = "vq_vae_em"
@@ -34,16 +34,16 @@ class Options:
     valid_size: int = option(2000, "images held out of 'train' as 'valid', as in training", least=0)
     batch_size: int = option(100, "images at a time", least=1)
     image_cache: Path | None = option(
-        None, "folder of decoded images (default: 'images' in --out)", metavar="DIR"
+        None, "folder of decoded images (default: 'images' in --out)", metavar="DIR", writes=FOLDER
     )
     out: Path | None = option(
-        None, "folder to write to (default: 'evaluation' beside CHECKPOINT)", metavar="DIR"
+        None, "folder to write to (default: 'evaluation' beside CHECKPOINT)", metavar="DIR", writes=FOLDER
     )
     cpu: bool = option(False, "do not use a GPU")
-    images: int = option(32, "originals and reconstructions shown", least=1, group=SHOWN)
-    samples: int = option(64, "samples of the prior shown", least=1, group=SHOWN)
+    images: int = option(32, "originals and reconstructions shown", least=1, most=MOST_ROUNDS, group=SHOWN)
+    samples: int = option(64, "samples of the prior shown", least=1, most=MOST_ROUNDS, group=SHOWN)
     temperature: float = option(1.0, "of the samples", above=0, group=SHOWN)
-    seed: int = option(1, "of the samples", group=SHOWN)
+    seed: int = option(1, "of the samples", least=0, most=MOST_SEED, group=SHOWN)
     earlier: tuple[Path, ...] = option(
         (),
         "checkpoints of the same training, from the earliest on, for progress.png",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
-from ..options import option
+from ..options import FOLDER, option
 
 
 @dataclass(kw_only=True)
@@ -19,7 +19,7 @@ class Options(AnalysisOptions):
     sentences: int = option(5000, "at most so many, drawn at random", least=1)
     seed: int = option(1, "of the draw and of the map", least=0, most=2**32 - 1)
     out: Path | None = option(
-        None, "folder to write to; 'codes' beside the checkpoint by default", metavar="DIR"
+        None, "folder to write to; 'codes' beside the checkpoint by default", metavar="DIR", writes=FOLDER
     )
 
 

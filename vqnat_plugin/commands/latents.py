@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
 from ..evaluation.settings import TextOptions
-from ..options import option
+from ..options import FILE, option
 
 
 @dataclass(kw_only=True)
 class Options(TextOptions, AnalysisOptions):
     """Options of `vqnat latents`."""
 
-    out: Path | None = option(None, "JSON file to write", metavar="FILE")
+    out: Path | None = option(None, "JSON file to write", metavar="FILE", writes=FILE)
 
 
 def run(options: Options) -> None:

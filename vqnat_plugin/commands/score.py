@@ -28,7 +28,7 @@ class Options(ScoringOptions):
         None, "language of the text (default: what the reference's name ends in)", short="-t", metavar="LANG"
     )
     name: str | None = option(None, "of the system (default: that of the file)")
-    out: Path | None = option(None, "JSON file to write", metavar="FILE")
+    out: Path | None = option(None, "JSON file to write", metavar="FILE", writes=FILE)
 
 
 def run(options: Options) -> None:

@@ -12,7 +12,7 @@ it on. Ctrl-C or SIGTERM ends it when it has answered.
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FOLDER, option
+from ..options import FOLDER, MOST_PROCESSES, option
 from ..runtime.limits import Limits
 
 
@@ -23,7 +23,7 @@ class Options(Limits):
     model: Path = option(..., "folder that vqnat export wrote", positional=True, exists=FOLDER, metavar="DIR")
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 lets in whoever reaches this machine")
     port: int = option(8000, "port to listen on; 0 takes one that is free", least=0, most=65535)
-    threads: int = option(1, "threads a computation may use", least=1)
+    threads: int = option(1, "threads a computation may use", least=1, most=MOST_PROCESSES)
 
 
 def run(options: Options) -> None:

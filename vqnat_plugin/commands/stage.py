@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import option
+from ..options import FOLDER, option
 from ..recipes.stages import Stages
 
 TERMINATED = 128 + signal.SIGTERM
@@ -26,7 +26,7 @@ class Options:
     """Options of `vqnat stage`."""
 
     name: str | None = option(None, "of the stage", positional=True)
-    out: Path = option(..., "folder of the recipe's results", metavar="DIR")
+    out: Path = option(..., "folder of the recipe's results", metavar="DIR", writes=FOLDER)
     data: Path | None = option(
         None, "folder that the recipe reads; it may move, as --out may, without a change", metavar="DIR"
     )

@@ -11,7 +11,7 @@ for the --task, --arch and --criterion beside it.
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..options import option
+from ..options import MOST_PROCESSES, option
 
 # fairseq's options that say how large a batch is.
 SIZES = {"--max-tokens", "--batch-size", "--max-sentences"}
@@ -21,7 +21,9 @@ SIZES = {"--max-tokens", "--batch-size", "--max-sentences"}
 class Options:
     """Options of `vqnat train`; the others are fairseq's."""
 
-    workers: int | None = option(None, "processes on a CPU (default: one a core)", least=1)
+    workers: int | None = option(
+        None, "processes on a CPU (default: one a core)", least=1, most=MOST_PROCESSES
+    )
     batch_tokens: int | None = option(
         None, "target tokens a batch over all processes (fairseq's --max-tokens counts one process)", least=1
     )
@@ -30,6 +32,7 @@ class Options:
         "threads of each process on a CPU (default: the cores, shared out evenly); say 1 with --workers 1 "
         "when several trainings run side by side",
         least=1,
+        most=MOST_PROCESSES,
     )
     mixed_precision: bool = option(False, "--fp16 on GPUs, --amp on a CPU")
     fairseq_help: bool = option(False, "show the options of fairseq-train and of the model, and end")

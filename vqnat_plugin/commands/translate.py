@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..line_filter import AnswerBlock, Input, check_files, in_turn, run_filter
-from ..options import FOLDER, option
+from ..options import FILE, FOLDER, MOST_BEAM, MOST_PROCESSES, option
 from ..runtime.decoding import Decoding
 
 # A filter has nothing to say about it.
@@ -38,15 +38,20 @@ class Options(Decoding):
 
     model: Path = option(..., "folder that vqnat export wrote", positional=True, exists=FOLDER, metavar="DIR")
     input: str = option("-", "raw text, a sentence a line; - for standard input", metavar="FILE")
-    output: Path | None = option(None, "where the translations go (default: standard output)", metavar="FILE")
+    output: Path | None = option(
+        None, "where the translations go (default: standard output)", metavar="FILE", writes=FILE
+    )
     n_best: int | None = option(
-        None, "write so many of the candidates of each line, with line, rank and score", least=1
+        None,
+        "write so many of the candidates of each line, with line, rank and score",
+        least=1,
+        most=MOST_BEAM,
     )
     split_sentences: bool = option(
         False, "lines may have several sentences, and more text than the model reads at once"
     )
-    jobs: int = option(1, "processes; each has the model in memory", least=1)
-    threads: int = option(1, "threads a computation of a process may use", least=1)
+    jobs: int = option(1, "processes; each has the model in memory", least=1, most=MOST_PROCESSES)
+    threads: int = option(1, "threads a computation of a process may use", least=1, most=MOST_PROCESSES)
 
     def check(self) -> None:
         """Raise `UsageError` for files that are not there, or options that do not go together."""

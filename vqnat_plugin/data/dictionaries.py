@@ -32,7 +32,7 @@ def read_dictionary(path: Path, known: Collection[str] = ()) -> str:
         symbol, blank, count = line.rstrip().rpartition(" ")
         if overwrite := count == OVERWRITE:
             symbol, blank, count = symbol.rpartition(" ")
-        if not blank or not _is_whole(count):
+        if not blank or " " in symbol or not _is_whole(count):
             raise DataError(
                 f"{path}: line {number}: needs a symbol, a blank and a count, but is '{line[:40]}'; binarise "
                 "the data again, or take the dictionary from where it was made"

@@ -57,9 +57,7 @@ def download(
     Raises:
         DataError: the file cannot be had, or is not what was expected.
     """
-    scheme, _, path, *_ = urllib.parse.urlparse(url)
-    if scheme not in ("http", "https"):
-        raise DataError(f"{url}: not a web address (needs http:// or https://)")
+    path = urllib.parse.urlsplit(plain(url)).path
     if out.exists():
         return False
     if decompress is None:
@@ -80,20 +78,41 @@ def download(
     return True
 
 
+def plain(url: str) -> str:
+    """A web address as it is asked for, in ASCII.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port, host = parts.port, (parts.hostname or "").encode("idna").decode()
+    except ValueError as error:
+        raise DataError(f"{url}: not a web address ({error})") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise DataError(f"{url}: not a web address (needs http:// or https://, and a host)")
+    user, at, _ = parts.netloc.rpartition("@")
+    place = f"{user}{at}{f'[{host}]' if ':' in host else host}" + ("" if port is None else f":{port}")
+    path, query = (urllib.parse.quote(part, safe="/%?:@!$&'()*+,;=~") for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+
+
 def file_name(url: str) -> str:
     """The last part of the path of a URL.
 
     Raises:
-        DataError: it is empty.
+        DataError: it is empty, or no name of a file; or the URL is none.
     """
-    name = urllib.parse.unquote(urllib.parse.urlparse(url).path).rpartition("/")[2]
-    if not name or name in (".", ".."):
+    name = urllib.parse.unquote(urllib.parse.urlsplit(plain(url)).path).rpartition("/")[2]
+    if not name or name in (".", "..") or "\0" in name:
         raise DataError(f"{url}: has no file name; name one with --out")
     return name
 
 
 def _way_out(url: str) -> str:
-    return f"fetch {file_name(url)} elsewhere, put it into a folder, and give that to the recipe with --data"
+    name = urllib.parse.urlsplit(plain(url)).path.rpartition("/")[2]
+    file = urllib.parse.unquote(name) or "it"
+    return f"fetch {file} elsewhere, put it into a folder, and give that to the recipe with --data"
 
 
 def _fetch(url: str, part: Path, attempts: int, sleep: Callable[[float], object]) -> None:
@@ -128,10 +147,9 @@ def _attempt(url: str, part: Path) -> None:
     if offset and validator.is_file():
         # If-Range: the rest if the file is still the same, else all of it.
         headers |= {"Range": f"bytes={offset}-", "If-Range": read_text(validator)}
-    response = _try(
-        lambda: urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    )
-    with response:
+    request = urllib.request.Request(plain(url), headers=headers)
+    with _try(lambda: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:
+        part.parent.mkdir(parents=True, exist_ok=True)
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             offset = 0
             part.unlink(missing_ok=True)
@@ -144,7 +162,7 @@ def _attempt(url: str, part: Path) -> None:
         with (
             open(part, "ab", opener=open_no_link) as file,
             tqdm(
-                desc=file_name(url), initial=offset, total=total, unit="B", unit_scale=True, mininterval=1
+                desc=part.stem, initial=offset, total=total, unit="B", unit_scale=True, mininterval=1
             ) as bar,
         ):
             while chunk := _try(lambda: response.read(CHUNK)):

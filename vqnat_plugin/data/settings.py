@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import FILE, PATH, option, require
+from ..options import FILE, FOLDER, MOST_PROCESSES, PATH, option, require
 
 # Where so large a share of the training pairs is left out, something is likely to be wrong.
 SUSPICIOUS = 0.05
@@ -23,7 +23,7 @@ class PrepareOptions:
     data: tuple[Path, ...] = option(
         ..., "folder of the raw text; or one file, or two, to be split", metavar=("DIR", "FILE"), exists=PATH
     )
-    out: Path = option(..., "folder to write to", metavar="DIR")
+    out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     source_lang: str = option("en", "source language", short="-s", metavar="LANG")
     target_lang: str = option("de", "target language", short="-t", metavar="LANG")
     held_out: int | None = option(
@@ -54,7 +54,7 @@ class PrepareOptions:
         175, "longest sentence, in tokens (pieces with sentencepiece)", least=1, group=FILTERS
     )
     max_ratio: float = option(2.5, "largest ratio of the lengths of a pair", least=1, group=FILTERS)
-    workers: int = option(1, "processes", least=1)
+    workers: int = option(1, "processes", least=1, most=MOST_PROCESSES)
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""

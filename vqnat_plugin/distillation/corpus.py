@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
 
+from ..data.binarised import require_sound
 from ..errors import DataError
 from ..text.pipeline import FILE_NAME
 
@@ -64,7 +65,11 @@ class ParallelData:
     def read(self) -> "Sentences":
         """The training sentences of both languages."""
         dictionaries = [Dictionary.load(str(file)) for file in self.dictionary_files()]
-        sides = [_read(self.prefixes("train", language)) for language in (self.source_lang, self.target_lang)]
+        languages = (self.source_lang, self.target_lang)
+        sides = [
+            _read(self.prefixes("train", language), len(dictionary))
+            for language, dictionary in zip(languages, dictionaries, strict=True)
+        ]
         if len(sides[0]) != len(sides[1]):
             raise DataError(
                 f"--data {self.folder}: {len(sides[0])} training sentences in {self.source_lang}, but "
@@ -104,9 +109,10 @@ def _exists(prefix: Path) -> bool:
     return all(prefix.with_name(prefix.name + ending).is_file() for ending in ENDINGS)
 
 
-def _read(prefixes: list[Path]) -> Any:
+def _read(prefixes: list[Path], symbols: int) -> Any:
     parts = []
     for prefix in prefixes:
+        require_sound(prefix, symbols)
         kind = indexed_dataset.infer_dataset_impl(str(prefix))
         # The cached kind has to be told beforehand which sentences will be asked for.
         kind = "lazy" if kind == "cached" else kind

@@ -80,10 +80,16 @@ def distill(options: DistillOptions) -> bool:
 def _distill(options: DistillOptions, data: ParallelData, workspace: Workspace) -> bool:
     """What is left to do; see `distill`."""
     sentences = data.read()
+    begun = workspace.folder.exists()
     workspace.open(options.restart)
 
     chunks = plan_chunks(sentences.source_lengths, options.chunk_size)
-    _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
+    try:
+        _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
+    except UserError:
+        if not begun and options.share.world_size == 1:
+            workspace.forget()
+        raise
     missing = sum(number not in workspace.chunks for number in range(len(chunks)))
     if missing:
         share = options.share

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..options import FOLDER, flag, option, require
+from ..options import FOLDER, MOST_BEAM, MOST_PROCESSES, MOST_TOKENS, flag, option, require
 
 DATA = "data and teacher"
 SEARCH = "search: how the teacher translates; the names are fairseq-generate's"
@@ -97,7 +97,9 @@ class DistillOptions:
         metavar="CKPT[:CKPT...]",
         group=DATA,
     )
-    out: Path = option(..., "folder to write; new, or of an earlier try", metavar="DIR", group=DATA)
+    out: Path = option(
+        ..., "folder to write; new, or of an earlier try", metavar="DIR", group=DATA, writes=FOLDER
+    )
     source_lang: str | None = option(
         None, "source language (default: as in --data's file names)", short="-s", metavar="LANG", group=DATA
     )
@@ -109,14 +111,21 @@ class DistillOptions:
     )
     restart: bool = option(False, "delete what --out holds of an earlier try and begin anew", group=DATA)
 
-    beam: int | None = option(None, f"beam size (default: {BEAM}; 1 with --sampling)", least=1, group=SEARCH)
+    beam: int | None = option(
+        None, f"beam size (default: {BEAM}; 1 with --sampling)", least=1, most=MOST_BEAM, group=SEARCH
+    )
     lenpen: float = option(1.0, "length penalty: below 1 shorter, above 1 longer translations", group=SEARCH)
     unkpen: float = option(0.0, "above 0: fewer <unk>", group=SEARCH)
     max_len_a: float = option(
-        2.0, "a translation has at most A * source tokens + B tokens", least=0, metavar="A", group=SEARCH
+        2.0,
+        "a translation has at most A * source tokens + B tokens",
+        least=0,
+        most=MOST_TOKENS,
+        metavar="A",
+        group=SEARCH,
     )
-    max_len_b: int = option(20, "see there", least=0, metavar="B", group=SEARCH)
-    min_len: int = option(1, "fewest tokens", least=0, group=SEARCH)
+    max_len_b: int = option(20, "see there", least=0, most=MOST_TOKENS, metavar="B", group=SEARCH)
+    min_len: int = option(1, "fewest tokens", least=0, most=MOST_TOKENS, group=SEARCH)
     no_repeat_ngram_size: int = option(
         0, "no n-gram of this size twice; 0 for no such rule", least=0, group=SEARCH
     )
@@ -177,10 +186,15 @@ class DistillOptions:
         1,
         "processes to start here, each with a teacher; 0: one a GPU, or one a core where there is none",
         least=0,
+        most=MOST_PROCESSES,
         group=MACHINE,
     )
     distributed_world_size: int | None = option(
-        None, "processes started elsewhere (default: torchrun's, Slurm's, 1)", least=1, group=MACHINE
+        None,
+        "processes started elsewhere (default: torchrun's, Slurm's, 1)",
+        least=1,
+        most=MOST_PROCESSES,
+        group=MACHINE,
     )
     distributed_rank: int | None = option(
         None, "which of them this is, from 0 (default: likewise)", least=0, metavar="I", group=MACHINE

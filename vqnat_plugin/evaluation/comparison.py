@@ -8,6 +8,7 @@ says what it is of, and is made anew when that is not what is asked for.
 import dataclasses
 import gc
 import json
+import math
 import shlex
 import sys
 import time
@@ -109,7 +110,9 @@ class Comparison:
             self.out / "decoded" / f"{system.file_name}.json",
             {**self.identities[system.name], **conditions},
             make,
-            lambda record: text.is_file() and sha256(text) == record["text"],
+            lambda record: (
+                text.is_file() and sha256(text) == record["text"] and type(record["latent"]) is bool
+            ),
         )
         return Decoded(read_lines(text), record["latent"], record["duration"])
 
@@ -132,11 +135,9 @@ class Comparison:
             self.out / "latency.json",
             {"systems": systems, **self.surroundings, **about, **sizes},
             lambda: {**self._measure(options), "machine": describe_machine()},
+            lambda record: self._is_measured(record, options),
         )
-        timings = {
-            int(size): {name: Timing(**timing) for name, timing in rows.items()}
-            for size, rows in measured["timings"].items()
-        }
+        timings = _timings(measured)
         baselines = options.baseline or (self.systems[0].name,)
         figures = summarize(self.systems, timings, baselines, options.seed)
         for name, engine in measured["engines"].items():
@@ -151,6 +152,16 @@ class Comparison:
             "precision": self.conditions.precision,
             "machine": measured["machine"],
         }, measured["duration"]
+
+    def _is_measured(self, record: dict[str, Any], options: TimingOptions) -> bool:
+        """Whether a record has what `_measure` gives, of all systems."""
+        timings, engines, names = _timings(record), record["engines"], self.kinds.keys()
+        complete = set(timings) == set(options.batch_sizes) and engines.keys() == names
+        return (
+            complete
+            and all(rows.keys() == names for rows in timings.values())
+            and all(type(each) is dict for each in (*engines.values(), record["machine"]))
+        )
 
     def _measure(self, options: TimingOptions) -> dict[str, Any]:
         threads = torch.get_num_threads()
@@ -197,14 +208,19 @@ class Comparison:
             "subset": self.conditions.subset,
             "tokenizer": tokenizer,
         }
-        return _known_or_made(self.out / "latents.json", wanted, make)
+        return _known_or_made(
+            self.out / "latents.json",
+            wanted,
+            make,
+            lambda record: all(map(_is_number, record["figures"].values())),
+        )
 
 
 def _known_or_made(
     path: Path,
     wanted: Mapping[str, Any],
     make: Callable[[], dict[str, Any]],
-    sound: Callable[[dict[str, Any]], bool] = lambda content: True,
+    sound: Callable[[dict[str, Any]], bool],
 ) -> dict[str, Any]:
     """The content of a file, if it is of what is wanted and sound; else it is made, with its `duration`."""
     # As it comes back from a file.
@@ -213,7 +229,7 @@ def _known_or_made(
         content = read_json_if_there(path) or {}
     except DataError:
         content = {}
-    if content.get("of") == wanted and sound(content):
+    if content.get("of") == wanted and _is_sound(content, sound):
         print(f"{path}: of the same systems and options; delete it to measure anew", file=sys.stderr)
         return content
     start = time.monotonic()
@@ -225,6 +241,34 @@ def _known_or_made(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return content
+
+
+def _is_sound(content: dict[str, Any], sound: Callable[[dict[str, Any]], bool]) -> bool:
+    """Whether a record of what was done can be used; nobody knows who has written to the folder since."""
+    try:
+        return _is_number(content["duration"]) and sound(content)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _timings(record: Mapping[str, Any]) -> dict[int, dict[str, Timing]]:
+    """What was measured, by batch size and system.
+
+    Raises:
+        Exception: it is not of this form (`KeyError`, `TypeError`, `ValueError`, `AttributeError`).
+    """
+    found = {
+        int(size): {name: Timing(**timing) for name, timing in rows.items()}
+        for size, rows in record["timings"].items()
+    }
+    for timing in (timing for rows in found.values() for timing in rows.values()):
+        if not timing.seconds or not all(map(_is_number, (*timing.seconds, timing.tokens))):
+            raise ValueError(timing)
+    return found
 
 
 def _open(options: TimingOptions) -> Comparison:

@@ -36,7 +36,7 @@ def convert(
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model.bin").is_file())):
         raise UsageError(f"--out {out}: is in use, and no model of CTranslate2; name a new folder")
-    found = Checkpoint(find_checkpoint(checkpoint), AUTOREGRESSIVE, weights=False)
+    found = Checkpoint(find_checkpoint(checkpoint), AUTOREGRESSIVE)
     folder = data or training_data(found.task)
     source, target = found.check_data(folder, languages)
     # Only data is unpickled, as everywhere: fairseq's few classes are on torch's list of safe ones.

@@ -10,8 +10,8 @@ import ctranslate2
 
 from ..errors import DataError, UsageError
 from ..files import read_text
+from ..options import MOST_BEAM, MOST_TOKENS, option
 from ..options import check as check_ranges
-from ..options import option
 from .subset_translator import Engines, SubsetTranslator, plain_task, require_symbols
 from .systems import Conditions, System
 
@@ -36,12 +36,12 @@ class Search:
     and EOS that `min_len` forbids takes no part in the softmax, where fairseq takes it out behind.
     """
 
-    beam: int = option(1, "hypotheses a sentence; 1 is greedy", least=1)
+    beam: int = option(1, "hypotheses a sentence; 1 is greedy", least=1, most=MOST_BEAM)
     max_len_a: float = option(
-        0.0, "with --max-len-b: at most a * longest source of the batch + b tokens", least=0
+        0.0, "with --max-len-b: at most a * longest source of the batch + b tokens", least=0, most=MOST_TOKENS
     )
-    max_len_b: int = option(200, "see --max-len-a", least=0)
-    min_len: int = option(1, "at least so many tokens", least=0)
+    max_len_b: int = option(200, "see --max-len-a", least=0, most=MOST_TOKENS)
+    min_len: int = option(1, "at least so many tokens", least=0, most=MOST_TOKENS)
     lenpen: float = option(1.0, "exponent of the length by which scores are divided")
     compute_type: str = option("default", "precision; that of the folder by default")
 

@@ -13,6 +13,7 @@ from omegaconf.errors import ValidationError
 from torch import Tensor
 
 from ..errors import DataError, UsageError, UserError
+from ..fairseq_options import check_generation
 from ..machine import available_device
 from ..models.checkpoints import TRANSLATION, Checkpoint
 from .subset_translator import SubsetTranslator
@@ -60,10 +61,12 @@ def _generation_options(system: System) -> DictConfig:
         if name in chosen:
             raise UsageError(f"system {system.name}: {name} is not supported in a comparison")
     try:
-        return OmegaConf.structured(GenerationConfig(**chosen))
+        options = OmegaConf.structured(GenerationConfig(**chosen))
     except ValidationError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"system {system.name}: {reason} (generation: {chosen})") from None
+    check_generation(f"system {system.name}", {name: options[name] for name in chosen})
+    return options
 
 
 class FairseqTranslator(SubsetTranslator):

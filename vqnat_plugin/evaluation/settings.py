@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..options import FILE, FOLDER, named_files, option
+from ..options import FILE, FOLDER, MOST_PROCESSES, MOST_ROUNDS, MOST_SEED, MOST_TOKENS, named_files, option
 from .systems import Conditions, System, parse_system
 
 LENGTHS = "lengths: of every system that does not say otherwise"
@@ -46,7 +46,7 @@ class TimingOptions:
         repeat=True,
         metavar=("NAME", "PATH [OPTION=VALUE]"),
     )
-    out: Path = option(..., "folder to write to", metavar="DIR")
+    out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     baseline: tuple[str, ...] = option(
         (),
         "what speed-ups are relative to, such as the greedy teacher (default: the first system); once for "
@@ -66,18 +66,24 @@ class TimingOptions:
         (), "a line under the report's table; once for each", repeat=True, metavar="TEXT"
     )
     max_len_a: float | None = option(
-        None, "at most A * source tokens + B words", least=0, group=LENGTHS, metavar="A"
+        None, "at most A * source tokens + B words", least=0, most=MOST_TOKENS, group=LENGTHS, metavar="A"
     )
-    max_len_b: int | None = option(None, "see --max-len-a", least=0, group=LENGTHS, metavar="B")
-    min_len: int | None = option(None, "at least so many words", least=0, group=LENGTHS)
-    batch_sizes: tuple[int, ...] = option((1, 32), "sentences a batch", least=1, group=TIMING, metavar="N")
-    sentences: int = option(100, "translated at each batch size, at least", least=1, group=TIMING)
-    warmup: int = option(3, "untimed batches before", least=0, group=TIMING)
-    threads: int = option(1, "on the CPU, of every engine", least=1, group=TIMING)
+    max_len_b: int | None = option(
+        None, "see --max-len-a", least=0, most=MOST_TOKENS, group=LENGTHS, metavar="B"
+    )
+    min_len: int | None = option(None, "at least so many words", least=0, most=MOST_TOKENS, group=LENGTHS)
+    batch_sizes: tuple[int, ...] = option(
+        (1, 32), "sentences a batch", least=1, most=MOST_ROUNDS, group=TIMING, metavar="N"
+    )
+    sentences: int = option(
+        100, "translated at each batch size, at least", least=1, most=MOST_ROUNDS, group=TIMING
+    )
+    warmup: int = option(3, "untimed batches before", least=0, most=MOST_ROUNDS, group=TIMING)
+    threads: int = option(1, "on the CPU, of every engine", least=1, most=MOST_PROCESSES, group=TIMING)
     profile: bool = option(
         False, "of exported models, also show what each part takes: encoder, steps, writer", group=TIMING
     )
-    seed: int = option(1, "of the choice of sentences, and of systems that sample")
+    seed: int = option(1, "of the choice of sentences, and of systems that sample", least=0, most=MOST_SEED)
     cpu: bool = option(False, "leave the GPU alone")
     fp16: bool = option(False, "half precision")
     bf16: bool = option(False, "half precision with the range of floats")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..errors import DataError, UsageError
 from ..files import sha256
-from ..options import option_fields
+from ..options import MOST_BEAM, option_fields
 from ..text.pipeline import FILE_NAME
 
 Options = TypeVar("Options")
@@ -163,8 +163,8 @@ def parse_system(words: Sequence[str], shared: Mapping[str, Any] | None = None) 
             raise UsageError(f"{shown}: {name} is given twice")
         own[name] = value if name == RESCORE else _value(value.strip())
     system = System(words[0], split_paths(words[1]), {"beam": 1, **(shared or {}), **own})
-    if type(system.options["beam"]) is not int or system.beam < 1:
-        raise UsageError(f"{shown}: beam must be a whole number from 1")
+    if type(system.options["beam"]) is not int or not 1 <= system.beam <= MOST_BEAM:
+        raise UsageError(f"{shown}: beam must be a whole number from 1 to {MOST_BEAM}")
     if len(system.file_name) > LONGEST_NAME:
         raise UsageError(f"{shown}: needs a shorter name")
     return system

@@ -21,14 +21,16 @@ LOSS = 0.2
 def compare(
     hub: Any,
     translator: Translator,
+    pairs: Sequence[tuple[Any, Any]],
     teacher: Path | None = None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any] | None:
-    """Translate the validation set with both; None where there is none.
+    """Translate sentences with both; None where there are none.
 
     Args:
         hub: the checkpoint's, see `VQNAT.from_pretrained`.
         translator: of the exported model.
+        pairs: see `validation_pairs`.
         teacher: checkpoint of the one that was exported with it.
         tell: told what is being done.
 
@@ -37,7 +39,6 @@ def compare(
         and `checkpoint`; `score_difference`, the largest among the identical ones, nats a sub-word. All of
         one candidate a sentence; `rescored` has the same of the best of `CANDIDATES` by the teacher's score.
     """
-    pairs = _validation(hub)
     if not pairs:
         return None
     tell(
@@ -78,8 +79,12 @@ def _compared(
     }
 
 
-def _validation(hub: Any) -> list[tuple[Any, Any]]:
-    """Pairs of the validation set that the model can read, the first of them."""
+def validation_pairs(hub: Any) -> list[tuple[Any, Any]]:
+    """Pairs of the validation set that the model can read, the first of them; none without such a set.
+
+    Raises:
+        DataError: its files are damaged.
+    """
     cfg = hub.task.cfg
     prefix = f"{cfg.data}/valid.{cfg.source_lang}-{cfg.target_lang}."
     dictionaries = (hub.task.source_dictionary, hub.task.target_dictionary)

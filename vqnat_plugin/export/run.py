@@ -17,7 +17,7 @@ from ..models.vq_nat import VQNAT
 from ..runtime.exported import CONFIG, DICTIONARIES, KIND, SIZES, file_names, write_config
 from ..runtime.translator import Translator
 from ..text.pipeline import FILE_NAME as TEXT
-from .comparison import compare
+from .comparison import compare, validation_pairs
 from .teacher import build_teacher, check_teacher
 from .translation import build_graphs
 
@@ -57,6 +57,7 @@ def export(
     given = {name: language for name, language in named.items() if language is not None}
     hub = VQNAT.from_pretrained(path, data_name_or_path=data, **given)
     [model] = hub.models
+    pairs = validation_pairs(hub)
     ranker = None
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
@@ -76,7 +77,7 @@ def export(
         config["teacher"] = None if teacher is None else _origin(teacher)
         config["files"] = {name: sha256(folder / name) for name in file_names(text, teacher is not None)}
         write_config(folder, config)
-        config["comparison"] = compare(hub, Translator(folder), teacher, tell)
+        config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)
         write_config(folder, config)
 
     replace_folder(out, fill)

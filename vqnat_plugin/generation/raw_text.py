@@ -14,6 +14,7 @@ from fairseq.hub_utils import GeneratorHubInterface
 from omegaconf import open_dict
 
 from ..errors import DataError, UsageError, UserError
+from ..fairseq_checks import require_known
 from ..line_filter import Answer
 from ..models.checkpoints import TRANSLATION, Checkpoint
 from ..models.hub import MAX_TOKENS
@@ -48,7 +49,10 @@ class RawTextTranslator:
         overrides = ast.literal_eval(config.common_eval.model_overrides)
         models = []
         for path in utils.split_paths(config.common_eval.path):
-            model, _, _ = Checkpoint(Path(path), TRANSLATION).build(task, **overrides)
+            checkpoint = Checkpoint(Path(path), TRANSLATION)
+            require_known(path, checkpoint.config, overrides)
+            checkpoint.check_data(Path(task.cfg.data), (task.cfg.source_lang, task.cfg.target_lang))
+            model, _, _ = checkpoint.build(task, **overrides)
             models.append(model)
             if config.common.fp16:
                 model.half()

@@ -88,25 +88,34 @@ def open_split(
         UsageError: too many or none are held out, or all have another size.
     """
     folder = "test" if split == "test" else "train"
-    images, digest = _decoded(root, folder, size, cache, download)
+
+    def check(count: int) -> None:
+        if folder == "test":
+            return
+        if not 0 <= held_out < count:
+            raise UsageError(
+                f"--valid-size {held_out}: has to leave some of the {count} training images in {shown(root)}"
+            )
+        if split == "valid" and not held_out:
+            raise UsageError(
+                "--valid-size 0: leaves no images for subset 'valid' (--disable-validation trains without)"
+            )
+
+    images, digest = _decoded(root, folder, size, cache, download, check)
     if folder == "test":
         return Images(images, np.arange(len(images)), digest)
-    if not 0 <= held_out < len(images):
-        raise UsageError(
-            f"--valid-size {held_out}: has to leave some of the {len(images)} training images"
-            f" in {shown(root)}"
-        )
-    if split == "valid" and not held_out:
-        raise UsageError(
-            "--valid-size 0: leaves no images for subset 'valid' (--disable-validation trains without)"
-        )
     order = np.random.default_rng(HOLD_OUT_SEED).permutation(len(images))
     chosen = np.sort(order[:held_out] if split == "valid" else order[held_out:])
     return Images(images, chosen, digest)
 
 
-def _decoded(root: Path, folder: str, size: int, cache: Path, download: str) -> tuple[np.ndarray, str]:
-    """A folder's images in the cache, put there if needed, and the digest of the files that they are from."""
+def _decoded(
+    root: Path, folder: str, size: int, cache: Path, download: str, check: Callable[[int], object]
+) -> tuple[np.ndarray, str]:
+    """A folder's images in the cache, put there if needed, and the digest of the files that they are from.
+
+    Before anything is put there, `check` is given their number.
+    """
     if not root.is_dir() and download == "none":
         raise DataError(
             f"{shown(root)}: no such folder of images (--download-data cifar10 or svhn fetches some)"
@@ -119,11 +128,13 @@ def _decoded(root: Path, folder: str, size: int, cache: Path, download: str) -> 
 
     _, images, digest = kept()
     if images is not None:
+        check(len(images))
         return images, digest
     with alone(cache / f"{folder}-{size}", beside=True, wait=True):
         _, images, digest = kept()
         if images is None:
             found, count = _find(root, folder, size, cache, download)
+            check(count)
             # Again: there may have been a download.
             file, _, digest = kept()
             write_atomically(file, lambda part: _decode(part, found, count, size, folder))

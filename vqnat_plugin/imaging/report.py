@@ -75,6 +75,11 @@ def _find(result: Any, path: Sequence[str]) -> Any:
     return result
 
 
+def figures(result: Mapping[str, Any]) -> list[Any]:
+    """Those that a table shows of what `vqnat images evaluate` wrote; `KeyError` where one is missing."""
+    return [_find({key: result[key] for key in KEPT}, path) for _, path, _ in COLUMNS]
+
+
 def figures_table(results: Results) -> str:
     """One row a name: means over its trainings, half their range, and how many of them collapsed."""
     columns = [

@@ -1,8 +1,6 @@
 """The one reader of what fairseq-train writes: what is in the file, what it needs, and its model, rebuilt."""
 
 import contextlib
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +11,10 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
 from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
-from torch import Tensor
 
-from ..errors import CheckpointError, DataError, UserError
+from ..errors import CheckpointError, DataError
+from ..fairseq_checks import load_models, names, told, unsound
 from ..safe_loading import without_weights
-
-EMBEDDINGS = r"size mismatch for \S*embed\w*\.?tokens\S*: .*?torch\.Size\(\[(\d+).*?torch\.Size\(\[(\d+)"
-LONGEST_REASON = 300
 
 
 class Kind(NamedTuple):
@@ -63,19 +58,14 @@ class Checkpoint:
             raise CheckpointError(f"{self.who}: {error.strerror}") from None
         except CheckpointError as error:
             raise CheckpointError(f"{self.who}{str(error).removeprefix(str(path))}") from None
-        self.config: Any = self.state.get("cfg")
-        names = [getattr(getattr(self.config, group, None), "_name", None) for group in ("task", "model")]
-        model = self.state.get("model")
-        tensors = isinstance(model, dict) and all(isinstance(value, Tensor) for value in model.values())
-        if not model or not tensors or not all(isinstance(name, str) for name in names):
-            raise CheckpointError(f"{self.who}: not a checkpoint of fairseq-train")
+        if wrong := unsound(self.state):
+            raise CheckpointError(f"{self.who}: {wrong}")
+        self.config: Any = self.state["cfg"]
         # fairseq would rather read them than `cfg`, which has been made of them.
         self.state["args"] = None
-        odd = [name for name, value in model.items() if weights and not value.isfinite().all()]
-        if odd:
-            raise CheckpointError(f"{self.who}: '{odd[0]}' is not finite; its training has diverged")
-        found = [TASK_REGISTRY.get(names[0]), ARCH_MODEL_REGISTRY.get(names[1])]
-        trained = "was trained with --task {} --arch {}".format(*names)
+        task, model = names(self.config)
+        found = [TASK_REGISTRY.get(task), ARCH_MODEL_REGISTRY.get(model)]
+        trained = f"was trained with --task {task} --arch {model}"
         if kind and None in found:
             raise CheckpointError(f"{self.who}: {trained}; not both are known, a plugin needs --user-dir")
         if kind and not any(issubclass(each, kind.base) for each in found):
@@ -88,8 +78,11 @@ class Checkpoint:
 
     @property
     def updates(self) -> int:
-        """How long it was trained."""
-        return int(self.state["optimizer_history"][-1]["num_updates"])
+        """How long it was trained; `CheckpointError` if it does not say so."""
+        try:
+            return int(self.state["optimizer_history"][-1]["num_updates"])
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{self.who}: does not say after how many updates it was written") from None
 
     def check_data(
         self, data: Path, languages: tuple[str | None, str | None] = (None, None)
@@ -144,31 +137,11 @@ class Checkpoint:
         # What measures BLEU would be set up, with whatever packages it needs.
         overwrite_args_by_name(self.config, {"eval_bleu": False} | overrides)
         folder = getattr(self.task, "data", None)
-        with self._told(DataError, f"cannot be used with the data in {folder}"):
+        with told(DataError, f"{self.who}: cannot be used with the data in {folder}"):
             task = task or tasks.setup_task(self.task, from_checkpoint=True)
-        with self._told(CheckpointError, f"cannot be rebuilt with the data in {folder}"):
-            [model], config, task = checkpoint_utils.load_model_ensemble_and_task(
-                [str(self.path)], task=task, state=self.state
-            )
+        with told(CheckpointError, f"{self.who}: cannot be rebuilt with the data in {folder}"):
+            [model], config, task = load_models([str(self.path)], task=task, state=self.state)
         return model.eval(), config, task
-
-    @contextlib.contextmanager
-    def _told(self, kind: type[UserError], what: str) -> Iterator[None]:
-        """Say in one line what fairseq could not do, which has no kinds of exceptions for it."""
-        try:
-            yield
-        except ModuleNotFoundError:
-            raise
-        except UserError as error:
-            raise type(error)(f"{self.who}: {what} ({error})") from None
-        except Exception as error:
-            sizes = re.search(EMBEDDINGS, str(error))
-            if sizes and sizes[1] != sizes[2]:
-                reason = f"it knows {sizes[1]} symbols, but a dictionary there has {sizes[2]}"
-            else:
-                lines = str(error).strip().splitlines() or [""]
-                reason = f"{type(error).__name__}: {lines[-1].strip()[:LONGEST_REASON]}"
-            raise kind(f"{self.who}: {what} ({reason})") from None
 
 
 def training_data(task: Any) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fairseq.data.data_utils import infer_language_pair
 
-from ..errors import DataError
+from ..errors import CheckpointError, DataError
 from ..text.pipeline import FILE_NAME
 from .checkpoints import training_data
 
@@ -61,8 +61,17 @@ class Belongings:
 
         Raises:
             DataError: a dictionary is missing, or the languages are not known.
+            CheckpointError: the model translates other languages.
         """
-        source, target = languages[0] or task.source_lang, languages[1] or task.target_lang
+        own = task.source_lang, task.target_lang
+        if None in own and training_data(task).is_dir():
+            own = infer_language_pair(str(training_data(task)))
+        for language, trained in zip(languages, own, strict=True):
+            if None not in (language, trained) and language != trained:
+                raise CheckpointError(
+                    f"{checkpoint}: translates {own[0]}-{own[1]}, not from or to {language}"
+                )
+        source, target = languages[0] or own[0], languages[1] or own[1]
         names = [f"dict.{language or '*'}.txt" for language in (source, target)]
         parents = checkpoint.resolve().parents[:3]
         beside = [parent / name for parent in parents for name in DATA]

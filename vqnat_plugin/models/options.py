@@ -31,10 +31,19 @@ def complete(kind: type[Config], args: Any) -> Config:
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name != "_name" and getattr(args, field.name, None) is not None:
             setattr(config, field.name, getattr(args, field.name))
+    for field, kind_of_value in options.option_fields(kind):
+        _check_type(options.flag(field.name), getattr(config, field.name), kind_of_value)
     options.check(config)
     if own := getattr(config, "check", None):
         own()
     return config
+
+
+def _check_type(name: str, value: Any, wanted: Any) -> None:
+    """Raise `UsageError` for what is no number where one is needed: overrides may be anything."""
+    allowed = {int: int, float: int | float}.get(wanted)
+    if allowed is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
+        raise UsageError(f"{name} {value!r}: needs a {'whole ' if wanted is int else ''}number")
 
 
 def register_sizes(model: str, sizes: dict[str, dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
 from ..bottleneck.assignment import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from ..bottleneck.codebook import perplexity, usage
-from ..options import option
+from ..options import MOST_CODES, MOST_WIDTH, option
 
 # The E step of each kind of bottleneck; None: without EM.
 BOTTLENECKS = {
@@ -32,10 +32,13 @@ class BottleneckConfig(FairseqDataclass):
         "the nearest code (K-means). Baselines without EM, which want --unquantized-updates 0: 'gumbel' is "
         "Gumbel-softmax, 'gradient' the codebook of VQ-VAE, both trained by gradients",
     )
-    codebook_size: int = option(4096, "number of codes (K)", least=1)
-    code_dim: int = option(0, "width of a code vector; 0: the width of the model", least=0)
+    codebook_size: int = option(4096, "number of codes (K)", least=1, most=MOST_CODES)
+    code_dim: int = option(0, "width of a code vector; 0: the width of the model", least=0, most=MOST_WIDTH)
     em_samples: int = option(
-        10, "codes drawn from the posterior of each latent (m), with --bottleneck em", least=1
+        10,
+        "codes drawn from the posterior of each latent (m), with --bottleneck em",
+        least=1,
+        most=MOST_WIDTH,
     )
     em_temperature: float = option(
         1.0,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..launch import task_options
 from ..modules.attention import FeedForward, KeyValues, TransformerStack
-from ..options import option, require
+from ..options import MOST_LAYERS, MOST_WIDTH, option, require
 from .options import complete, register_sizes
 from .vq_vae import ImageOutput
 
@@ -25,11 +25,11 @@ from .vq_vae import ImageOutput
 class VQImagePriorConfig(FairseqDataclass):
     """Options of `--arch vq_image_prior`; the defaults are for CIFAR-10."""
 
-    embed_dim: int = option(256, "width of the model", least=1)
-    ffn_dim: int = option(1024, "hidden width of the feed-forward layers", least=1)
+    embed_dim: int = option(256, "width of the model", least=1, most=MOST_WIDTH)
+    ffn_dim: int = option(1024, "hidden width of the feed-forward layers", least=1, most=MOST_WIDTH)
     attention_heads: int = option(4, "attention heads; they have to divide the width", least=1)
-    layers: int = option(6, "Transformer layers, over the places of the grid", least=1)
-    head_layers: int = option(2, "feed-forward layers over the codes of a place", least=0)
+    layers: int = option(6, "Transformer layers, over the places of the grid", least=1, most=MOST_LAYERS)
+    head_layers: int = option(2, "feed-forward layers over the codes of a place", least=0, most=MOST_LAYERS)
     dropout: float = option(
         0.1, "dropout in embeddings, attention and feed-forward outputs", least=0, below=1
     )

@@ -156,6 +156,7 @@ class VQNAT(QuantizedModel):
         data = None if data_name_or_path is None else Path(data_name_or_path)
         languages = overrides.get("source_lang"), overrides.get("target_lang")
         found = Belongings.find(path, checkpoint.task, data, languages)
+        checkpoint.check_data(found.data, found.languages)
         options = {**found.overrides(), **overrides, "data": str(found.data)}
         model, config, task = checkpoint.build(**options)
         return GeneratorHubInterface(config, task, [model])

@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum
 
-from ..options import option, require
+from ..options import MOST_LAYERS, MOST_WIDTH, option, require
 from .quantized import BottleneckConfig
 
 
@@ -13,16 +13,17 @@ from .quantized import BottleneckConfig
 class VQNATConfig(BottleneckConfig):
     """Options of `--arch vq_nat_em`; the defaults are the paper's base model."""
 
-    embed_dim: int = option(512, "width of the model", least=1)
-    ffn_dim: int = option(4096, "hidden width of the feed-forward layers", least=1)
+    embed_dim: int = option(512, "width of the model", least=1, most=MOST_WIDTH)
+    ffn_dim: int = option(4096, "hidden width of the feed-forward layers", least=1, most=MOST_WIDTH)
     attention_heads: int = option(4, "attention heads; they have to divide the width", least=1)
-    encoder_layers: int = option(6, "Transformer layers of the source encoder", least=1)
-    predictor_layers: int = option(6, "Transformer layers of the latent predictor", least=1)
-    decoder_layers: int = option(6, "Transformer layers of the parallel decoder", least=1)
+    encoder_layers: int = option(6, "Transformer layers of the source encoder", least=1, most=MOST_LAYERS)
+    predictor_layers: int = option(6, "Transformer layers of the latent predictor", least=1, most=MOST_LAYERS)
+    decoder_layers: int = option(6, "Transformer layers of the parallel decoder", least=1, most=MOST_LAYERS)
     compressor_layers: int = option(
         0,
         "Transformer layers with attention to the source in front of the compressor's convolutions",
         least=0,
+        most=MOST_LAYERS,
     )
     dropout: float = option(
         0.1, "dropout in embeddings, attention and feed-forward outputs", least=0, below=1

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..launch import task_options
 from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
 from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
-from ..options import option, require
+from ..options import MOST_CODES, MOST_LAYERS, MOST_WIDTH, option, require
 from .options import complete, register_sizes
 from .quantized import BottleneckConfig, QuantizedModel, build_quantizer
 
@@ -23,23 +23,29 @@ from .quantized import BottleneckConfig, QuantizedModel, build_quantizer
 class VQVAEConfig(BottleneckConfig):
     """Options of `--arch vq_vae_em`; the defaults are for CIFAR-10."""
 
-    channels: int = option(128, "width of the convolutions at the grid of codes; half of it above", least=2)
+    channels: int = option(
+        128, "width of the convolutions at the grid of codes; half of it above", least=2, most=MOST_WIDTH
+    )
     residual_blocks: int = option(
-        2, "residual blocks at each of two resolutions, in encoder and decoder", least=0
+        2, "residual blocks at each of two resolutions, in encoder and decoder", least=0, most=MOST_LAYERS
     )
     latents_per_position: int = option(
-        8, "codes at each position of the grid, which is a quarter as high and wide as the image", least=1
+        8,
+        "codes at each position of the grid, which is a quarter as high and wide as the image",
+        least=1,
+        most=MOST_WIDTH,
     )
     likelihood: ChoiceEnum(sorted(DENSITIES)) = option(  # type: ignore[valid-type]
         "logistic", "components of the mixture that gives every pixel value its probability"
     )
-    mixture_components: int = option(5, "components of that mixture", least=1)
-    codebook_size: int = option(256, "number of codes (K)", least=1)
+    mixture_components: int = option(5, "components of that mixture", least=1, most=MOST_LAYERS)
+    codebook_size: int = option(256, "number of codes (K)", least=1, most=MOST_CODES)
     code_dim: int = option(
         4,
         "width of a code vector; 0: the width of the model. The vectors of a position are normalised "
         "together: a single code needs more",
         least=0,
+        most=MOST_WIDTH,
     )
     em_temperature: float = option(
         0.03,

@@ -1,5 +1,6 @@
 """Training and measuring the cells of a grid, several side by side, resumable at any moment."""
 
+import math
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from .grid import Cell, Comparison, Grid
 from .stages import Stages
 
 TRAIN, MEASURE = "train", "measure"
+# In the folder of each cell: what it is.
+CELL = "cell.json"
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -40,6 +43,9 @@ class GridKind(Protocol):
 
     def measure_command(self, folder: Path) -> list[str]:
         """What measures the end of the training in a folder, and writes `result` there."""
+
+    def figures(self, measured: dict[str, Any]) -> list[Any]:
+        """Those in the content of `result` that the report shows; each a number, or None where it may be."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,22 @@ class GridRun:
         return {**read_json(folder / self.kind.result), "seconds": None if interrupted else seconds}
 
 
+def _cell_record(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a cell's own file; `DataError` if it is none."""
+    threads, interrupted = content.get("threads"), content.get("interrupted")
+    if type(threads) is not int or threads < 1 or type(interrupted) is not bool:
+        raise DataError(f"{folder / CELL}: is no record of a cell; {_remove(folder)}")
+    return content
+
+
+def _remove(folder: Path) -> str:
+    return f"remove {folder} and run the same command again"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
 class Runner:
     """Runs cells; a cell that is done stays done, one that was killed goes on from its last checkpoint."""
 
@@ -124,11 +146,12 @@ class Runner:
 
     def _begin(self, cell: Cell, stages: Stages) -> int:
         """Note what a cell is, and whether its training is not the first attempt; its number of threads."""
-        path = self.grid_run.folder(cell) / "cell.json"
+        path = self.grid_run.folder(cell) / CELL
         before = read_json_if_there(path)
         if before is None:
             write_json(path, {**asdict(cell), "threads": self.threads, "interrupted": False})
             return self.threads
+        before = _cell_record(path.parent, before)
         if not stages.is_done(TRAIN):
             write_json(path, {**before, "interrupted": True})
         return int(before["threads"])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..imaging.curves import draw_training
-from ..imaging.report import images_report, render_images_report, table_and_notes
+from ..imaging.report import figures, images_report, render_images_report, table_and_notes
 from .cells import GridRun
 from .grid import Cell, Grid, Row
 from .grid_options import GridOptions
@@ -41,6 +41,8 @@ class ImageKind:
     # One table of all rows, and what its columns mean; `report.md`.
     table = staticmethod(table_and_notes)
     render = staticmethod(render_images_report)
+
+    figures = staticmethod(figures)
 
     @staticmethod
     def report(

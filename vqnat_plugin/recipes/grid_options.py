@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import FILE, FOLDER, flag, option
+from ..options import FILE, FOLDER, MOST_BEAM, MOST_PROCESSES, flag, option
 
 # Those that only some kinds of grids need.
 SPECIAL = ("distilled", "teacher", "ref")
@@ -23,15 +23,18 @@ class GridOptions:
         None, "translation: stands for TEACHER in the flags", exists=FILE, metavar="CKPT"
     )
     ref: tuple[Path, ...] = option((), "translation: raw text of the test set", exists=FILE, metavar="FILE")
-    beam: int = option(4, "translation: latent candidates", least=1)
+    beam: int = option(4, "translation: latent candidates", least=1, most=MOST_BEAM)
     tokenizer: str | None = option(
         None,
         "translation: how tokens become text (default: as the data was prepared, else moses)",
         choices=("moses", "space"),
     )
-    out: Path = option(..., "folder to write to", metavar="DIR")
+    out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     jobs: int | None = option(
-        None, "cells side by side (default: for translation one a core, at most two; for images one)", least=1
+        None,
+        "cells side by side (default: for translation one a core, at most two; for images one)",
+        least=1,
+        most=MOST_PROCESSES,
     )
     keep_checkpoints: bool = option(False, "of cells that have been measured")
     report_only: bool = option(False, "train nothing, report what is done so far")

@@ -63,6 +63,15 @@ class TranslationKind:
         ]
 
     @staticmethod
+    def figures(measured: dict[str, Any]) -> list[Any]:
+        """See `GridKind`."""
+        known = {**measured, "posterior_entropy": None, "seconds": None}
+        missing = [key for key in KEPT if key not in known]
+        if missing:
+            raise KeyError(missing[0])
+        return [find(known) for _, find, _ in COLUMNS]
+
+    @staticmethod
     def report(
         grid: Grid, grid_run: GridRun, title: str, commands: list[str], stages: dict[str, float]
     ) -> dict[str, Any]:

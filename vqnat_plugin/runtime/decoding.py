@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..options import check, option
+from ..options import MOST_BEAM, MOST_TOKENS, check, option
 
 
 @dataclass(kw_only=True)
@@ -11,16 +11,22 @@ class Decoding:
     """How sentences are translated; the defaults are those of fairseq-generate, but for one candidate."""
 
     candidates: int = option(
-        1, "latent sequences a sentence; that of the best joint score of latents and words is taken", least=1
+        1,
+        "latent sequences a sentence; that of the best joint score of latents and words is taken",
+        least=1,
+        most=MOST_BEAM,
     )
     rescore: bool = option(
         False, "rank the candidates by the teacher's score; needs a model exported --with-teacher"
     )
     max_len_a: float = option(
-        0.0, "with --max-len-b: at most a * source length + b sub-words a translation", least=0
+        0.0,
+        "with --max-len-b: at most a * source length + b sub-words a translation",
+        least=0,
+        most=MOST_TOKENS,
     )
-    max_len_b: int = option(200, "see --max-len-a", least=0)
-    min_len: int = option(1, "at least so many sub-words a translation", least=0)
+    max_len_b: int = option(200, "see --max-len-a", least=0, most=MOST_TOKENS)
+    min_len: int = option(1, "at least so many sub-words a translation", least=0, most=MOST_TOKENS)
     lenpen: float = option(1.0, "exponent of the length by which scores are divided")
     unkpen: float = option(0.0, "taken off the log-probability of the unknown word")
 

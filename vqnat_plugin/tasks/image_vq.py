@@ -23,7 +23,7 @@ from ..models.options import complete
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.image_autoencoder import DOWNSAMPLING
-from ..options import option, require
+from ..options import MOST_WIDTH, option, require
 from .em_task import EMTask
 
 
@@ -35,14 +35,16 @@ class ImageVQConfig(FairseqDataclass):
         MISSING,
         "folder of images: torchvision's CIFAR-10 or SVHN, or 'train' and 'test' with class folders",
     )
-    image_size: int = option(32, "height and width of the images", least=DOWNSAMPLING)
+    image_size: int = option(32, "height and width of the images", least=DOWNSAMPLING, most=MOST_WIDTH)
     download_data: ChoiceEnum(list(DOWNLOADS)) = option(  # type: ignore[valid-type]
         "none", "let torchvision fetch this data set into the folder"
     )
     valid_size: int = option(
         2000, "images of the training folder that are held out as subset 'valid'", least=0
     )
-    crop: int = option(0, "training: move images by up to so many pixels, at random", least=0)
+    crop: int = option(
+        0, "training: move images by up to so many pixels, at random", least=0, most=MOST_WIDTH
+    )
     flip: bool = option(False, "training: mirror images at random; a prior sees both")
     image_cache: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
         None, "folder for decoded images and codes (default: 'images' in --save-dir)"

@@ -24,7 +24,12 @@ def learn_merges(lines: Iterable[str], merges: int) -> str:
     from subword_nmt.learn_bpe import learn_bpe
 
     codes = io.StringIO()
-    learn_bpe(lines, codes, num_symbols=merges, min_frequency=2)
+    try:
+        learn_bpe(lines, codes, num_symbols=merges, min_frequency=2)
+    except ValueError as error:
+        # It looks for the most frequent pair where there is none, or none left: every token is one symbol.
+        if "max()" not in str(error):
+            raise
     # The first line is the version of the format.
     return codes.getvalue() if codes.getvalue().count("\n") > 1 else ""
 
@@ -145,7 +150,8 @@ class Pieces:
 
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
-            pieces = self._model.get_piece_size()
+            # Of an empty one it would say something itself.
+            pieces = self._model.get_piece_size() if model else 0
         except RuntimeError:
             pieces = 0
         if not pieces:
