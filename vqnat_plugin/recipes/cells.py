@@ -93,8 +93,23 @@ class GridRun:
         if not self.is_done(cell):
             return None
         folder, seconds = self.folder(cell), round(self.stages(cell).seconds()[TRAIN])
-        interrupted = read_json(folder / "cell.json")["interrupted"]
-        return {**read_json(folder / self.kind.result), "seconds": None if interrupted else seconds}
+        interrupted = _cell_record(folder, read_json(folder / CELL))["interrupted"]
+        return {**self._measured(folder / self.kind.result), "seconds": None if interrupted else seconds}
+
+    def _measured(self, path: Path) -> dict[str, Any]:
+        """What measuring has left.
+
+        Raises:
+            DataError: a figure is missing, or none.
+        """
+        measured = read_json(path)
+        try:
+            sound = all(value is None or _is_number(value) for value in self.kind.figures(measured))
+        except (AttributeError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise DataError(f"{path}: lacks a figure, or has one that is no number; {_remove(path.parent)}")
+        return measured
 
 
 def _cell_record(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
