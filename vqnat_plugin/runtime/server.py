@@ -8,7 +8,8 @@ import re
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib import resources
@@ -113,7 +114,7 @@ class Service:
         # Text costs time that other requests should not wait for.
         rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
-        found = await _unless_gone(connection, asyncio.gather(*map(asyncio.wrap_future, jobs)))
+        found = await _unless_gone(connection, _results(jobs))
         return await asyncio.to_thread(self._shown, request, dict(zip(rows, found, strict=True)))
 
     async def _body(self, connection: Connection) -> bytes:
@@ -145,17 +146,21 @@ class Service:
         return {"translations": [each[0]["text"] for each in details], "details": details}
 
 
-async def _unless_gone(connection: Connection, answer: "asyncio.Future[Answer]") -> Answer:
+async def _results(jobs: "Sequence[Future[Answer]]") -> list[Answer]:
+    return await asyncio.gather(*map(asyncio.wrap_future, jobs))
+
+
+async def _unless_gone(connection: Connection, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
     """An answer; when the client goes away meanwhile, what has not begun of it is given up.
 
     Args:
         connection: its body has been read.
-        answer: what takes long.
+        coroutine: what takes long.
 
     Raises:
         ClientDisconnect: nobody waits for it any more.
     """
-    gone = asyncio.ensure_future(_gone(connection))
+    answer, gone = asyncio.ensure_future(coroutine), asyncio.ensure_future(_gone(connection))
     either: set[asyncio.Future[Any]] = {answer, gone}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
