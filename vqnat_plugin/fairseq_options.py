@@ -170,7 +170,7 @@ def _check_checkpoint(args: argparse.Namespace, name: str) -> None:
     from fairseq.file_io import PathManager
 
     path = getattr(args, name, None)
-    if path and path != LAST and not PathManager.exists(path):
+    if path and path != LAST and not PathManager.isfile(path):
         raise UsageError(f"{flag(name)} {path}: no such file")
 
 
