@@ -226,7 +226,11 @@ def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_command_of_a_dry_run_can_be_parsed(path: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_dry_run_can_be_parsed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The texts that fairseq-preprocess reads are made by the commands before it.
+    monkeypatch.setattr("vqnat_plugin.fairseq_options.check_texts", lambda args: None)
     # Without --data and with everything else that a recipe has, so that it shows all that it can run.
     flags = [flag for flag in ("--download", "--check") if f"#   {flag} " in path.read_text()]
     commands = dry_run(path, *flags, "--out", str(tmp_path / "an out"))

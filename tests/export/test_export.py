@@ -130,7 +130,9 @@ def test_mistakes_are_one_line(
     line = complaint(tiny_student, "--out", tmp_path / "used" / "config.json" / "out")
     assert f"out: needs a folder where {tmp_path / 'used' / 'config.json'}" in line
     assert "has no checkpoint_best.pt" in complaint(tmp_path, "--out", tmp_path / "out")
-    assert "needs dict.LANGUAGE.txt" in complaint(tiny_student, "--out", tmp_path / "out", "--data", tmp_path)
+    assert "needs dict.en.txt and dict.de.txt" in complaint(
+        tiny_student, "--out", tmp_path / "out", "--data", tmp_path
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["used"]
 
 

@@ -253,6 +253,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch, train: str, measure: str = "") -> 
     )
 
 
+# The figures that a report shows.
+MEASURED = {
+    "systems": {name: {"bleu": 1.0, "chrf": 2.0} for name in ("predicted", "candidates", "autoencoder")},
+    "losses": {},
+    "predictor": {"accuracy": 0.5, "perplexity": 2.0},
+    "codes": {"usage": 0.5, "perplexity": 2.0},
+}
 HEAD = "import pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
 SAVE = (
     "(folder / 'checkpoints').mkdir(exist_ok=True); (folder / 'checkpoints' / 'checkpoint_last.pt').touch()"
@@ -298,7 +305,7 @@ def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fails = f"{SAVE}; assert not (folder / 'bad').exists(), 'on purpose'"
-    scripted(monkeypatch, fails, "(folder / 'diagnosis.json').write_text('{}')")
+    scripted(monkeypatch, fails, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
     good, bad = Cell("raw", ("--a",), 1), Cell("raw", ("--b",), 1)
     given = translation(tmp_path)
     given.folder(bad).mkdir(parents=True)
@@ -311,8 +318,8 @@ def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     (given.folder(bad) / "bad").unlink()
     assert run_grid(grid_of(bad, good), given, jobs=1) == 0 and given.is_done(bad)
     # It was trained in two parts, so nobody knows how long it takes.
-    assert given.read(bad) == {"seconds": None}
-    assert given.read(good) == {"seconds": 0}
+    assert given.read(bad) == {**MEASURED, "seconds": None}
+    assert given.read(good) == {**MEASURED, "seconds": 0}
 
 
 def blocked(monkeypatch: pytest.MonkeyPatch, given: GridRun, cell: Cell) -> Path:
@@ -449,7 +456,7 @@ comparisons:
     assert report.startswith("# Ablations\n") and "Here: too small to tell" in report
     assert f"vqnat ablate {grid} --data DATA --distilled DATA --teacher {tiny_teacher}" in report
     assert "--tokenizer space --out OUT --jobs 2" in report
-    assert "the teacher, greedy: " in report and "- sacreBLEU: nrefs:1|" in report
+    assert "the teacher, greedy: " in report and "- sacreBLEU: `nrefs:1|" in report
     assert "The paper: soft is better." in report and "| hard" in report and "| soft" in report
     content = json.loads((out / "report.json").read_text())
     assert str(tmp_path) not in json.dumps(content["comparisons"])

@@ -70,7 +70,10 @@ def test_candidates_have_the_scores_of_the_teacher(
         sorted(each.text for each in found) for found in ours
     ]
     assert own != ours
-    assert translator.candidates([lines[0], ""], n_best=2, rescore=True)[0] == ours[0][:2]
+    alone = translator.candidates([lines[0], ""], n_best=2, rescore=True)[0]
+    # Sums of a batch of another size may be rounded in another way.
+    assert [each.tokens for each in alone] == [each.tokens for each in ours[0][:2]]
+    assert [each.score for each in alone] == pytest.approx([each.score for each in ours[0][:2]], abs=1e-5)
     with pytest.raises(UsageError, match="n_best 0: needs at least 1"):
         translator.candidates(lines, n_best=0)
 
