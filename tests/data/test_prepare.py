@@ -1,6 +1,7 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,14 @@ def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
     prepare(data, out, "en", "de", merges=10)
     assert (out / "bin" / "dict.en.txt").read_bytes() == first
     assert not (out / "bin" / "left_over").exists() and not (out / ".part").exists()
+
+
+def test_no_log_stays_open(data: Path, tmp_path: Path) -> None:
+    from fairseq_cli import preprocess
+
+    prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert not [each for each in preprocess.logger.handlers if isinstance(each, logging.FileHandler)]
+    assert (tmp_path / "out" / "bin" / "preprocess.log").is_file()
 
 
 def test_merges_depend_on_the_words_alone() -> None:

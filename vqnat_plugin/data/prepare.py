@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from logging import FileHandler
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -294,5 +295,11 @@ def binarize(options: PrepareOptions, pipeline: TextPipeline, subsets: Sequence[
         *(("--srcdict", str(options.srcdict)) if options.srcdict else ()),
         *(("--tgtdict", str(options.tgtdict)) if options.tgtdict else ("--joined-dictionary",)),
     ]
-    preprocess.main(fairseq_options.get_preprocessing_parser().parse_args(arguments))
+    try:
+        preprocess.main(fairseq_options.get_preprocessing_parser().parse_args(arguments))
+    finally:
+        # It never closes its log, which is about to be moved.
+        for handler in [each for each in preprocess.logger.handlers if isinstance(each, FileHandler)]:
+            preprocess.logger.removeHandler(handler)
+            handler.close()
     pipeline.save(out)
