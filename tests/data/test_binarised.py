@@ -7,10 +7,16 @@ import pytest
 import torch
 from fairseq.data import data_utils, indexed_dataset
 
+from vqnat_plugin.data import binarised
 from vqnat_plugin.data.binarised import require_sound
 from vqnat_plugin.errors import DataError
 
 SENTENCES = [[4, 5, 2], [2], [6, 2]]
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binarised, "BLOCK", 2)
 
 
 def written(folder: Path, impl: str = "mmap", symbols: int = 7) -> Path:

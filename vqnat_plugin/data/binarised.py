@@ -2,7 +2,7 @@
 
 import functools
 import struct
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ KINDS = {1: "u1", 2: "i1", 3: "i2", 4: "i4", 5: "i8", 8: "u2", 9: "u4", 10: "u8"
 # What other kinds of indices begin with, which fairseq reads too.
 OTHERS = (b"TNTIDX\x00\x00", b"HUFFIDX\x00")
 AGAIN = "binarise the data again"
+# Sentences, or tokens, that are looked at at a time.
+BLOCK = 1 << 20
 
 
 def require_sound(prefix: Path, symbols: int | None = None) -> None:
@@ -47,17 +49,28 @@ def require_sound(prefix: Path, symbols: int | None = None) -> None:
     places = np.memmap(index, "<i8", "r", start + 4 * count, (count,))
     width = np.dtype(KINDS[kind]).itemsize
     length = binary.stat().st_size
-    inside = min(sizes.min(), places.min()) >= 0 and places.max() <= length
-    if not inside or (places + sizes.astype(np.int64) * width).max() > length:
+    if not all(_inside(*block, width, length) for block in zip(_blocks(sizes), _blocks(places), strict=True)):
         raise DataError(f"{binary}: damaged or cut off, it has {length} bytes; {AGAIN}")
     if symbols is not None and length >= width:
         tokens = np.memmap(binary, f"<{KINDS[kind]}", "r", shape=(length // width,))
-        largest = int(tokens.max())
-        if largest >= symbols or tokens.min() < 0:
+        found = [(int(block.min()), int(block.max())) for block in _blocks(tokens)]
+        smallest, largest = min(low for low, _ in found), max(high for _, high in found)
+        if largest >= symbols or smallest < 0:
             raise DataError(
                 f"{binary}: has token {largest}, but the dictionary has {symbols} symbols; {AGAIN}, with "
                 "this dictionary"
             )
+
+
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
+
+
+def _inside(sizes: np.ndarray, places: np.ndarray, width: int, length: int) -> bool:
+    """Whether sentences of so many tokens, of `width` bytes, at these places are inside `length` bytes."""
+    if min(sizes.min(), places.min()) < 0 or places.max() > length:
+        return False
+    return bool((places + sizes.astype(np.int64) * width).max() <= length)
 
 
 def checked(load: Callable[..., Any]) -> Callable[..., Any]:
