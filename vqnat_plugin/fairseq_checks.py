@@ -14,7 +14,6 @@ from typing import Any
 from fairseq import checkpoint_utils, options, utils
 from fairseq.data import data_utils
 from fairseq.tasks.translation import TranslationTask
-from fairseq.trainer import Trainer
 from torch import Tensor
 
 from . import fairseq_options
@@ -138,28 +137,6 @@ def _rebuilding(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_model_ensemble_and_task
 
 
-def _going_on(load: Callable[..., Any]) -> Callable[..., Any]:
-    """The trainer's `load_checkpoint`, which takes what is sound alone."""
-
-    @functools.wraps(load)
-    def load_checkpoint(self: Trainer, *args: Any, **kwargs: Any) -> Any:
-        read = checkpoint_utils.load_checkpoint_to_cpu
-
-        def read_sound(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            state: dict[str, Any] = read(path, *args, **kwargs)
-            if wrong := unsound(state):
-                raise CheckpointError(f"{path}: {wrong}")
-            return state
-
-        checkpoint_utils.load_checkpoint_to_cpu = read_sound
-        try:
-            return load(self, *args, **kwargs)
-        finally:
-            checkpoint_utils.load_checkpoint_to_cpu = read
-
-    return load_checkpoint
-
-
 def _set_up(setup: Callable[..., Any]) -> Callable[..., Any]:
     def setup_task(cls: type[TranslationTask], cfg: Any, **kwargs: Any) -> Any:
         if not cfg.data:
@@ -255,4 +232,3 @@ def install() -> None:
     data_utils.load_indexed_dataset = binarised.checked(data_utils.load_indexed_dataset)
     TranslationTask.setup_task = classmethod(_set_up(TranslationTask.setup_task.__func__))
     TranslationTask.load_dataset = _loading(TranslationTask.load_dataset)
-    Trainer.load_checkpoint = _going_on(Trainer.load_checkpoint)

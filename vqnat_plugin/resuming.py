@@ -23,10 +23,11 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from .errors import CheckpointError, UsageError, UserError
+from .fairseq_checks import unsound
+from .fairseq_options import LAST
 from .files import alone
 from .safe_loading import without_weights
 
-LAST = "checkpoint_last.pt"
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
 # What we add to fairseq's `extra_state`.
@@ -212,6 +213,8 @@ def _complete(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot.
     """
+    if wrong := unsound(state):
+        raise CheckpointError(f"{path}: {wrong}")
     if all(state.get(name) for name in NEEDED) and "train_iterator" in state["extra_state"]:
         return state
     raise CheckpointError(f"{path}: no training can go on from it: not all that fairseq-train saves is there")

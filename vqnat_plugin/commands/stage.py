@@ -9,16 +9,12 @@ says what changed. `vqnat`, `python` and `fairseq-...` are those of the Python t
 """
 
 import shlex
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
 from ..options import FOLDER, option
 from ..recipes.stages import Stages
-
-TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(kw_only=True)
@@ -52,6 +48,4 @@ def run(options: Options) -> None:
     if options.dry_run:
         print(shlex.join(options.command))
     elif options.name is not None:
-        # What ends the stage ends its command.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
         stages.run(options.name, options.command)
