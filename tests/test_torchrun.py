@@ -149,6 +149,8 @@ def test_ranks_and_accumulated_batches_equal_one(
         # Its codes are parameters, which the first updates make no use of.
         ("--bottleneck=gumbel", "--unquantized-updates=3"),
         ("--bottleneck=gradient", "--unquantized-updates=3", "--ddp-backend=legacy_ddp"),
+        ("--bottleneck=fsq", "--unquantized-updates=3"),
+        ("--bottleneck=rotation", "--broadcast-buffers"),
     ],
 )
 def test_ranks_keep_one_codebook(tiny_corpus: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
@@ -281,9 +283,10 @@ def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_parameters_that_some_updates_leave_out() -> None:
     assert not tiny_model(start=False, unquantized_updates=3).has_unused_parameters
-    for kind in ("gumbel", "gradient"):
-        assert tiny_model(start=False, bottleneck=kind, unquantized_updates=3).has_unused_parameters
-        assert not tiny_model(start=False, bottleneck=kind).has_unused_parameters
+    for kind in ("gumbel", "gradient", "simvq", "fsq"):
+        options = {"start": False, "bottleneck": kind, "codebook_size": 12}
+        assert tiny_model(**options, unquantized_updates=3).has_unused_parameters
+        assert not tiny_model(**options).has_unused_parameters
 
 
 def test_fully_sharded_is_refused() -> None:

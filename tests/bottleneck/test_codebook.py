@@ -479,7 +479,7 @@ def test_no_buffer_is_boolean_and_none_is_a_parameter() -> None:
     quantizer = EMVectorQuantizer(6, 4)
     assert not list(quantizer.parameters())
     assert all(buffer.dtype != torch.bool for buffer in quantizer.buffers())
-    assert set(quantizer.state_dict()) == {"codebook", "counts", "sums", "started"}
+    assert set(quantizer.state_dict()) == {"codebook", "counts", "sums", "started", "frozen"}
 
 
 @pytest.mark.parametrize(

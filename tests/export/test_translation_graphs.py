@@ -40,8 +40,10 @@ def check(model: VQNAT, folder: Path, *decodings: Decoding) -> None:
         {"decoder_attention": "causal"},
         {"compressor_layers": 1, "embed_dim": 24, "attention_heads": 4, "codebook_size": 3},
         {"bottleneck": "gumbel", "start": False},
+        {"bottleneck": "fsq", "start": False, "codebook_size": 12},
+        {"bottleneck": "simvq", "start": False},
     ],
-    ids=lambda changes: "-".join(changes),
+    ids=lambda changes: "-".join(changes) + str(changes.get("bottleneck", "")),
 )
 def test_every_shape(changes: dict[str, Any], tmp_path: Path) -> None:
     short = {"max_len_b": 30}

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from tiny import PAD, VOCABULARY, different, model_state, padded, random_sample, sample, sentences, tiny_model
 from torch import Tensor
 
+from vqnat_plugin.bottleneck import kinds
 from vqnat_plugin.models.vq_nat import VQNAT, VQNATOutput, gold_share
 
 
@@ -130,6 +131,28 @@ def test_word_loss_trains_everything_but_predictor_and_codes() -> None:
         trained = parameter.grad is not None and bool(parameter.grad.any())
         assert trained != name.startswith("predictor."), name
     assert not any(name.startswith("quantizer") for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("bottleneck", kinds())
+def test_every_kind_of_bottleneck_trains_and_decodes(bottleneck: str) -> None:
+    model = tiny_model(bottleneck=bottleneck, codebook_size=12, start=False).train()
+    if not model.quantizer.initialized:
+        model.quantizer.set_codebook(torch.randn(model.quantizer.codebook.shape))
+    out = run(model, random_sample())
+    sum(out.losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+    assert float(sum(p.grad.abs().sum() for p in model.compressor.parameters())) > 0
+    model.set_num_updates(1)
+    model.update_codebook()
+    model.discard_statistics()
+    model.eval()
+    memory = model.encode(random_sample()["net_input"]["src_tokens"])
+    z, mask = model.compress(random_sample()["target"], memory)
+    codes = model.quantizer.encode(z, mask)
+    vectors = model.quantizer.lookup(codes)
+    torch.testing.assert_close(vectors * mask[..., None], model.quantizer(z, mask).quantized)
+    torch.testing.assert_close(vectors, model.quantizer.codebook[codes])
 
 
 def test_gumbel_softmax_as_bottleneck_trains_its_codes_by_gradients() -> None:

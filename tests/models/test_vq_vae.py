@@ -7,7 +7,14 @@ import pytest
 import torch
 from tiny_images import SIZE, make_images, tiny_autoencoder
 
-from vqnat_plugin.bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer
+from vqnat_plugin.bottleneck import (
+    EMVectorQuantizer,
+    FiniteScalarQuantizer,
+    GradientQuantizer,
+    GumbelQuantizer,
+    SimVQQuantizer,
+    kinds,
+)
 from vqnat_plugin.errors import UsageError
 from vqnat_plugin.models.options import complete
 from vqnat_plugin.models.vq_vae import VQVAE, VQVAEConfig
@@ -64,11 +71,16 @@ def test_evaluation_decodes_the_codes_themselves() -> None:
     torch.testing.assert_close(found, -model.likelihood.log_probability(decoded, images()).sum())
 
 
-@pytest.mark.parametrize("bottleneck", ["em", "hard", "posterior", "gumbel", "gradient"])
+@pytest.mark.parametrize("bottleneck", kinds())
 def test_every_parameter_learns_and_codes_move(bottleneck: str) -> None:
     model = tiny_autoencoder(bottleneck=bottleneck).train()
-    kinds = {"gumbel": GumbelQuantizer, "gradient": GradientQuantizer}
-    assert isinstance(model.quantizer, kinds.get(bottleneck, EMVectorQuantizer))
+    others = {
+        "gumbel": GumbelQuantizer,
+        "gradient": GradientQuantizer,
+        "simvq": SimVQQuantizer,
+        "fsq": FiniteScalarQuantizer,
+    }
+    assert isinstance(model.quantizer, others.get(bottleneck, EMVectorQuantizer))
     before = model.quantizer.codebook.detach().clone()
     out = model(images())
     sum(out.losses.values()).backward()
@@ -76,8 +88,16 @@ def test_every_parameter_learns_and_codes_move(bottleneck: str) -> None:
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
         assert float(parameter.grad.abs().sum()) > 0, name
     model.update_codebook()
-    if bottleneck in ("em", "hard", "posterior"):
-        assert not torch.equal(model.quantizer.codebook, before)
+    assert torch.equal(model.quantizer.codebook, before) == (bottleneck in others)
+    model.eval()
+    decoded = model.decode_codes(model.encode_codes(images()))
+    found = model(images()).losses["pixels"]
+    torch.testing.assert_close(found, -model.likelihood.log_probability(decoded, images()).sum())
+
+
+def test_kinds_that_cannot_be_had_are_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="--bottleneck fsq: --codebook-size is 11, must be a product"):
+        tiny_autoencoder(bottleneck="fsq", codebook_size=11)
 
 
 def test_codebook_starts_from_the_last_update_without_it() -> None:

@@ -102,12 +102,20 @@ class Similarity:
         rows = rows or chunk_rows(width, vectors.device)
         buffer = vectors.new_empty(min(rows, vectors.shape[0]), width)
         for start in range(0, vectors.shape[0], rows):
-            chunk = vectors[start : start + rows] - self.centre
-            peak = chunk.abs().amax(dim=1, keepdim=True)
-            chunk *= torch.minimum(self.scale, LARGEST_PRODUCT / peak)
+            chunk = self._scaled(vectors[start : start + rows])
             out = buffer[: chunk.shape[0]]
             torch.addmm(self.bias, chunk, self.codes.t(), out=out)
             yield slice(start, start + chunk.shape[0]), out
+
+    def all(self, vectors: Tensor) -> Tensor:
+        """The similarities of all vectors at once, (N, K)."""
+        return torch.addmm(self.bias, self._scaled(vectors), self.codes.t())[:, : self.size]
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        """Vectors (rows, D) as the product takes them."""
+        shifted = vectors - self.centre
+        peak = shifted.abs().amax(dim=1, keepdim=True)
+        return shifted.mul_(torch.minimum(self.scale, LARGEST_PRODUCT / peak))
 
     def best(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Largest similarity and its code, the lowest on a tie, for each row of a chunk: both (rows,)."""
@@ -166,6 +174,13 @@ def nearest_codes(vectors: Tensor, codes: Tensor, rows: int | None = None) -> Te
     for index, chunk in similarity.chunks(vectors, rows):
         nearest[index] = similarity.best(chunk)[1]
     return nearest
+
+
+def dense_codes(vectors: Tensor, codes: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Nearest codes and entropies, both (N,), by plain operations on all of (N, K): for recorded programs."""
+    similarities = Similarity(codes, temperature).all(vectors)
+    log_p = similarities.log_softmax(dim=1).clamp(min=LOWEST_LOG_WEIGHT)
+    return similarities.argmax(dim=1), -(log_p.exp() * log_p).sum(dim=1)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .assignment import LARGEST, largest
+from .base import Quantizer, require, require_integer
 from .collectives import copy_from_first_rank, gather_ragged_rows, rank
 from .kmeans import kmeans
 from .statistics import Statistics
 
 # Vectors for each code that initialisation looks at; more would hardly move the means, and take time.
 INITIAL_VECTORS_PER_CODE = 64
+SKIPPED = f"statistics of the codebook are not finite, or beyond {LARGEST:g}: M step skipped"
 
 
-class EMCodebook(nn.Module):
+class EMCodebook(Quantizer):
     """A codebook that is trained by exponentially averaged EM, never by gradients.
 
     All state is fp32 whatever the type of the model: `.half()`, `.bfloat16()` and `.double()` change nothing.
@@ -31,19 +33,21 @@ class EMCodebook(nn.Module):
     Attributes:
         codebook: (codebook_size, dim) e_j. Block b owns the columns from b * dim / blocks.
         counts: (blocks, codebook_size) N_j, and sums: (codebook_size, dim) S_j: the averaged statistics.
+        frozen: (codebook_size,) int64, 1 where a code keeps still; see `freeze`.
         histogram: (codebook_size,), or (blocks, codebook_size) when blocks > 1, fp64: how often each code was
             chosen in the M steps since `reset_histogram`, over all ranks. Not saved.
-        revived: 0-d int64: how many codes were replaced since `reset_histogram`. Not saved.
+
+    With distance="cosine" the vectors of each block and all codes have length 1 (spherical K-means, Dhillon
+    and Modha 2001); p(j | z) is then that of a mixture of von Mises-Fisher distributions.
 
     `decay`, `revival` and `revival_threshold` may be changed between M steps (on all ranks alike).
     """
 
-    codebook: Tensor
     counts: Tensor
     sums: Tensor
     started: Tensor
-    histogram: Tensor
-    revived: Tensor
+    frozen: Tensor
+    skipped: Tensor
 
     def __init__(
         self,
@@ -56,18 +60,19 @@ class EMCodebook(nn.Module):
         init: str = "data",
         revival: bool = True,
         revival_threshold: float = 0.05,
+        distance: str = "euclidean",
+        channels: str | None = None,
     ) -> None:
-        super().__init__()
-        require_integer("codebook_size", codebook_size)
-        require_integer("dim", dim)
+        super().__init__(codebook_size, dim, channels)
         require_integer("blocks", blocks)
         require(dim % blocks == 0, "blocks", blocks, f"a divisor of dim ({dim})")
         require(0.0 <= decay < 1.0, "decay", decay, "in [0, 1)")
         require(0.0 < epsilon < math.inf, "epsilon", epsilon, "positive")
         require(init in ("data", "random"), "init", init, "'data' or 'random'")
         require(0.0 <= revival_threshold < 1.0, "revival_threshold", revival_threshold, "in [0, 1)")
-        self.codebook_size, self.dim, self.blocks = codebook_size, dim, blocks
-        self.decay, self.epsilon, self.init = decay, epsilon, init
+        require(distance in ("euclidean", "cosine"), "distance", distance, "'euclidean' or 'cosine'")
+        self.blocks, self.decay, self.epsilon = blocks, decay, epsilon
+        self.init, self.distance = init, distance
         self.revival, self.revival_threshold = revival, revival_threshold
 
         self.register_buffer("codebook", torch.empty(codebook_size, dim, dtype=torch.float32))
@@ -75,12 +80,11 @@ class EMCodebook(nn.Module):
         self.register_buffer("sums", torch.empty(codebook_size, dim, dtype=torch.float32))
         # An integer, since fairseq's checkpoint averaging cannot add booleans.
         self.register_buffer("started", torch.zeros((), dtype=torch.int64))
-        shape = (codebook_size,) if blocks == 1 else (blocks, codebook_size)
-        self.register_buffer("histogram", torch.zeros(shape, dtype=torch.float64), persistent=False)
-        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("frozen", torch.zeros(codebook_size, dtype=torch.int64))
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.make_histogram(*([blocks] if blocks > 1 else []), codebook_size)
         self._pending: Statistics | None = None
-        self._accumulated = False
-        self._initialized = False
+        self._accumulated = self._initialized = self._any_frozen = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -91,6 +95,7 @@ class EMCodebook(nn.Module):
         """
         bound = math.sqrt(3.0 / self.codebook_size)
         nn.init.uniform_(self.codebook, -bound, bound)
+        self.codebook.copy_(self._normalised(self.codebook))
         self.counts.fill_(0.0 if self.init == "random" else 1.0)
         self.sums.copy_(self.codebook)
         self._set_initialized(self.init == "random")
@@ -106,6 +111,31 @@ class EMCodebook(nn.Module):
         self._initialized = value
         self.started.fill_(int(value))
 
+    def _normalised(self, vectors: Tensor) -> Tensor:
+        """Vectors (N, dim) as they are compared: with distance="cosine" each block has length 1, or is 0."""
+        if self.distance == "euclidean":
+            return vectors
+        parts = self._by_block(vectors)
+        peak = parts.detach().abs().amax(dim=2, keepdim=True)
+        # Squares of very large and very small numbers leave the range; 0 has no direction, and no gradient.
+        peak = torch.where(peak > 0, peak.clamp(min=torch.finfo(peak.dtype).tiny), torch.inf)
+        return nn.functional.normalize(parts / peak, dim=2).view(vectors.shape)
+
+    def freeze(self, codes: Tensor | None = None) -> None:
+        """Holds codes where they are, statistics and all: those numbered in `codes` (n,), in every block; or
+        all. They are taken and counted as before.
+        """
+        if codes is None:
+            self.frozen.fill_(1)
+        else:
+            self.frozen[codes] = 1
+        self._any_frozen = True
+
+    def unfreeze(self) -> None:
+        """Lets all codes move again."""
+        self.frozen.zero_()
+        self._any_frozen = False
+
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors, fp32: codes `(...)`, or `(..., blocks)` when blocks > 1, to `(..., dim)`."""
         if self.blocks == 1:
@@ -119,7 +149,8 @@ class EMCodebook(nn.Module):
     def set_codebook(self, codes: Tensor, count: float = 1.0) -> None:
         """Starts from given codes (codebook_size, dim), each with an averaged count N_j of `count` vectors.
 
-        Drops what was accumulated. Not collective: every rank must be given the same codes.
+        Drops what was accumulated; frozen codes are replaced as well. Not collective: every rank must be
+        given the same codes.
 
         Raises:
             ValueError: codes have another shape, or are out of the range of what can be computed with.
@@ -129,7 +160,7 @@ class EMCodebook(nn.Module):
         require(0.0 < count < math.inf, "count", count, "positive")
         if not in_range(codes):
             raise ValueError(f"codes holds numbers that are not finite, or beyond {LARGEST:g}")
-        self.codebook.copy_(codes)
+        self.codebook.copy_(self._normalised(codes.to(self.codebook)))
         self.counts.fill_(count)
         self.sums.copy_(self.codebook * count)
         self._set_initialized(True)
@@ -141,6 +172,7 @@ class EMCodebook(nn.Module):
         z: Tensor,
         mask: Tensor | None = None,
         *,
+        lengths: Tensor | None = None,
         batches: int = 1,
         lloyd_steps: int = 10,
         group: dist.ProcessGroup | None = None,
@@ -154,8 +186,8 @@ class EMCodebook(nn.Module):
         first rank, from the vectors of all.
 
         Args:
-            z: (..., dim) encoder outputs, of one batch or of several put together.
-            mask: (...) bool, true where valid; None for all.
+            z: encoder outputs, of one batch or of several put together; in the layout of `forward`, as are
+            mask, lengths: what is valid; None for all.
             batches: how many batches z holds, for the expected count.
             lloyd_steps: steps of K-means after seeding; 0 keeps the K-means++ seeds, which are vectors of z.
             group: process group; None for all ranks.
@@ -166,8 +198,8 @@ class EMCodebook(nn.Module):
         """
         require_integer("batches", batches)
         require_integer("lloyd_steps", lloyd_steps, least=0)
-        flat, valid = self._flatten(z, mask)
-        vectors = flat.float() if valid is None else flat[valid].float()
+        flat, valid = self._flatten(*self.positions(z, mask, lengths))
+        vectors = self._normalised(flat.float() if valid is None else flat[valid].float())
         facts = torch.tensor([vectors.shape[0], int(not in_range(vectors))], device=z.device)
         if rank(group) is not None:
             dist.all_reduce(facts, group=group)
@@ -184,7 +216,9 @@ class EMCodebook(nn.Module):
         codes = torch.empty_like(self.codebook)
         if rank(group) in (None, 0):
             for part, block in zip(vectors.chunk(self.blocks, 1), codes.chunk(self.blocks, 1), strict=True):
-                block.copy_(kmeans(part.contiguous(), self.codebook_size, lloyd_steps, generator))
+                block.copy_(
+                    kmeans(part.contiguous(), self.codebook_size, lloyd_steps, generator, self.distance)
+                )
         copy_from_first_rank(codes, group)
         self.set_codebook(codes, count=total / batches / self.codebook_size)
 
@@ -199,21 +233,24 @@ class EMCodebook(nn.Module):
         if self._accumulated and self._pending is not None:
             self._pending.clear()
         self._accumulated = False
+        self._forwards = 0
 
     @torch.no_grad()
-    def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool:
+    def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool | Tensor:
         """The M step on all that was accumulated since the last one.
 
         N_j <- decay N_j + (1 - decay) n_j, S_j <- decay S_j + (1 - decay) s_j, e_j = S_j / N'_j with
         N'_j = (N_j + epsilon) n / (n + K epsilon), n = sum_j N_j. With decay 0 it is a Lloyd step of K-means,
-        and a code without vectors stays where it is. Then stale codes are replaced, if `revival` is on.
+        and a code without vectors stays where it is. With distance="cosine" e_j = S_j / ||S_j||. Then stale
+        codes are replaced, if `revival` is on.
 
         Collective: with torch.distributed every rank of `group` must call it, also one that has seen no data.
-        Nothing changes when no rank has accumulated a valid vector, nor (with a warning) when statistics are
-        not finite or out of the range of what can be computed with.
+        Nothing changes when no rank has accumulated a valid vector, nor (with a warning; away from CPUs only
+        at `reset_histogram`) when statistics are not finite or out of the range of what can be computed with.
 
         Returns:
-            Whether the codebook was updated.
+            Whether the codebook was updated. Away from CPUs, and when compiled, a 0-d tensor, so that nothing
+            waits for the device.
         """
         if not self._accumulated and rank(group) is None:
             return False
@@ -225,34 +262,56 @@ class EMCodebook(nn.Module):
         finally:
             self.discard()
 
-    def _apply_statistics(self, pending: Statistics) -> bool:
+    def _apply_statistics(self, pending: Statistics) -> bool | Tensor:
         """The M step proper, on the statistics of all ranks."""
-        total, peak = torch.stack([pending.counts.sum(), largest(pending.sums)]).tolist()
-        if not (math.isfinite(total) and peak <= LARGEST):
-            warnings.warn(
-                f"statistics of the codebook are not finite, or beyond {LARGEST:g}: M step skipped",
-                stacklevel=4,
-            )
-            return False
-        if total == 0.0:
-            return False
+        total, peak = pending.counts.sum(), largest(pending.sums)
+        sound = torch.isfinite(total) & (peak <= LARGEST)
+        updated = sound & (total > 0.0)
+        # Waiting is free on a CPU alone; elsewhere statistics of no use are replaced by what changes nothing.
+        if waits := self.codebook.device.type == "cpu" and not torch.compiler.is_compiling():
+            if not bool(sound):
+                warnings.warn(SKIPPED, stacklevel=4)
+            if not bool(updated):
+                return False
+        else:
+            pending.clear_unless(updated)
+            self.skipped += ~sound
+        held = (
+            [state.clone() for state in (self.codebook, self.counts, self.sums)] if self._any_frozen else []
+        )
         self.histogram += pending.hits.view_as(self.histogram)
-        self.counts.mul_(self.decay).add_(pending.counts, alpha=1.0 - self.decay)
+        decay = self.decay if waits else torch.where(updated, self.decay, 1.0)
+        self.counts.mul_(decay).add_(pending.counts, alpha=1.0 - self.decay)
         # In pieces, since fp32 + fp64 goes through a temporary copy.
         for sums, new in zip(self.sums.split(1024), pending.sums.split(1024), strict=True):
-            sums.mul_(self.decay).add_(new, alpha=1.0 - self.decay)
-        counts = self.counts.double()
-        n = counts.sum(dim=1, keepdim=True)
-        smoothed = ((counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))).float()
-        codebook, denominators = self._by_block(self.codebook), smoothed.t()[:, :, None]
-        if self.decay == 0.0:
-            codes = self._by_block(self.sums) / denominators
-            codebook.copy_(torch.where(self.counts.t()[:, :, None] > 0, codes, codebook))
-        else:
-            torch.div(self._by_block(self.sums), denominators, out=codebook)
+            sums.mul_(decay).add_(new, alpha=1.0 - self.decay)
+        self._move_codes(None if waits else updated)
         if self.revival:
-            self._revive(*pending.sample())
-        return True
+            vectors, present = pending.sample()
+            self._revive(vectors, present if waits else present & updated)
+        for state, old in zip((self.codebook, self.counts, self.sums), held, strict=bool(held)):
+            still = self.frozen.bool()
+            state.copy_(torch.where(still if state is self.counts else still[:, None], old, state))
+        return True if waits else updated
+
+    def _move_codes(self, where: Tensor | None) -> None:
+        """Sets the codes to what their averaged statistics say; everywhere, or if `where` (0-d) is true."""
+        codebook, sums = self._by_block(self.codebook), self._by_block(self.sums)
+        if self.distance == "cosine":
+            codes = self._by_block(self._normalised(self.sums))
+            moves = codes.square().sum(dim=2, keepdim=True) > 0
+        else:
+            counts = self.counts.double()
+            n = counts.sum(dim=1, keepdim=True)
+            smoothed = (counts + self.epsilon) * (n / (n + self.codebook_size * self.epsilon))
+            denominators = smoothed.float().t()[:, :, None]
+            if self.decay > 0.0 and where is None:
+                torch.div(sums, denominators, out=codebook)
+                return
+            codes, moves = sums / denominators, torch.ones_like(codebook, dtype=torch.bool)
+        if self.decay == 0.0:
+            moves = moves & (self.counts.t()[:, :, None] > 0)
+        codebook.copy_(torch.where(moves if where is None else moves & where, codes, codebook))
 
     def _by_block(self, tensor: Tensor) -> Tensor:
         """(rows, dim) -> (rows, blocks, dim / blocks), a view."""
@@ -268,8 +327,9 @@ class EMCodebook(nn.Module):
         for block in range(self.blocks):
             counts = self.counts[block]
             expected = counts.mean()
-            stalest = counts.sort(stable=True).indices[: vectors.shape[0]]
-            replace = present[: stalest.shape[0]] & (counts[stalest] < self.revival_threshold * expected)
+            free = counts.masked_fill(self.frozen.bool(), torch.inf) if self._any_frozen else counts
+            stalest = free.sort(stable=True).indices[: vectors.shape[0]]
+            replace = present[: stalest.shape[0]] & (free[stalest] < self.revival_threshold * expected)
             new = self._by_block(vectors)[: stalest.shape[0], block]
             for state, value in ((self.codebook, new), (self.sums, new * expected)):
                 view = self._by_block(state)
@@ -279,18 +339,13 @@ class EMCodebook(nn.Module):
 
     def reset_histogram(self) -> None:
         """Starts a new epoch of `histogram` and `revived`."""
-        self.histogram.zero_()
-        self.revived.zero_()
+        super().reset_histogram()
+        if bool(self.skipped):
+            warnings.warn(f"{int(self.skipped)} times, {SKIPPED}", stacklevel=2)
+            self.skipped.zero_()
 
     def _flatten(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Checks z (..., dim) and mask (...), and flattens them to (N, dim) and (N,)."""
-        if not z.is_floating_point() or z.dim() < 1 or z.shape[-1] != self.dim:
-            raise ValueError(f"z is {z.dtype} of shape {tuple(z.shape)}, must be floats (..., {self.dim})")
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != z.shape[:-1]):
-            raise ValueError(
-                f"mask is {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape"
-                f" {tuple(z.shape[:-1])}, true where z is valid"
-            )
+        """z (..., dim) and mask (...), as `positions` returns them, to (N, dim) and (N,)."""
         return z.reshape(-1, self.dim), None if mask is None else mask.reshape(-1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EMCodebook:
@@ -305,42 +360,21 @@ class EMCodebook(nn.Module):
             self._pending.to(self.codebook.device)
         return self
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        # States of before codes could be frozen have no such buffer.
+        state_dict.setdefault(prefix + "frozen", torch.zeros_like(self.frozen))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._initialized = bool(self.started.item())
+        self._any_frozen = bool(self.frozen.any())
         self.discard()
 
     def extra_repr(self) -> str:
         return (
             f"codebook_size={self.codebook_size}, dim={self.dim}, blocks={self.blocks}, decay={self.decay},"
-            f" init={self.init!r}, revival={self.revival}"
+            f" init={self.init!r}, revival={self.revival}, distance={self.distance!r}"
         )
-
-
-def usage(histogram: Tensor) -> Tensor:
-    """Fraction of codes that were used at all: (..., K) counts -> (...)."""
-    return (histogram > 0).float().mean(dim=-1)
-
-
-def perplexity(histogram: Tensor) -> Tensor:
-    """exp(entropy) of code use: (..., K) counts -> (...), from 1 to K; 0 for an empty histogram."""
-    total = histogram.double().sum(dim=-1, keepdim=True)
-    share = histogram / total.clamp(min=torch.finfo(torch.float64).tiny)
-    return (torch.special.entr(share).sum(dim=-1).exp() * (total.squeeze(-1) > 0)).float()
 
 
 def in_range(values: Tensor) -> bool:
     """Whether all are numbers that codes may be."""
     return values.numel() == 0 or float(largest(values)) <= LARGEST
-
-
-def require(condition: bool, name: str, value: object, expected: str) -> None:
-    """Raises a ValueError that names the argument, its value and what it must be."""
-    if not condition:
-        raise ValueError(f"{name} is {value!r}, must be {expected}")
-
-
-def require_integer(name: str, value: object, least: int = 1) -> None:
-    """Raises a ValueError unless `value` is an integer of at least `least`."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(good, name, value, f"an integer >= {least}")

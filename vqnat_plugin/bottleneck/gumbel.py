@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .assignment import check_temperature
-from .codebook import require
-from .parameter_codebook import ParameterCodebook
-from .quantizer import QuantizerOutput, zero_padding
+from .base import require
+from .output import QuantizerOutput, zero_padding
+from .parameter_codebook import ParameterCodebook, mean_over_valid
+from .registry import Settings, register
 
 
 class GumbelQuantizer(ParameterCodebook):
@@ -29,29 +30,29 @@ class GumbelQuantizer(ParameterCodebook):
         temperature: of the relaxed one-hot whose gradient is used; lower is closer to a true draw, with a
             gradient of more variance. From 1e-30 to 1e30.
         kl_weight: weight of the divergence from a uniform prior, log K - entropy, a vector.
+        channels: see `Quantizer`.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
     def __init__(
-        self, codebook_size: int, dim: int, temperature: float = 1.0, kl_weight: float = 1.0
+        self,
+        codebook_size: int,
+        dim: int,
+        temperature: float = 1.0,
+        kl_weight: float = 1.0,
+        channels: str | None = None,
     ) -> None:
-        super().__init__(codebook_size, dim)
+        super().__init__(codebook_size, dim, channels)
         check_temperature(temperature)
         require(0.0 <= kl_weight < math.inf, "kl_weight", kl_weight, ">= 0")
         self.temperature, self.kl_weight = temperature, kl_weight
         self.logits = nn.Linear(dim, codebook_size)
         self.make_codebook()
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
-        """Draws a code for each vector in training, takes the most probable one in evaluation.
-
-        Args:
-            z: (..., dim), any floating type.
-            mask: (...) bool, true where valid; None for all.
-            accumulate: False leaves the histogram alone: for dummy batches.
-        """
+    def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
+        """Draws a code for each vector in training, takes the most probable one in evaluation."""
         with torch.autocast(z.device.type, enabled=False):
             vectors = zero_padding(z, mask).float()
             log_probabilities = F.linear(
@@ -64,15 +65,13 @@ class GumbelQuantizer(ParameterCodebook):
                 quantized = one_hot @ self.codebook.float()
             else:
                 drawn, quantized = nearest, self.lookup(nearest).float()
-            valid = torch.ones_like(nearest, dtype=torch.bool) if mask is None else mask
-            total = valid.sum().clamp(min=1)
-            divergence = ((math.log(self.codebook_size) - entropy) * valid).sum() / total
+            divergence = mean_over_valid(math.log(self.codebook_size) - entropy, mask)
         loss = self.kl_weight * divergence
         metrics = {
-            "posterior_entropy": (entropy.detach() * valid).sum() / total,
+            "posterior_entropy": mean_over_valid(entropy.detach(), mask),
             "commitment": divergence.detach(),
         }
-        return self.output(quantized.to(z.dtype), nearest, drawn, valid, accumulate, loss, metrics)
+        return self.output(quantized.to(z.dtype), nearest, drawn, mask, accumulate, loss, metrics)
 
     def _draw(self, log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (...) and their one-hots (..., K) with the gradient of the relaxed ones.
@@ -85,3 +84,9 @@ class GumbelQuantizer(ParameterCodebook):
         relaxed = ((noisy - best.detach()) / self.temperature).softmax(-1)
         one_hot = torch.zeros_like(relaxed).scatter_(-1, drawn, 1.0)
         return drawn.squeeze(-1), one_hot + (relaxed - relaxed.detach())
+
+
+@register("gumbel", "Gumbel-softmax, trained by gradients")
+def _build(settings: Settings) -> GumbelQuantizer:
+    weight = settings.commitment_weight * settings.divergence_scale
+    return GumbelQuantizer(settings.codebook_size, settings.dim, settings.relaxation, weight)

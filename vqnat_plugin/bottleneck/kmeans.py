@@ -19,7 +19,9 @@ from .assignment import (
 SEEDING_ROUNDS = 64
 
 
-def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -> Tensor:
+def kmeans(
+    vectors: Tensor, size: int, steps: int, generator: torch.Generator, distance: str = "euclidean"
+) -> Tensor:
     """Finds `size` codes for `vectors`.
 
     Args:
@@ -27,6 +29,7 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
         size: number of codes K.
         steps: Lloyd steps after seeding; 0 keeps the seeds, which are vectors themselves.
         generator: a CPU generator; the result does not depend on the global one.
+        distance: "cosine" for vectors of length 1, or 0: codes have length 1 as well.
 
     Returns:
         (K, D) fp32.
@@ -34,7 +37,7 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
     if vectors.shape[0] <= size:
         return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
     # A power of two rounds nothing, and squares of what is left keep their range.
-    unit = power_of_two(largest(vectors))
+    unit = power_of_two(largest(vectors)) if distance == "euclidean" else 1.0
     vectors = vectors / unit
     codes = seed_codes(vectors, size, generator)
     ones = vectors.new_ones(vectors.shape[0])
@@ -43,8 +46,9 @@ def kmeans(vectors: Tensor, size: int, steps: int, generator: torch.Generator) -
         counts = count_samples(samples, ones, size)
         sums = torch.zeros_like(codes, dtype=torch.float64)
         add_sampled_vectors(sums, samples, vectors)
-        means = (sums / counts.clamp(min=1)[:, None]).float()
-        codes = torch.where(counts[:, None] > 0, means, codes)
+        size_of_sums = counts[:, None] if distance == "euclidean" else sums.norm(dim=1, keepdim=True)
+        means = (sums / size_of_sums.clamp(min=torch.finfo(torch.float32).tiny)).float()
+        codes = torch.where(size_of_sums > 0, means, codes)
     return codes * unit
 
 

@@ -1,4 +1,4 @@
-"""A codebook that is a parameter, trained by gradients: what the baselines without EM share."""
+"""A codebook that is trained by gradients: what the baselines without EM share."""
 
 from __future__ import annotations
 
@@ -6,36 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codebook import perplexity, require_integer, usage
-from .quantizer import QuantizerOutput, zero_padding
+from .assignment import count_samples
+from .base import Quantizer
+from .metrics import perplexity, usage
+from .output import QuantizerOutput, zero_padding
 
 
-class ParameterCodebook(nn.Module):
-    """The methods of `EMVectorQuantizer` that models call, without EM state.
+class ParameterCodebook(Quantizer):
+    """A quantiser without EM state.
 
     Attributes:
         codebook: (codebook_size, dim) parameter, standard normal at the start.
-        histogram: (codebook_size,) fp64, how often each code was taken in training since `reset_histogram`.
-        revived: 0, always.
     """
-
-    codebook: nn.Parameter
-    histogram: Tensor
-    revived: Tensor
-    initialized = True
-
-    def __init__(self, codebook_size: int, dim: int) -> None:
-        super().__init__()
-        require_integer("codebook_size", codebook_size)
-        require_integer("dim", dim)
-        self.codebook_size, self.dim = codebook_size, dim
 
     def make_codebook(self) -> None:
         """Draws the codes; to be called once, after whatever else draws random numbers."""
         self.codebook = nn.Parameter(torch.randn(self.codebook_size, self.dim))
-        histogram = torch.zeros(self.codebook_size, dtype=torch.float64)
-        self.register_buffer("histogram", histogram, persistent=False)
-        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.make_histogram()
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors: codes `(...)` to `(..., dim)`."""
@@ -46,16 +33,17 @@ class ParameterCodebook(nn.Module):
         quantized: Tensor,
         codes: Tensor,
         drawn: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         accumulate: bool,
         loss: Tensor,
         metrics: dict[str, Tensor],
     ) -> QuantizerOutput:
-        """What `forward` returns of nearest and drawn codes (...); counts the drawn ones.
+        """What `quantize` returns of nearest and drawn codes (...); counts the drawn ones.
 
-        `metrics` are `posterior_entropy` and `commitment`.
+        `metrics` are `commitment` and, unless it is 0, `posterior_entropy`.
         """
-        counts = torch.bincount(drawn[mask], minlength=self.codebook_size)
+        valid = torch.ones_like(drawn, dtype=torch.float32) if mask is None else mask.float()
+        counts = count_samples(drawn.reshape(-1, 1), valid.reshape(-1), self.codebook_size)
         if self.training and accumulate:
             self.histogram += counts
         return QuantizerOutput(
@@ -66,6 +54,7 @@ class ParameterCodebook(nn.Module):
             metrics={
                 "usage": usage(counts),
                 "perplexity": perplexity(counts),
+                "posterior_entropy": torch.zeros((), device=codes.device),
                 "distinct_codes": torch.ones((), device=codes.device),
                 **metrics,
             },
@@ -74,9 +63,9 @@ class ParameterCodebook(nn.Module):
             _posteriors=[],
         )
 
-    def discard(self) -> None:
-        """Nothing is accumulated between steps."""
 
-    def reset_histogram(self) -> None:
-        """Starts a new epoch of `histogram`."""
-        self.histogram.zero_()
+def mean_over_valid(values: Tensor, mask: Tensor | None) -> Tensor:
+    """0-d mean of values (..., any further dimensions) where mask (...) is true; 0 when it never is."""
+    if mask is None:
+        return values.sum() / max(values.numel(), 1)
+    return zero_padding(values, mask).sum() / (mask.sum().clamp(min=1) * values.shape[mask.dim() :].numel())

@@ -6,65 +6,32 @@ Source: Roy et al. 2018 (arXiv 1805.11063); straight-through estimator and commi
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .assignment import (
     LARGEST,
-    Similarity,
     add_sampled_vectors,
     check_temperature,
     count_samples,
     mean_code_vectors,
-    mean_one_hot,
-    nearest_codes,
-    posterior,
-    posterior_codes,
-    sample_codes,
 )
-from .codebook import EMCodebook, perplexity, require, require_integer, usage
+from .base import require, require_integer
+from .codebook import EMCodebook
+from .metrics import perplexity, usage
+from .operators import nearest_and_entropy, nearest_codes, posterior_codes, sample_codes
+from .output import QuantizerOutput, zero_padding
+from .registry import Settings, register
+from .rotation import GRADIENTS, rotate, straight_through
 
-
-@dataclass
-class QuantizerOutput:
-    """What the quantiser returns for z of shape (..., dim). With one block there is no dimension `blocks`.
-
-    Attributes:
-        quantized: (..., dim), in z's type: the (mean) code vectors; gradients pass straight through to z. 0
-            at padding.
-        codes: (..., blocks) int64, the nearest code. 0 at padding.
-        samples: (..., blocks, m) int64, sampled codes; m = 1 and equal to `codes` for hard assignment and in
-            evaluation; None for the exact posterior in training. 0 at padding.
-        commitment_loss: 0-d fp32, beta * mean((z - sg(z_q))^2) over valid positions; 0 when there is none.
-        metrics: 0-d detached tensors for this batch on this rank, means over blocks: `usage` (fraction of
-            codes used), `perplexity` (of the assignments), `posterior_entropy` (nats, mean; 0 for hard
-            assignment), `distinct_codes` (mean number of distinct codes among the m samples; exp(entropy) for
-            the exact posterior), `commitment` (unweighted).
-    """
-
-    quantized: Tensor
-    codes: Tensor
-    samples: Tensor | None
-    commitment_loss: Tensor
-    metrics: dict[str, Tensor]
-    _codebook_size: int = field(repr=False)
-    _mask: Tensor | None = field(repr=False)
-    _posteriors: list[tuple[Tensor, Similarity]] = field(repr=False)
-
-    @property
-    def soft_codes(self) -> Tensor:
-        """(..., blocks, K) fp32, the mean assignment: rows sum to 1, at padding to 0. Made on demand."""
-        if self.samples is not None:
-            dense = mean_one_hot(self.samples, self._codebook_size)
-        else:
-            with torch.autocast(self.codes.device.type, enabled=False):
-                blocks = [posterior(vectors, similarity) for vectors, similarity in self._posteriors]
-            dense = torch.stack(blocks, dim=1).view(*self.codes.shape, self._codebook_size)
-        return zero_padding(dense, self._mask)
+ASSIGNMENTS = ("hard", "monte_carlo", "posterior")
+# After so many training batches without an M step somebody may have forgotten it.
+BATCHES_WITHOUT_M_STEP = 100
 
 
 class EMVectorQuantizer(EMCodebook):
@@ -72,7 +39,8 @@ class EMVectorQuantizer(EMCodebook):
 
     `forward` is the E step and, in training, adds the batch to the statistics of the next M step.
     `update_codebook` is the M step, to be called once for each optimizer step. So accumulated gradients equal
-    a larger batch, several ranks equal one with all the data, and `discard` undoes a skipped step.
+    a larger batch, several ranks equal one with all the data, and `discard` undoes a skipped step. A loop
+    that knows nothing of it takes update="forward".
 
     Distances, codes and statistics are fp32 under half precision and autocast (TF32 only if torch's global
     switches ask for it). Under activation checkpointing keep the quantiser outside: a forward that runs twice
@@ -94,6 +62,11 @@ class EMVectorQuantizer(EMCodebook):
         revival: whether the M step replaces stale codes by vectors just seen, drawn by their squared distance
             to the nearest code; False is the paper's plain average.
         revival_threshold: a code is stale when its averaged count is below this fraction of the mean count.
+        distance: "euclidean", or "cosine": vectors and codes of length 1, a block, also in the output.
+        gradient: "straight_through", or "rotation": turned and stretched as z is (`rotation.rotate`).
+        update: "manual", or "forward": each forward in training first does the M step of those before it, or
+            starts the codebook from its batch. With several ranks such a forward is collective.
+        channels: "last", "first" for (batch, dim, ...), or None; see `Quantizer`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -131,6 +104,10 @@ class EMVectorQuantizer(EMCodebook):
         init: str = "data",
         revival: bool = True,
         revival_threshold: float = 0.05,
+        distance: str = "euclidean",
+        gradient: str = "straight_through",
+        update: str = "manual",
+        channels: str | None = None,
     ) -> None:
         super().__init__(
             codebook_size,
@@ -141,31 +118,40 @@ class EMVectorQuantizer(EMCodebook):
             init=init,
             revival=revival,
             revival_threshold=revival_threshold,
+            distance=distance,
+            channels=channels,
         )
-        kinds = ("hard", "monte_carlo", "posterior")
-        require(assignment in kinds, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
+        require(assignment in ASSIGNMENTS, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
+        require(gradient in GRADIENTS, "gradient", gradient, "'straight_through' or 'rotation'")
+        require(update in ("manual", "forward"), "update", update, "'manual' or 'forward'")
         require_integer("samples", samples)
         check_temperature(temperature)
         require(0.0 <= commitment_weight < math.inf, "commitment_weight", commitment_weight, ">= 0")
         self.assignment, self.samples, self.temperature = assignment, samples, temperature
+        self._first_assignment = assignment
         self.commitment_weight = commitment_weight
+        self.gradient, self.update = gradient, update
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, accumulate: bool = True) -> QuantizerOutput:
-        """Quantises z; in training also adds it to the statistics of the next M step.
+    def schedule(self, settings: Settings, update: int) -> None:
+        """Takes nearest codes from the update `hard_from` on, and replaces none from `revival_until` on."""
+        if settings.hard_from:
+            self.assignment = "hard" if update >= settings.hard_from else self._first_assignment
+        if settings.revival_until:
+            self.revival = settings.revival_threshold > 0 and update < settings.revival_until
+
+    def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
+        """The E step; in training also adds z to the statistics of the next M step.
 
         Codes are right for all finite numbers. Where their squares leave the range of fp32, the commitment
         loss is infinite.
-
-        Args:
-            z: (..., dim), any floating type. What stands at padded positions never matters, not even NaN.
-            mask: (...) bool, true where valid; None for all.
-            accumulate: False leaves all state untouched: for dummy batches.
-
-        Raises:
-            ValueError: z or mask has a wrong shape or type.
         """
+        if self.training and accumulate:
+            self._begin_batch(z, mask)
         flat, valid = self._flatten(z, mask)
         flat = zero_padding(flat, valid)
+        if self.distance == "cosine":
+            with torch.autocast(z.device.type, enabled=False):
+                flat = self._normalised(flat.float())
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             vectors = flat.detach().float()
             weights = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
@@ -186,14 +172,15 @@ class EMVectorQuantizer(EMCodebook):
                     self._statistics().keep(vectors, distances * weights)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
+        estimator = straight_through if self.gradient == "straight_through" else rotate
         shape = z.shape[:-1] if self.blocks == 1 else (*z.shape[:-1], self.blocks)
         samples = None
         if assigned[0].samples is not None:
             drawn = torch.stack([block.samples for block in assigned if block.samples is not None], dim=1)
             samples = zero_padding(drawn, valid).view(*shape, drawn.shape[2])
         return QuantizerOutput(
-            # The value is exactly the code vector, rounded to z's type; the gradient is the identity.
-            quantized=(means.to(z.dtype) + (flat - flat.detach())).view(z.shape),
+            # The value is exactly the code vector, rounded to z's type.
+            quantized=estimator(flat, means).to(z.dtype).view(z.shape),
             codes=zero_padding(nearest, valid).view(shape),
             samples=samples,
             commitment_loss=self.commitment_weight * commitment,
@@ -207,29 +194,27 @@ class EMVectorQuantizer(EMCodebook):
         """The E step of one block: vectors (N, d), codes (K, d), weights (N,)."""
         size = self.codebook_size
         if self.assignment == "posterior" and self.training:
-            similarity = Similarity(codes, self.temperature)
-            found = posterior_codes(vectors, similarity, weights)
+            nearest, entropy, means, shares, sums = posterior_codes(vectors, codes, self.temperature, weights)
             return _BlockAssignment(
-                nearest=found.nearest,
-                means=found.means,
-                entropy=found.entropy,
-                distinct=found.entropy.exp(),
-                counts=found.counts.double(),
-                hits=count_samples(found.nearest[:, None], weights, size),
-                sums=found.sums,
-                posterior=(vectors, similarity),
+                nearest=nearest,
+                means=means,
+                entropy=entropy,
+                distinct=entropy.exp(),
+                counts=shares.double(),
+                hits=count_samples(nearest[:, None], weights, size),
+                sums=sums,
+                # Codes may be the codebook itself, which the M step changes.
+                posterior=(vectors, codes.clone(), self.temperature),
             )
-        entropy = vectors.new_zeros(vectors.shape[0])
         if self.assignment == "hard":
-            nearest = nearest_codes(vectors, codes)
+            nearest, entropy = nearest_codes(vectors, codes), vectors.new_zeros(vectors.shape[0])
             samples = nearest[:, None]
+        elif self.training:
+            draws = torch.rand(vectors.shape[0], self.samples, device=vectors.device)
+            nearest, entropy, samples = sample_codes(vectors, codes, self.temperature, draws)
         else:
-            draws = (
-                torch.rand(vectors.shape[0], self.samples, device=vectors.device) if self.training else None
-            )
-            soft = sample_codes(vectors, codes, self.temperature, draws)
-            nearest, entropy = soft.nearest, soft.entropy
-            samples = nearest[:, None] if soft.samples is None else soft.samples
+            nearest, entropy = nearest_and_entropy(vectors, codes, self.temperature)
+            samples = nearest[:, None]
         counts = count_samples(samples, weights, size)
         return _BlockAssignment(
             nearest=nearest,
@@ -241,14 +226,33 @@ class EMVectorQuantizer(EMCodebook):
             samples=samples,
         )
 
-    def _accumulate(self, assigned: list[_BlockAssignment], parts: list[Tensor]) -> None:
-        """Adds one batch to the statistics: parts are each block's vectors (N, d)."""
+    def _begin_batch(self, z: Tensor, mask: Tensor | None) -> None:
+        """The M step of the batches before, with update="forward"; else a warning where one is missing."""
+        if self.update == "forward":
+            if self.initialized:
+                self.update_codebook()
+            else:
+                flat, valid = self._flatten(z.detach(), mask)
+                self.initialize_codebook(flat, valid)
+            return
+        if torch.compiler.is_compiling():
+            return
         if not self.initialized:
             warnings.warn(
                 "the codebook holds random codes: call initialize_codebook(z, mask) with encoder outputs"
                 " first, or say init='random' if that is meant",
-                stacklevel=4,
+                stacklevel=5,
             )
+        self._forwards += 1
+        if self._forwards == BATCHES_WITHOUT_M_STEP:
+            warnings.warn(
+                f"{self._forwards} batches of training and no M step, so that codes never move: call"
+                " update_codebook() after each optimizer step, or say update='forward'",
+                stacklevel=5,
+            )
+
+    def _accumulate(self, assigned: list[_BlockAssignment], parts: list[Tensor]) -> None:
+        """Adds one batch to the statistics: parts are each block's vectors (N, d)."""
         statistics = self._statistics()
         self._accumulated = True
         sums = statistics.sums.chunk(self.blocks, dim=1)
@@ -263,7 +267,8 @@ class EMVectorQuantizer(EMCodebook):
     def extra_repr(self) -> str:
         return (
             f"{super().extra_repr()}, assignment={self.assignment!r}, samples={self.samples},"
-            f" temperature={self.temperature}, commitment_weight={self.commitment_weight}"
+            f" temperature={self.temperature}, commitment_weight={self.commitment_weight},"
+            f" gradient={self.gradient!r}, update={self.update!r}"
         )
 
 
@@ -283,7 +288,7 @@ class _BlockAssignment:
     hits: Tensor
     samples: Tensor | None = None
     sums: Tensor | None = None
-    posterior: tuple[Tensor, Similarity] | None = None
+    posterior: tuple[Tensor, Tensor, float] | None = None
 
 
 def _metrics(assigned: list[_BlockAssignment], weights: Tensor) -> dict[str, Tensor]:
@@ -296,8 +301,27 @@ def _metrics(assigned: list[_BlockAssignment], weights: Tensor) -> dict[str, Ten
     }
 
 
-def zero_padding(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Sets values (..., any further dimensions) to 0 where valid (...) is false."""
-    if valid is None:
-        return values
-    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.dim() - valid.dim())), 0)
+def _build(assignment: str, gradient: str, settings: Settings) -> EMVectorQuantizer:
+    return EMVectorQuantizer(
+        settings.codebook_size,
+        settings.dim,
+        assignment=assignment,
+        samples=settings.samples,
+        temperature=settings.temperature,
+        decay=settings.decay,
+        epsilon=settings.epsilon,
+        commitment_weight=settings.commitment_weight,
+        init=settings.init,
+        revival=settings.revival_threshold > 0,
+        revival_threshold=settings.revival_threshold,
+        gradient=gradient,
+    )
+
+
+for _name, _assignment, _gradient, _summary in (
+    ("em", "monte_carlo", "straight_through", "soft EM, codes drawn from the posterior"),
+    ("posterior", "posterior", "straight_through", "soft EM with all of the posterior"),
+    ("hard", "hard", "straight_through", "hard EM, the nearest code (K-means)"),
+    ("rotation", "hard", "rotation", "hard EM, gradients turned as the vectors are (rotation trick)"),
+):
+    register(_name, _summary)(functools.partial(_build, _assignment, _gradient))

@@ -42,6 +42,11 @@ class Statistics:
             tensor.zero_()
         self.keys.fill_(-torch.inf)
 
+    def clear_unless(self, useful: Tensor) -> None:
+        """Sets counts and sums to 0 unless `useful` (0-d) is true, and does not wait for it."""
+        for tensor in (self.counts, self.sums, self.hits):
+            tensor.masked_fill_(~useful, 0.0)
+
     def keep(self, vectors: Tensor, weights: Tensor) -> None:
         """Lets vectors (N, dim) into the sample, in proportion to weights (N,); none of weight 0."""
         keys = torch.rand(vectors.shape[0], device=vectors.device).log_() / weights

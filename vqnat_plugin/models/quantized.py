@@ -7,30 +7,21 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from ..bottleneck import EMVectorQuantizer, GradientQuantizer, GumbelQuantizer, QuantizerOutput
+from ..bottleneck import Quantizer, QuantizerOutput, Settings, build, kinds, perplexity, usage
 from ..bottleneck.assignment import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
-from ..bottleneck.codebook import perplexity, usage
+from ..errors import UsageError
 from ..options import MOST_CODES, MOST_WIDTH, option
-
-# The E step of each kind of bottleneck; None: without EM.
-BOTTLENECKS = {
-    "em": "monte_carlo",
-    "hard": "hard",
-    "posterior": "posterior",
-    "gumbel": None,
-    "gradient": None,
-}
 
 
 @dataclass
 class BottleneckConfig(FairseqDataclass):
     """Options of the bottleneck, the same for text and images."""
 
-    bottleneck: ChoiceEnum(list(BOTTLENECKS)) = option(  # type: ignore[valid-type]
+    bottleneck: ChoiceEnum(list(kinds())) = option(  # type: ignore[valid-type]
         "em",
-        "E step: 'em' draws --em-samples codes from the posterior, 'posterior' uses all of it, 'hard' takes "
-        "the nearest code (K-means). Baselines without EM, which want --unquantized-updates 0: 'gumbel' is "
-        "Gumbel-softmax, 'gradient' the codebook of VQ-VAE, both trained by gradients",
+        "kind of quantiser: "
+        + "; ".join(f"'{name}', {summary}" for name, summary in kinds().items())
+        + ". Kinds without EM want --unquantized-updates 0",
     )
     codebook_size: int = option(4096, "number of codes (K)", least=1, most=MOST_CODES)
     code_dim: int = option(0, "width of a code vector; 0: the width of the model", least=0, most=MOST_WIDTH)
@@ -88,40 +79,28 @@ class BottleneckConfig(FairseqDataclass):
     )
 
 
-def _assignment(config: BottleneckConfig, num_updates: int = 0) -> str:
-    """The E step of EM after so many updates."""
-    hard = 0 < config.em_hard_from <= num_updates
-    return "hard" if hard else str(BOTTLENECKS[str(config.bottleneck)])
-
-
-def build_quantizer(
-    config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0
-) -> EMVectorQuantizer | GumbelQuantizer | GradientQuantizer:
-    """The bottleneck that the options ask for.
+def quantizer_settings(config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0) -> Settings:
+    """The options as a quantiser is built from them.
 
     Args:
         config: options, checked.
         code_dim: width of a vector.
-        divergence_scale: for the Gumbel bottleneck's divergence, which is a mean over latents, where the
-            model weighs a bottleneck's loss by something else.
+        divergence_scale: see `Settings`.
     """
-    if config.bottleneck == "gumbel":
-        weight = config.commitment_weight * divergence_scale
-        return GumbelQuantizer(config.codebook_size, code_dim, config.gumbel_temperature, weight)
-    if config.bottleneck == "gradient":
-        return GradientQuantizer(config.codebook_size, code_dim, config.commitment_weight)
-    return EMVectorQuantizer(
-        config.codebook_size,
-        code_dim,
-        assignment=_assignment(config),
+    return Settings(
+        codebook_size=config.codebook_size,
+        dim=code_dim,
         samples=config.em_samples,
         temperature=config.em_temperature,
         decay=config.em_decay,
         epsilon=config.em_epsilon,
         commitment_weight=config.commitment_weight,
         init=str(config.codebook_init),
-        revival=config.code_revival > 0,
         revival_threshold=config.code_revival,
+        revival_until=config.code_revival_until,
+        hard_from=config.em_hard_from,
+        relaxation=config.gumbel_temperature,
+        divergence_scale=divergence_scale,
     )
 
 
@@ -138,7 +117,7 @@ class QuantizedModel(BaseFairseqModel):
     """
 
     config: BottleneckConfig
-    quantizer: EMVectorQuantizer | GumbelQuantizer | GradientQuantizer
+    quantizer: Quantizer
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,12 +125,24 @@ class QuantizedModel(BaseFairseqModel):
         # Latent vectors that the codebook is about to start from.
         self._first_latents: list[Tensor] = []
 
+    def build_quantizer(self, code_dim: int, divergence_scale: float = 1.0) -> Quantizer:
+        """The bottleneck that the options ask for; see `quantizer_settings`.
+
+        Raises:
+            UsageError: its kind cannot be had with these options.
+        """
+        self._settings = quantizer_settings(self.config, code_dim, divergence_scale)
+        try:
+            return build(str(self.config.bottleneck), self._settings)
+        except ValueError as error:
+            flag = str(error).replace("codebook_size is", "--codebook-size is")
+            raise UsageError(f"--bottleneck {self.config.bottleneck}: {flag}") from None
+
     def set_num_updates(self, num_updates: int) -> None:
         """Tell the model the number of updates so far: schedules depend on it."""
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
-        if isinstance(self.quantizer, EMVectorQuantizer):
-            self.quantizer.assignment = _assignment(self.config, num_updates)
+        self.quantizer.schedule(self._settings, num_updates)
 
     @property
     def quantized(self) -> bool:
@@ -190,15 +181,10 @@ class QuantizedModel(BaseFairseqModel):
 
     def update_codebook(self) -> None:
         """The codebook's start or its M step, once per optimizer step (collective over ranks)."""
-        if not isinstance(self.quantizer, EMVectorQuantizer):
-            return
         if self._codebook_starts:
             none = self.quantizer.codebook[:0]
             self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
             self._first_latents.clear()
-        until = self.config.code_revival_until
-        if until and self.num_updates >= until:
-            self.quantizer.revival = False
         self.quantizer.update_codebook()
 
     def discard_statistics(self) -> None:

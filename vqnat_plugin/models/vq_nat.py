@@ -23,7 +23,7 @@ from .checkpoints import Checkpoint, Kind
 from .hub import Belongings, find_checkpoint
 from .latent_loss import latent_loss
 from .options import complete, register_sizes
-from .quantized import QuantizedModel, build_quantizer
+from .quantized import QuantizedModel
 from .vq_nat_config import SIZES, VQNATConfig
 
 
@@ -93,8 +93,8 @@ class VQNAT(QuantizedModel):
         self.encoder = self._stack(config.encoder_layers)
         attention = self._stack(config.compressor_layers, cross=True) if config.compressor_layers else None
         self.compressor = Compressor(dim, code_dim, config.compress_steps, config.conv_dropout, attention)
-        # The Gumbel bottleneck's divergence counts once a latent, where words weigh a bottleneck's loss here.
-        self.quantizer = build_quantizer(config, code_dim, 1 / (1 << config.compress_steps))
+        # A divergence counts once a latent, where words weigh a bottleneck's loss here.
+        self.quantizer = self.build_quantizer(code_dim, 1 / (1 << config.compress_steps))
         self.predictor = LatentPredictor(
             config.codebook_size, code_dim, dim, self._stack(config.predictor_layers, cross=True)
         )

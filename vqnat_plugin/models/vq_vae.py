@@ -16,7 +16,7 @@ from ..modules.image_autoencoder import DOWNSAMPLING, ImageDecoder, ImageEncoder
 from ..modules.likelihood import DENSITIES, MixtureLikelihood, to_unit
 from ..options import MOST_CODES, MOST_LAYERS, MOST_WIDTH, option, require
 from .options import complete, register_sizes
-from .quantized import BottleneckConfig, QuantizedModel, build_quantizer
+from .quantized import BottleneckConfig, QuantizedModel
 
 
 @dataclass
@@ -104,7 +104,7 @@ class VQVAE(QuantizedModel):
         shape = (config.channels, config.residual_blocks, config.latents_per_position, dim)
         self.likelihood = MixtureLikelihood(str(config.likelihood), config.mixture_components)
         self.encoder = ImageEncoder(*shape)
-        self.quantizer = build_quantizer(config, dim)
+        self.quantizer = self.build_quantizer(dim)
         self.decoder = ImageDecoder(*shape, features=self.likelihood.parameters_per_pixel)
 
     @classmethod

@@ -1,0 +1,160 @@
+"""What models may ask of any quantiser, whatever its kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .output import QuantizerOutput
+
+LAYOUTS = ("last", "first")
+
+
+class Quantizer(nn.Module):
+    """The protocol of quantisers, with what does nothing for most kinds.
+
+    A kind defines `quantize`, `lookup` and `codebook`. Layout, masks and lengths are dealt with here.
+
+    Attributes:
+        codebook_size: number of codes K. dim: size of a vector.
+        channels: where z has its vectors: "last" (..., dim), "first" (batch, dim, ...), or None: last, and
+            z with four dimensions or more is refused when either place could be meant.
+        codebook: (codebook_size, dim), the code vectors.
+        histogram: how often each code was taken in training since `reset_histogram`, fp64. Not saved.
+        revived: 0-d int64, how many codes were replaced since `reset_histogram`. Not saved.
+    """
+
+    codebook_size: int
+    dim: int
+    channels: str | None
+    codebook: Tensor
+    histogram: Tensor
+    revived: Tensor
+
+    def __init__(self, codebook_size: int, dim: int, channels: str | None = None) -> None:
+        super().__init__()
+        require_integer("codebook_size", codebook_size)
+        require_integer("dim", dim)
+        require(channels in (None, *LAYOUTS), "channels", channels, "'last', 'first' or None")
+        self.codebook_size, self.dim, self.channels = codebook_size, dim, channels
+
+    def make_histogram(self, *shape: int) -> None:
+        """Adds `histogram` and `revived`; without a shape, of one codebook."""
+        counts = torch.zeros(shape or (self.codebook_size,), dtype=torch.float64)
+        self.register_buffer("histogram", counts, persistent=False)
+        self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(
+        self,
+        z: Tensor,
+        mask: Tensor | None = None,
+        accumulate: bool = True,
+        *,
+        lengths: Tensor | None = None,
+    ) -> QuantizerOutput:
+        """Quantises z; in training also counts it.
+
+        Args:
+            z: (..., dim), or (batch, dim, ...) with channels first; any floating type. What stands at padded
+                positions never matters, not even NaN.
+            mask: (...) bool, z's shape without the vectors, true where valid; None for all.
+            accumulate: False leaves all state untouched: for dummy batches.
+            lengths: (batch,) integers instead of a mask, for z of three dimensions: so many positions are
+                valid, at the start of each sequence.
+
+        Raises:
+            ValueError: z, mask or lengths has a wrong shape or type.
+        """
+        z, mask = self.positions(z, mask, lengths)
+        out = self.quantize(z, mask, accumulate)
+        if self.channels == "first":
+            out.quantized = out.quantized.movedim(-1, 1)
+        return out
+
+    def encode(self, z: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
+        """The codes of z alone, as in evaluation: arguments and shapes of `forward`; no state is touched."""
+        with torch.no_grad():
+            return self.forward(z, mask, accumulate=False, lengths=lengths).codes
+
+    def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
+        """`forward` for z (..., dim) and mask (...), both checked."""
+        raise NotImplementedError
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Code vectors: codes (...) to (..., dim), channels last whatever the layout of z."""
+        raise NotImplementedError
+
+    @property
+    def initialized(self) -> bool:
+        """Whether codes have had their start; only some kinds want one."""
+        return True
+
+    def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
+        """Starts the codes from z, where a kind wants that."""
+
+    def update_codebook(self) -> bool | Tensor:
+        """The M step, where a kind has one; whether the codebook was updated by it."""
+        return False
+
+    def discard(self) -> None:
+        """Drops what was accumulated since the last M step: for a skipped optimizer step."""
+
+    def schedule(self, settings: Any, update: int) -> None:
+        """Follows the `Settings` that change with the number of updates so far."""
+
+    def reset_histogram(self) -> None:
+        """Starts a new epoch of `histogram` and `revived`."""
+        self.histogram.zero_()
+        self.revived.zero_()
+
+    def positions(
+        self, z: Tensor, mask: Tensor | None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """z with its vectors last and the mask of its positions, both checked."""
+        place, least = (1, 2) if self.channels == "first" else (-1, 1)
+        layout = f"(batch, {self.dim}, ...)" if place == 1 else f"(..., {self.dim})"
+        found = f"z is {z.dtype} of shape {tuple(z.shape)}"
+        if not z.is_floating_point() or z.dim() < least or z.shape[place] != self.dim:
+            hint = ""
+            if self.channels != "first" and z.dim() >= 3 and z.shape[1] == self.dim:
+                hint = "; for images (batch, dim, height, width) say channels='first'"
+            raise ValueError(f"{found}, must be floats {layout}{hint}")
+        if self.channels is None and z.dim() >= 4 and z.shape[1] == self.dim:
+            raise ValueError(
+                f"{found}: vectors in dimension 1 or in the last? Say channels='first' or 'last'"
+            )
+        z = z.movedim(place, -1)
+        if lengths is not None:
+            if mask is not None:
+                raise ValueError("mask and lengths are both given: one of them says what is valid")
+            mask = mask_of_lengths(lengths, z)
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != z.shape[:-1]):
+            raise ValueError(
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape"
+                f" {tuple(z.shape[:-1])}, true where z is valid"
+            )
+        return z, mask
+
+
+def mask_of_lengths(lengths: Tensor, z: Tensor) -> Tensor:
+    """(batch, positions) bool, true in front of each length: z is (batch, positions, dim)."""
+    if lengths.is_floating_point() or z.dim() != 3 or lengths.shape != z.shape[:1]:
+        raise ValueError(
+            f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}, must be integers, one for each"
+            f" sequence of z; z has {tuple(z.shape[:-1])} positions (batch, positions)"
+        )
+    return torch.arange(z.shape[1], device=z.device) < lengths.to(z.device)[:, None]
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raises a ValueError that names the argument, its value and what it must be."""
+    if not condition:
+        raise ValueError(f"{name} is {value!r}, must be {expected}")
+
+
+def require_integer(name: str, value: object, least: int = 1) -> None:
+    """Raises a ValueError unless `value` is an integer of at least `least`."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(good, name, value, f"an integer >= {least}")

@@ -1,0 +1,63 @@
+"""What every quantiser returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .assignment import Similarity, mean_one_hot, posterior
+
+
+@dataclass
+class QuantizerOutput:
+    """What a quantiser returns for z of shape (..., dim), or (batch, dim, ...) with channels first.
+
+    `quantized, codes, loss = quantizer(z)` unpacks the three that most models need. With one codebook there
+    is no dimension `codebooks`; several are the levels of a residual quantiser, then the blocks of each.
+
+    Attributes:
+        quantized: of z's shape and type: the (mean) code vectors; gradients pass through to z. 0 at padding.
+        codes: (..., codebooks) int64, the nearest code. 0 at padding; -1 at levels that were left out.
+        samples: (..., codebooks, m) int64, sampled codes; m = 1 and equal to `codes` for hard assignment and
+            in evaluation; None for the exact posterior in training. 0 at padding and at levels left out.
+        commitment_loss: 0-d fp32, beta * mean((z - sg(z_q))^2) over valid positions; 0 when there is none.
+        metrics: 0-d detached tensors for this batch on this rank, means over codebooks: `usage` (fraction of
+            codes used), `perplexity` (of the assignments), `posterior_entropy` (nats, mean; 0 for hard
+            assignment), `distinct_codes` (mean number of distinct codes among the m samples; exp(entropy) for
+            the exact posterior), `commitment` (unweighted).
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    samples: Tensor | None
+    commitment_loss: Tensor
+    metrics: dict[str, Tensor]
+    _codebook_size: int = field(repr=False)
+    # True where `soft_codes` is not 0: (...), or (..., levels).
+    _mask: Tensor | None = field(repr=False)
+    # For each codebook, when there are no samples: vectors (N, d), codes (K, d), temperature.
+    _posteriors: list[tuple[Tensor, Tensor, float]] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.quantized, self.codes, self.commitment_loss))
+
+    @property
+    def soft_codes(self) -> Tensor:
+        """(..., codebooks, K) fp32, the mean assignment: rows sum to 1, at padding to 0. Made on demand."""
+        if self.samples is not None:
+            dense = mean_one_hot(self.samples, self._codebook_size)
+        else:
+            with torch.autocast(self.codes.device.type, enabled=False):
+                found = [posterior(z, Similarity(codes, heat)) for z, codes, heat in self._posteriors]
+            dense = torch.stack(found, dim=1).view(*self.codes.shape, self._codebook_size)
+        return zero_padding(dense, self._mask)
+
+
+def zero_padding(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Sets values (..., any further dimensions) to 0 where valid (...) is false."""
+    if valid is None:
+        return values
+    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.dim() - valid.dim())), 0)

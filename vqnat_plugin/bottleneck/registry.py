@@ -1,0 +1,67 @@
+"""The kinds of quantiser by name: a new one is a file that registers itself, and a line in `__init__.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .base import Quantizer, require
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What kinds are built from; each takes what it knows.
+
+    Attributes:
+        codebook_size: number of codes K. dim: size of a vector.
+        samples, temperature, decay, epsilon, commitment_weight, init: see `EMVectorQuantizer`.
+        revival_threshold: 0 for none; revival_until: last update at which codes are replaced, 0 for no end.
+        hard_from: update from which training takes nearest codes only, 0 for never.
+        relaxation: temperature of a relaxed draw whose gradient is used.
+        divergence_scale: for a divergence from a prior, which is a mean over vectors, where a model weighs a
+            quantiser's loss by something else.
+    """
+
+    codebook_size: int
+    dim: int
+    samples: int = 10
+    temperature: float = 1.0
+    decay: float = 0.999
+    epsilon: float = 1e-5
+    commitment_weight: float = 0.25
+    init: str = "data"
+    revival_threshold: float = 0.05
+    revival_until: int = 0
+    hard_from: int = 0
+    relaxation: float = 1.0
+    divergence_scale: float = 1.0
+
+
+Builder = Callable[[Settings], Quantizer]
+# Name to what builds it and what it is, in a few words.
+_KINDS: dict[str, tuple[Builder, str]] = {}
+
+
+def register(name: str, summary: str) -> Callable[[Builder], Builder]:
+    """Adds a kind: a decorator of the function that builds it from `Settings`."""
+
+    def add(builder: Builder) -> Builder:
+        _KINDS[name] = (builder, summary)
+        return builder
+
+    return add
+
+
+def kinds() -> dict[str, str]:
+    """All kinds by name, with what each is in a few words."""
+    return {name: summary for name, (_, summary) in _KINDS.items()}
+
+
+def build(name: str, settings: Settings) -> Quantizer:
+    """A quantiser by the name of its kind.
+
+    Raises:
+        ValueError: there is no such kind, or a setting is out of its range.
+    """
+    require(name in _KINDS, "kind", name, f"one of {', '.join(_KINDS)}")
+    return _KINDS[name][0](settings)
