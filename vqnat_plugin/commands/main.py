@@ -18,7 +18,7 @@ from ..options import Parser, build_parser, parse
 GROUPS = {
     "data": ("download", "corpus", "prepare", "distill"),
     "models": ("train", "generate", "average", "export", "translate", "serve"),
-    "results": ("score", "compare", "benchmark"),
+    "results": ("score", "compare", "benchmark", "benchmark quantizer"),
     "analysis": ("diagnose", "inspect", "latents"),
     "images": ("images evaluate", "images encode", "images decode"),
     "experiments": ("stage", "ablate"),
