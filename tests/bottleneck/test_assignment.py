@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vqnat_plugin.bottleneck import assignment
 from vqnat_plugin.bottleneck.assignment import (
     Similarity,
     add_sampled_vectors,
@@ -204,3 +205,23 @@ def test_vectors_that_are_not_finite_give_codes_in_range() -> None:
     assert found.samples is not None
     for values in (found.samples, found.nearest, nearest_codes(vectors, codes)):
         assert int(values.min()) >= 0 and int(values.max()) < 1000
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.05, 0.3, 1.0, 100.0])
+def test_a_sparse_posterior_is_the_dense_one(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    vectors, codes = torch.randn(300, 4), torch.randn(700, 4)
+    weights = (torch.rand(300) < 0.8).float()
+    vectors *= weights[:, None]
+    found = {}
+    # Never sparse, as it is, and always sparse.
+    for few in (10**9, assignment.FEW, 0):
+        monkeypatch.setattr(assignment, "FEW", few)
+        found[few] = posterior_codes(vectors, Similarity(codes, temperature), weights, rows=64)
+    dense = found[10**9]
+    p = (-torch.cdist(vectors.double(), codes.double()).square() / temperature).softmax(dim=1)
+    torch.testing.assert_close(dense.means, (p @ codes.double()).float(), atol=1e-5, rtol=1e-4)
+    for other in found.values():
+        assert torch.equal(other.nearest, dense.nearest)
+        for name in ("entropy", "means", "counts", "sums"):
+            torch.testing.assert_close(getattr(other, name), getattr(dense, name), atol=2e-5, rtol=1e-5)

@@ -25,6 +25,9 @@ CHUNK_ELEMENTS_ELSEWHERE = 1 << 24
 # would be subnormal numbers, which make CPUs ten times slower.
 LOWEST_LOG_WEIGHT = -64.0
 
+# The exact posterior is sparse when one in so many weights matters, or fewer.
+FEW = 32
+
 # Temperatures beyond are refused.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
 # Absolute values of codes; larger ones are refused by whoever keeps codes.
@@ -264,19 +267,47 @@ def posterior_codes(
     means = torch.empty_like(vectors)
     counts = vectors.new_zeros(size)
     sums = vectors.new_zeros(size, vectors.shape[1])
+    codes = similarity.codes[:size]
     buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
         p = buffer.resize_(chunk.shape)
         nearest[index], cumulated = similarity.weights(chunk, out=p)
         total = cumulated[:, -1]
-        p /= total[:, None]
-        entropy[index] = total.log() - chunk.mul_(p).sum(dim=1)
+        entropy[index] = total.log() - chunk.mul_(p).sum(dim=1) / total
         p = p[:, :size]
-        torch.mm(p, similarity.codes[:size], out=means[index])
-        counts.addmv_(p.t(), weights[index])
-        sums.addmm_(p.t(), vectors[index])
+        if (places := _few_places(p, entropy[index])) is not None:
+            row, code = places
+            share = p[row, code] / total[row]
+            starts = torch.searchsorted(row, torch.arange(p.shape[0]))
+            means[index] = F.embedding_bag(code, codes, starts, mode="sum", per_sample_weights=share)
+            share *= weights[index][row]
+            counts.index_add_(0, code, share)
+            sums.index_add_(0, code, share[:, None] * vectors[index][row])
+        else:
+            p /= total[:, None]
+            torch.mm(p, codes, out=means[index])
+            counts.addmv_(p.t(), weights[index])
+            sums.addmm_(p.t(), vectors[index])
     means.mul_(similarity.unit).add_(similarity.centre)
     return PosteriorAssignment(nearest, entropy, means, counts, sums)
+
+
+def _few_places(weights: Tensor, entropy: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Rows and codes of the weights (rows, K) that matter, if they are few; the largest of a row is 1.
+
+    entropy (rows,): more codes matter than its exponential says, which saves the counting.
+
+    What is left out of a row is, all in all, less than fp32 can add to the rest. A product with a posterior
+    that has most of its weight on a few codes then costs next to nothing. Elsewhere than on a CPU counting
+    would wait for the device.
+    """
+    if weights.device.type != "cpu" or float(entropy.exp().mean()) * FEW > weights.shape[1]:
+        return None
+    matters = weights > torch.finfo(weights.dtype).eps / 4 / weights.shape[1]
+    if int(matters.count_nonzero()) * FEW > weights.numel():
+        return None
+    row, code = matters.nonzero(as_tuple=True)
+    return row, code
 
 
 def posterior(vectors: Tensor, similarity: Similarity) -> Tensor:
