@@ -61,6 +61,26 @@ def test_a_report_with_both_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "excess error" in text and "±" in text and "monte_carlo" in text
 
 
+@pytest.mark.slow
+def test_compiled_steps(tmp_path: Path) -> None:
+    few = [
+        "--vectors",
+        "50",
+        "--dim",
+        "4",
+        "--codes",
+        "20",
+        "--repeats",
+        "1",
+        "--warmup",
+        "1",
+        "--steps",
+        "0",
+    ]
+    assert main(["benchmark", "quantizer", *few, "--compiled", "--out", str(tmp_path)]) == 0
+    assert "monte_carlo, compiled" in (tmp_path / "report.md").read_text()
+
+
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")

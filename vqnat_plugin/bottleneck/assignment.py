@@ -9,6 +9,8 @@ Source: Roy et al. 2018 (arXiv 1805.11063), hard and soft (Monte-Carlo) EM.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -175,8 +177,23 @@ def nearest_codes(vectors: Tensor, codes: Tensor, rows: int | None = None) -> Te
     nearest = torch.empty(vectors.shape[0], dtype=torch.int64, device=vectors.device)
     similarity = Similarity(codes)
     for index, chunk in similarity.chunks(vectors, rows):
-        nearest[index] = similarity.best(chunk)[1]
+        if has_kernels(chunk):
+            from .triton_search import search
+
+            search(chunk[:, : similarity.size], nearest[index])
+        else:
+            nearest[index] = similarity.best(chunk)[1]
     return nearest
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def has_kernels(chunk: Tensor) -> bool:
+    """Whether a chunk is searched by kernels of Triton."""
+    return chunk.is_cuda and _has_triton()
 
 
 def dense_codes(vectors: Tensor, codes: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -223,6 +240,18 @@ def sample_codes(
     similarity = Similarity(codes, temperature)
     buffer = vectors.new_empty(0)
     for index, chunk in similarity.chunks(vectors, rows):
+        if has_kernels(chunk):
+            from .triton_search import search
+
+            search(
+                chunk[:, : similarity.size],
+                nearest[index],
+                entropy[index],
+                None if samples is None else samples[index],
+                None if uniforms is None else uniforms[index],
+                LOWEST_LOG_WEIGHT,
+            )
+            continue
         weights = buffer.resize_(chunk.shape)
         nearest[index], cumulated = similarity.weights(chunk, out=weights)
         if samples is not None and uniforms is not None:

@@ -34,6 +34,7 @@ class Options:
     warmup: int = option(2, "untimed steps before", least=0, most=MOST_ROUNDS)
     threads: int = option(1, "of torch on the CPU", least=1, most=MOST_PROCESSES)
     device: str = option("cpu", "what to time on", choices=("cpu", "cuda"))
+    compiled: bool = option(False, "time steps of torch.compile as well")
     steps: int = option(300, "batches of training; 0: none of it", least=0, most=MOST_ROUNDS, group=QUALITY)
     seeds: int = option(3, "trainings of each method", least=1, most=MOST_ROUNDS, group=QUALITY)
     seed: int = option(1, "the first one", least=0, most=MOST_SEED)

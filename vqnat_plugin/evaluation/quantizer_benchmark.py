@@ -30,11 +30,12 @@ DECAY = 0.99
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is timed: vectors a batch, size of a vector, samples a vector."""
+    """What is timed: vectors a batch, size of a vector, samples a vector; compiled steps as well or not."""
 
     vectors: int
     dim: int
     samples: int
+    compiled: bool = False
 
 
 def distance_product(z: Tensor, codes: Tensor) -> Step:
@@ -69,7 +70,7 @@ def one_hot(z: Tensor, codes: Tensor, samples: int, decay: float = 0.999, epsilo
     return step
 
 
-def ours(z: Tensor, codes: Tensor, samples: int, assignment: str) -> Step:
+def ours(z: Tensor, codes: Tensor, samples: int, assignment: str, compiled: bool = False) -> Step:
     """E and M step of EMVectorQuantizer: z (N, D), codes (K, D)."""
     size, dim = codes.shape
     quantizer = EMVectorQuantizer(size, dim, assignment, samples=samples).to(z.device)
@@ -79,7 +80,7 @@ def ours(z: Tensor, codes: Tensor, samples: int, assignment: str) -> Step:
         quantizer(z)
         quantizer.update_codebook()
 
-    return step
+    return torch.compile(step, fullgraph=True, mode="reduce-overhead") if compiled else step
 
 
 def peer(z: Tensor, codes: Tensor) -> Step:
@@ -130,6 +131,8 @@ def speed(
         steps = {"distance product": distance_product(z, codes)}
         for assignment in ASSIGNMENTS:
             steps[assignment] = ours(z, codes, sizes.samples, assignment)
+            if sizes.compiled:
+                steps[f"{assignment}, compiled"] = ours(z, codes, sizes.samples, assignment, True)
         steps["one-hot"] = one_hot(z, codes, sizes.samples)
         if has_peer():
             steps[PEER] = peer(z, codes)
@@ -265,7 +268,7 @@ def render(report: Mapping[str, Any]) -> str:
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Measures everything; the settings are the options of `vqnat benchmark quantizer` by name."""
     torch.set_num_threads(settings["threads"])
-    sizes = Sizes(settings["vectors"], settings["dim"], settings["samples"])
+    sizes = Sizes(*(settings[name] for name in ("vectors", "dim", "samples", "compiled")))
     device, seed = torch.device(settings["device"]), settings["seed"]
     measured = speed(sizes, settings["codes"], device, settings["warmup"], settings["repeats"], seed)
     seeds = range(seed, seed + settings["seeds"])
