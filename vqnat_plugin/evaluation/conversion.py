@@ -45,6 +45,9 @@ def convert(
     def fill(part: Path) -> None:
         try:
             converter.convert(str(part), quantization=QUANTIZATIONS[precision], force=True)
+        except OSError as error:
+            # Of the folder that it fills: a full disk is no fault of the checkpoint.
+            raise OSError(error.errno, error.strerror) from None
         except Exception as error:  # of many kinds
             raise CheckpointError(f"{found.path}: CTranslate2 cannot convert it ({error})") from None
 
