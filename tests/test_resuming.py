@@ -213,6 +213,17 @@ def test_options_that_may_change_are_no_obstacle(tiny_corpus: Path, begun: Path,
     assert updates(train_student(tiny_corpus, folder, "--max-update=4", "--dropout=0.1", "--lr=0.001")) == 4
 
 
+def test_codes_of_before_they_could_be_frozen(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
+    earlier = shutil.copytree(begun, tmp_path / "earlier")
+    for path in earlier.glob("*.pt"):
+        state = torch.load(path, weights_only=False)
+        del state["model"]["quantizer.frozen"]
+        torch.save(state, path)
+    now = shutil.copytree(begun, tmp_path / "now")
+    ends = [train_student(tiny_corpus, folder, "--max-update=4") for folder in (earlier, now)]
+    assert same_weights(*ends) and updates(ends[0]) == 4
+
+
 def test_another_seed_or_data_set_is_said(
     tiny_corpus: Path, begun: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,9 @@ class Quantizer(nn.Module):
     def discard(self) -> None:
         """Drops what was accumulated since the last M step: for a skipped optimizer step."""
 
+    def upgrade_state(self, state: dict[str, Any], prefix: str = "") -> None:
+        """Adds what a state of an earlier version lacks; its names begin with `prefix`."""
+
     def schedule(self, settings: Any, update: int) -> None:
         """Follows the `Settings` that change with the number of updates so far."""
 

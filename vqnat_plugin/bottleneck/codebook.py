@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -360,9 +361,12 @@ class EMCodebook(Quantizer):
             self._pending.to(self.codebook.device)
         return self
 
+    def upgrade_state(self, state: dict[str, Any], prefix: str = "") -> None:
+        """Codes of before they could be frozen are free."""
+        state.setdefault(prefix + "frozen", torch.zeros_like(self.frozen))
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        # States of before codes could be frozen have no such buffer.
-        state_dict.setdefault(prefix + "frozen", torch.zeros_like(self.frozen))
+        self.upgrade_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._initialized = bool(self.started.item())
         self._any_frozen = bool(self.frozen.any())

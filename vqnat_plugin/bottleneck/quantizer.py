@@ -241,14 +241,14 @@ class EMVectorQuantizer(EMCodebook):
             warnings.warn(
                 "the codebook holds random codes: call initialize_codebook(z, mask) with encoder outputs"
                 " first, or say init='random' if that is meant",
-                stacklevel=5,
+                stacklevel=6,
             )
         self._forwards += 1
         if self._forwards == BATCHES_WITHOUT_M_STEP:
             warnings.warn(
                 f"{self._forwards} batches of training and no M step, so that codes never move: call"
                 " update_codebook() after each optimizer step, or say update='forward'",
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _accumulate(self, assigned: list[_BlockAssignment], parts: list[Tensor]) -> None:

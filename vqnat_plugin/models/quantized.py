@@ -144,6 +144,11 @@ class QuantizedModel(BaseFairseqModel):
         self.num_updates = num_updates
         self.quantizer.schedule(self._settings, num_updates)
 
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Called by fairseq before a state is loaded."""
+        super().upgrade_state_dict_named(state_dict, name)
+        self.quantizer.upgrade_state(state_dict, f"{name}.quantizer." if name else "quantizer.")
+
     @property
     def quantized(self) -> bool:
         """Whether latents pass through the codebook: not before it has been initialised."""
