@@ -12,6 +12,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds that the quantiser may cost on top of torch.
 IMPORT_LIMIT = 0.2
+# Every kind of quantiser, compiled as a whole.
+COMPILED = """
+import torch
+from vqnat_plugin.bottleneck import Settings, build, kinds
+for kind in kinds():
+    torch._dynamo.reset()
+    quantizer = build(kind, Settings(codebook_size=64, dim=8))
+    z = torch.randn(2, 50, 8)
+    quantizer.initialize_codebook(z)
+    forward = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
+    update = torch.compile(lambda: quantizer.update_codebook(), fullgraph=True, backend="aot_eager")
+    quantized, codes, loss = forward(z)
+    update()
+"""
 
 
 def check_files(folder: Path) -> None:
@@ -52,6 +66,9 @@ def check_environment(programs: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     (example,) = [block for block in blocks if "EMVectorQuantizer" in block]
     run(python, "-c", example)
+    for path in sorted((ROOT / "examples" / "bottleneck").glob("*.py")):
+        run(python, path)
+    run(python, "-c", COMPILED)
     costs = (
         "import torch, time, sys; start = time.process_time(); import vqnat_plugin.bottleneck;"
         "print(time.process_time() - start);"

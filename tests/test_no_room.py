@@ -15,8 +15,8 @@ TEXT = {
     "diagnose": "{student} --gen-subset valid --out {out} --cpu",
     "inspect": "{student} --gen-subset valid --out {out} --cpu",
     "latents": "{student} --gen-subset valid --out {out} --cpu",
-    "compare": "{corpus} --ref {reference} --out {out} --system student {student} --batch-sizes 1 --sentences 1"
-    " --warmup 0",
+    "compare": "{corpus} --ref {reference} --out {out} --system student {student} --batch-sizes 1"
+    " --sentences 1 --warmup 0",
     "benchmark": "{corpus} --out {out} --system student {student} --batch-sizes 1 --sentences 1 --warmup 0",
     "benchmark --convert": "{teacher} --out {out} --precision fp32",
     "benchmark quantizer": "--vectors 9 --dim 4 --codes 4 --repeats 1 --steps 0 --out {out}",
