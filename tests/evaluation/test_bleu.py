@@ -1,3 +1,4 @@
+import random
 import subprocess
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from vqnat_plugin.evaluation.bleu import (
     bleu_metric,
     corpus_bleu,
     language_of,
+    paired_bootstrap,
     repetition_rate,
     score,
     score_file,
@@ -453,3 +455,25 @@ def test_other_numbers_of_lines_are_explained(
 def test_scoring_needs_neither_torch_nor_fairseq() -> None:
     code = "import sys, vqnat_plugin.evaluation.bleu; sys.exit(bool({'torch', 'fairseq'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_paired_bootstrap_tells_chance_from_difference() -> None:
+    rng = random.Random(1)
+    words = ["der", "die", "das", "ein", "Haus", "Hund", "Baum", "steht", "liegt", "geht", "dort", "hier"]
+    truth = [" ".join(rng.choices(words, k=rng.randint(6, 14))) for _ in range(200)]
+
+    def spoilt(share: float, seed: int) -> list[str]:
+        noise = random.Random(seed)
+        return [" ".join("x" if noise.random() < share else word for word in line.split()) for line in truth]
+
+    base, like_it = spoilt(0.1, 3), spoilt(0.1, 4)
+    systems = {"worse": spoilt(0.3, 2), "base": base, "like it": like_it, "same": [*base]}
+    found = paired_bootstrap(systems, [truth], "base")
+    assert found.keys() == systems.keys()
+    assert "bleu_p" not in found["base"] and found["worse"]["bleu_baseline"] == "base"
+    assert found["worse"]["bleu_p"] < 0.01 < 0.05 < found["like it"]["bleu_p"] <= 1 == found["same"]["bleu_p"]
+    assert all(0.1 < each["bleu_interval"] < 5 for each in found.values())
+    assert "|bs:1000|seed:" in found["base"]["bleu_test"]
+    # The same numbers each time.
+    assert paired_bootstrap(systems, [truth], "base") == found
+    assert paired_bootstrap({"base": systems["base"]}, [truth], "base") == {"base": found["base"]}

@@ -197,3 +197,19 @@ def test_chrf_stands_beside_bleu_where_it_is_known() -> None:
     # One system from an older report.
     mixed = results(comparison_report("Title", scores={**scores, "extra": SCORES["extra"]}))
     assert "chrF" in mixed
+
+
+def test_a_paired_bootstrap_stands_beside_bleu() -> None:
+    test = "nrefs:1|bs:1000|seed:12345|version:2.6.0"
+    names = list(SCORES)
+    scores = {name: {**each, "bleu_interval": 0.84, "bleu_test": test} for name, each in SCORES.items()}
+    for name in names[1:]:
+        scores[name] |= {"bleu_p": 0.0123, "bleu_baseline": names[0]}
+    text = results(comparison_report("Title", scores=scores))
+    lines = text.splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")[2:5]] == ["BLEU", "95 %", "p"]
+    assert [cell.strip() for cell in lines[2].split("|")[3:5]] == ["0.8", ""]
+    assert [cell.strip() for cell in lines[3].split("|")[3:5]] == ["0.8", "0.012"]
+    assert (
+        f"a difference from {names[0]} as large is by chance: sacreBLEU's paired bootstrap, `{test}`" in text
+    )

@@ -4,9 +4,10 @@ Texts are compared in Unicode NFC: what looks the same is the same. Needs neithe
 """
 
 import functools
+import logging
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
+from sacrebleu.significance import PairedTest
 
 from ..errors import DataError, UsageError
 from ..files import read_lines
@@ -23,6 +25,8 @@ from .generated import is_generated, read_generated
 # What brings the tokenisers that sacreBLEU does not bring itself.
 PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 DEFAULT = "13a"
+# Of the test set, in a paired bootstrap.
+RESAMPLES = 1000
 HAN_AND_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
@@ -153,6 +157,49 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokeni
         reference_repetition_rate=repetition_rate(truths[0], tokenize),
         sentences=len(texts),
     )
+
+
+def paired_bootstrap(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    baseline: str,
+    tokenize: str = DEFAULT,
+) -> dict[str, dict[str, Any]]:
+    """How sure BLEU and its difference from a baseline are, by sacreBLEU's paired bootstrap (Koehn 2004).
+
+    Args:
+        systems: what each wrote, one detokenised sentence each, by name.
+        references: one or more lists, each as long.
+        baseline: one of the systems.
+        tokenize: sacreBLEU's name of its tokeniser.
+
+    Returns:
+        For each system `bleu_interval`, half the width of the 95 % interval, with the signature of the test,
+        `bleu_test`; for others than the baseline also `bleu_p`, how likely a difference as large is by
+        chance, and `bleu_baseline`.
+    """
+    named: list[tuple[str, Sequence[str]]] = [
+        (name, list(map(comparable, systems[name]))) for name in sorted(systems, key=baseline.__ne__)
+    ]
+    truths = [list(map(comparable, lines)) for lines in references]
+    logger = logging.getLogger("sacrebleu")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        metric = BLEU(tokenize=tokenize)
+        test = PairedTest(named, {"BLEU": metric}, truths, test_type="bs", n_samples=RESAMPLES)
+        signatures, found = test()
+    finally:
+        logger.setLevel(level)
+    sure: dict[str, dict[str, Any]] = {}
+    results: Sequence[Any] = found["BLEU"]
+    for (name, texts), result in zip(named, results, strict=True):
+        sure[name] = {"bleu_interval": float(result.ci), "bleu_test": str(signatures["BLEU"])}
+        if name != baseline:
+            # sacreBLEU takes no difference at all for a sure one.
+            p = 1.0 if texts == named[0][1] else float(result.p_value)
+            sure[name] |= {"bleu_p": p, "bleu_baseline": baseline}
+    return sure
 
 
 def language_of(path: Path) -> str | None:

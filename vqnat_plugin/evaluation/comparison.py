@@ -24,7 +24,7 @@ from ..machine import available_device, describe_machine
 from ..options import words
 from ..recipes.stages import Stages
 from ..text.languages import sacrebleu_tokenizer
-from .bleu import bleu_metric, score
+from .bleu import bleu_metric, paired_bootstrap, score
 from .detokenizer import Detokenizer
 from .kinds import EXPORTED, FAIRSEQ, check_systems, kind_of, load
 from .latency import Timing, beam_baseline, choose_batches, measure, summarize
@@ -138,7 +138,7 @@ class Comparison:
             lambda record: self._is_measured(record, options),
         )
         timings = _timings(measured)
-        baselines = options.baseline or (self.systems[0].name,)
+        baselines = _baselines(options)
         figures = summarize(self.systems, timings, baselines, options.seed)
         for name, engine in measured["engines"].items():
             figures[name] |= engine
@@ -271,6 +271,11 @@ def _timings(record: Mapping[str, Any]) -> dict[int, dict[str, Timing]]:
     return found
 
 
+def _baselines(options: TimingOptions) -> tuple[str, ...]:
+    """The systems that others are compared with, the main one first."""
+    return options.baseline or (options.systems()[0].name,)
+
+
 def _open(options: TimingOptions) -> Comparison:
     comparison = Comparison(options.systems(), options.conditions(), options.out)
     if options.profile and EXPORTED not in comparison.kinds.values():
@@ -305,6 +310,9 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
         for system in systems
     }
     scores = {name: score(each.texts, references, tokenize).as_dict() for name, each in decoded.items()}
+    texts = {name: each.texts for name, each in decoded.items()}
+    for name, sure in paired_bootstrap(texts, references, _baselines(options)[0], tokenize).items():
+        scores[name] |= sure
     seconds = {f"decode {name}": each.duration for name, each in decoded.items()}
     figures: dict[str, float] = {}
     # Those of the first system that has latents.

@@ -86,6 +86,8 @@ def results_table(report: Mapping[str, Any]) -> str:
         # Where all systems are alike, a note says it.
         *((key, values) for key in ("kind", "precision") if len(set(values := _texts(rows, key))) > 1),
         ("BLEU", [_format(system.get("bleu"), ".1f") for system in rows]),
+        ("95 %", [_format(system.get("bleu_interval"), ".1f") for system in rows]),
+        ("p", [_format(system.get("bleu_p"), ".3f") for system in rows]),
         ("chrF", [_format(system.get("chrf"), ".1f") for system in rows]),
         ("brevity", [_format(system.get("brevity_penalty"), ".3f") for system in rows]),
         ("repeats", [_format(system.get("repetition_rate"), ".1%") for system in rows]),
@@ -172,6 +174,12 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             notes += [
                 f"- {title} of {escape(name)}: sacreBLEU, {code(each)}" for name, each in signatures.items()
             ]
+    tested = {(each["bleu_test"], each["bleu_baseline"]) for each in systems.values() if "bleu_p" in each}
+    notes += [
+        f"- 95 %: BLEU is as sure as plus or minus so much; p: how likely a difference from "
+        f"{escape(baseline)} as large is by chance: sacreBLEU's paired bootstrap, {code(test)}"
+        for test, baseline in sorted(tested)
+    ]
     if any("signature" in system for system in systems.values()):
         rates = {each["reference_repetition_rate"] for each in systems.values() if "signature" in each}
         notes.append(
