@@ -10,7 +10,14 @@ import torch
 
 from .launch import available_cores
 
-PACKAGES = ("numpy", "sacrebleu", "onnxruntime", "ctranslate2", "vqnat-plugin")
+PACKAGES = (
+    "numpy",
+    "sacrebleu",
+    "onnxruntime",
+    "ctranslate2",
+    "vector-quantize-pytorch",
+    "vqnat-plugin",
+)
 # One of these provides fairseq, see scripts/setup.sh.
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
 

@@ -163,6 +163,20 @@ def test_exported_programs_take_batches_of_any_size(kind: str) -> None:
         torch.testing.assert_close(exported.module()(z), quantizer(z))
 
 
+def test_a_quantizer_by_itself_is_exported_and_saved() -> None:
+    quantizer = make("em").eval()
+    dynamic = {"z": {0: torch.export.Dim("batch", min=1, max=4096)}}
+    exported = torch.export.export(quantizer, (torch.randn(3, 5, DIM),), dynamic_shapes=dynamic)
+    stored = io.BytesIO()
+    torch.export.save(exported, stored)
+    stored.seek(0)
+    z = torch.randn(7, 5, DIM)
+    out, expected = torch.export.load(stored).module()(z), quantizer(z)
+    assert isinstance(out, QuantizerOutput)
+    assert torch.equal(out.quantized, expected.quantized) and torch.equal(out.codes, expected.codes)
+    torch.testing.assert_close(out.metrics, expected.metrics)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_traces(kind: str) -> None:
     quantizer = Tuple(make(kind).eval())

@@ -59,6 +59,7 @@ def test_a_report_with_both_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["benchmark", "quantizer", *SIZES, *few, "--out", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "excess error" in text and "±" in text and "monte_carlo" in text
+    assert "vqnat benchmark quantizer --vectors 500 --dim 8 --codes 100 1000 --samples 2" in text
 
 
 @pytest.mark.slow

@@ -56,6 +56,12 @@ class QuantizerOutput:
         return zero_padding(dense, self._mask)
 
 
+# So that a quantiser by itself can be exported.
+torch.export.register_dataclass(
+    QuantizerOutput, serialized_type_name="vqnat_plugin.bottleneck.QuantizerOutput"
+)
+
+
 def zero_padding(values: Tensor, valid: Tensor | None) -> Tensor:
     """Sets values (..., any further dimensions) to 0 where valid (...) is false."""
     if valid is None:

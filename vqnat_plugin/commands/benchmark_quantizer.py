@@ -4,6 +4,7 @@ Times are medians after warm-up, all methods in turn. Nothing else should run on
 """
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..options import (
     MOST_SEED,
     MOST_WIDTH,
     option,
+    words,
 )
 
 QUALITY = "quality: of the codes that are found for a mixture of Gaussians"
@@ -57,7 +59,8 @@ def run(options: Options) -> None:
 
     settings = dataclasses.asdict(options)
     del settings["out"]
-    report = run(settings)
+    without_out = dataclasses.replace(options, out=None)
+    report = run(settings, shlex.join(["vqnat", "benchmark", "quantizer", *words(without_out)]))
     print(render(report))
     if not has_peer():
         print(f"{PEER} is not installed; for its rows: pip install {PEER}")

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ..bottleneck import EMVectorQuantizer
 from ..bottleneck.assignment import chunk_rows
-from ..machine import describe_machine, describe_versions
 from .peak_memory import peak_mebibytes
+from .report import made_with, provenance
 from .tables import markdown_table, summary
 
 ASSIGNMENTS = ("hard", "monte_carlo", "posterior")
@@ -221,7 +221,7 @@ def quality(steps: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
 def render(report: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     settings = report["settings"]
-    where = f"{settings['device']}, {settings['threads']} thread(s), seed {settings['seed']}"
+    where = f"{settings['device']}, {settings['threads']} thread(s)"
     text = [
         "# Quantisers",
         f"Time and memory of one E and M step; {settings['vectors']:,} vectors of {settings['dim']},"
@@ -260,13 +260,16 @@ def render(report: Mapping[str, Any]) -> str:
             f" over {settings['seeds']} seeds\n"
             "- expiry: codes of fewer than 2 vectors a batch are replaced, as its documentation has it",
         ]
-    facts = {**report["machine"], **report["versions"]}
-    text.append(", ".join(f"{name} {value}" for name, value in facts.items() if value is not None))
-    return "\n\n".join(text) + "\n"
+    return "\n\n".join([*text, *made_with(report)]) + "\n"
 
 
-def run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Measures everything; the settings are the options of `vqnat benchmark quantizer` by name."""
+def run(settings: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Measures everything.
+
+    Args:
+        settings: the options of `vqnat benchmark quantizer` by name.
+        command: that asked for it.
+    """
     torch.set_num_threads(settings["threads"])
     sizes = Sizes(*(settings[name] for name in ("vectors", "dim", "samples", "compiled")))
     device, seed = torch.device(settings["device"]), settings["seed"]
@@ -277,6 +280,5 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
         "settings": dict(settings),
         "speed": measured,
         "quality": learned,
-        "machine": describe_machine(),
-        "versions": describe_versions(),
+        **provenance([command], seed=seed),
     }
