@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from vqnat_plugin.bottleneck import EMVectorQuantizer
+from vqnat_plugin.bottleneck import EMVectorQuantizer, Quantizer, ResidualEMQuantizer
 from vqnat_plugin.bottleneck.collectives import gather_ragged_rows
 
 STEPS = 6
@@ -31,8 +31,9 @@ def random_numbers_of(rank: int | None, seed: int, before: int) -> None:
         torch.rand(before)
 
 
-def state(quantizer: EMVectorQuantizer) -> State:
-    return {name: buffer.clone() for name, buffer in quantizer.named_buffers()}
+def state(quantizer: Quantizer) -> State:
+    buffers = {name: buffer.clone() for name, buffer in quantizer.named_buffers()}
+    return {"codebook": quantizer.codebook.clone(), **buffers}
 
 
 def train_hard(rank: int | None) -> State:
@@ -73,6 +74,28 @@ def train_with_revival(rank: int | None) -> State:
         random_numbers_of(rank, step, before=20)
         quantizer(*batch(step, rank))
         quantizer.update_codebook()
+    return state(quantizer)
+
+
+def train_residual(rank: int | None) -> State:
+    """Three levels, two groups each; codes start from data, level by level."""
+    torch.manual_seed(0)
+    quantizer = ResidualEMQuantizer(3, 8, 4, blocks=2, decay=0.7, revival=False)
+    quantizer.initialize_codebook(*batch(0, rank))
+    for step in range(STEPS):
+        quantizer(*batch(step, rank))
+        quantizer.update_codebook()
+    return state(quantizer)
+
+
+def train_forward_on_the_sphere(rank: int | None) -> State:
+    """No M step by hand, and a code that keeps still."""
+    torch.manual_seed(0)
+    quantizer = EMVectorQuantizer(8, 4, distance="cosine", update="forward", decay=0.7, revival=False)
+    for step in range(STEPS):
+        quantizer(*batch(step, rank))
+        quantizer.freeze(torch.tensor([2]))
+    quantizer.update_codebook()
     return state(quantizer)
 
 
@@ -137,6 +160,8 @@ SCENARIOS: dict[str, Callable[[int | None], State]] = {
         train_monte_carlo,
         train_posterior,
         train_with_revival,
+        train_residual,
+        train_forward_on_the_sphere,
         train_under_ddp,
         start,
         one_rank_without_data,
