@@ -25,7 +25,7 @@ def sequences(count: int, centres: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def main() -> None:
     torch.manual_seed(0)
     centres = torch.randn(STATES, DIM)
-    # update="forward": each forward in training makes the M step of the one before; the first starts the codes.
+    # update="forward": a forward in training makes the M step of the one before; the first starts the codes.
     quantizer = EMVectorQuantizer(
         STATES, DIM, assignment="posterior", temperature=0.08, update="forward", decay=0.9
     )
