@@ -2,6 +2,7 @@
 """Write what is generated (results in README.md, examples/OPTIONS.md), or check that it is up to date."""
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from options_reference import reference
 
+from vqnat_plugin.evaluation.quantizer_benchmark import PEER
 from vqnat_plugin.evaluation.tables import escape
 from vqnat_plugin.files import read_json, write_text
 
@@ -135,13 +137,48 @@ def summary(examples: Path) -> str:
     return "\n\n".join(text)
 
 
+def quantisers(examples: Path) -> str:
+    """EM beside the peer: time, memory, and how well codes are found; and what came after EM, on images."""
+    report, link = _report(examples, "bottleneck", "results")
+    settings = report["settings"]
+    size = min(row["codes"] for row in report["speed"])
+    speed = {row["method"]: row for row in report["speed"] if row["codes"] == size}
+    quality = {row["method"]: statistics.mean(row["excess"]) for row in report["quality"]}
+    names = {"hard": "hard EM", "monte_carlo": "Monte-Carlo", "posterior": "exact posterior", PEER: PEER}
+    best = min(quality[name] for name in quality if name.startswith(PEER))
+    excess = [best if name == PEER else quality[name] for name in names]
+    rows = [
+        ["time, distance products", *(f"{speed[name]['products']:.2f}" for name in names)],
+        ["memory, MiB", *(f"{speed[name]['peak_mib']:.0f}" for name in names)],
+        ["excess error, mixture of Gaussians", *(f"{value:.1%}" for value in excess)],
+    ]
+    images, other = _report(examples, "bottleneck", "results", "images")
+
+    def bits(cells: list[Any]) -> str:
+        return f"{statistics.mean(cell['bits_per_dim']['total_uniform'] for cell in cells):.2f}"
+
+    compared = ", ".join(
+        f"{name.partition(', ')[2]} {bits(cells)}" for name, cells in images["results"].items()
+    )
+    return (
+        f"{_table(['', *names.values()], rows)}\n\n"
+        f"One step, E and M, of {settings['vectors']:,} vectors of {settings['dim']} values and {size:,} "
+        f"codes, {settings['threads']} thread; {PEER} does hard EM, its best start counts ({link}). On "
+        f"images, bits a dimension with the same small budget, three seeds: {compared} ({other})."
+    )
+
+
 def fill(text: str, examples: Path) -> str:
     """`text` with fresh content between the markers of each generated part.
 
     Raises:
         ValueError: a marker is missing.
     """
-    generators: dict[str, Callable[[Path], str]] = {"gains": gains, "results": summary}
+    generators: dict[str, Callable[[Path], str]] = {
+        "gains": gains,
+        "quantisers": quantisers,
+        "results": summary,
+    }
     for name, generate in generators.items():
         start, end = f"<!-- {name}: written by scripts/readme.py -->", f"<!-- end of {name} -->"
         if start not in text or end not in text:

@@ -45,14 +45,14 @@ def main() -> None:
     torch.manual_seed(0)
     codec = Codec()
     optimizer = torch.optim.Adam(codec.parameters(), 2e-3)
-    for step in range(401):
+    for step in range(251):
         x = sounds(32)
         quantized, _, loss = codec.quantizer(codec.encoder(x))
         error = (codec.decoder(quantized) - x).square().mean()
         optimizer.zero_grad()
         (error + 0.1 * loss).backward()
         optimizer.step()
-        if step % 100 == 0:
+        if step % 50 == 0:
             print(f"step {step}: error {error.item():.5f}")
     codec.eval()
     x = sounds(64)

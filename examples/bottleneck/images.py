@@ -51,7 +51,7 @@ def main() -> None:
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     # The codebook starts from what the encoder gives for a first batch.
     model.quantizer.initialize_codebook(model.encoder(images(64)))
-    for step in range(301):
+    for step in range(201):
         x = images(64)
         reconstruction, codes, loss = model(x)
         error = (reconstruction - x).square().mean()
@@ -59,7 +59,7 @@ def main() -> None:
         (error + loss).backward()
         optimizer.step()
         model.quantizer.update_codebook()  # the M step: once for each step of the optimizer
-        if step % 100 == 0:
+        if step % 50 == 0:
             print(f"step {step}: error {error.item():.4f}, {len(codes.unique())} codes in use")
 
 

@@ -24,7 +24,7 @@ def test_images() -> None:
     text = shown("images.py")
     first, *_, last = errors(text)
     assert last < first / 3
-    assert int(re.findall(r"(\d+) codes in use", text)[-1]) > 100
+    assert int(re.findall(r"(\d+) codes in use", text)[-1]) > 64
 
 
 def test_sequences() -> None:

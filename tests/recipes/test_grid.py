@@ -16,6 +16,7 @@ from tiny import STUDENT, TRAINING
 from tiny_images import AUTOENCODER, TEST
 from tiny_images import TRAINING as IMAGE_TRAINING
 
+from vqnat_plugin.bottleneck import kinds
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.tables import summary
@@ -195,6 +196,18 @@ def test_flags_of_the_image_example_exist() -> None:
     assert [comparison.title for comparison in grid.comparisons] == ["64 values", "4 values"]
     first, second = (dict((row.name, len(row.cells)) for row in each.rows) for each in grid.comparisons)
     assert first == second and set(first.values()) == {3}
+
+
+def test_every_kind_of_bottleneck_is_compared() -> None:
+    grid = read_grid(ROOT / "examples" / "bottleneck" / "images.yaml")
+    compared = set()
+    for cell in grid.cells():
+        parsed = options.parse_args_and_arch(options.get_training_parser(), ["DATA", *cell.flags[2:]])
+        assert parsed.task == "image_vq" and parsed.max_update == 1000 and parsed.codebook_size == 256
+        compared.add(str(parsed.bottleneck))
+    # The exact posterior is what soft EM samples from.
+    assert compared == set(kinds()) - {"posterior"}
+    assert {len(row.cells) for comparison in grid.comparisons for row in comparison.rows} == {3}
 
 
 # Running.
@@ -391,12 +404,18 @@ def test_table_leaves_out_what_nobody_knows() -> None:
     assert lines[3].split("|")[-2].strip() == "0"
 
 
-@pytest.mark.parametrize("grid_name", ["ablations", "cifar10"])
-def test_committed_reports_are_those_of_the_grids(grid_name: str, tmp_path: Path) -> None:
-    folder = ROOT / "examples" / grid_name / "results"
-    folder = folder / "compare" if grid_name == "cifar10" else folder
+@pytest.mark.parametrize(
+    ("grid_name", "results"),
+    [
+        ("ablations/grid.yaml", "ablations/results"),
+        ("cifar10/grid.yaml", "cifar10/results/compare"),
+        ("bottleneck/images.yaml", "bottleneck/results/images"),
+    ],
+)
+def test_committed_reports_are_those_of_the_grids(grid_name: str, results: str, tmp_path: Path) -> None:
+    folder = ROOT / "examples" / results
     content = json.loads((folder / "report.json").read_text())
-    grid = read_grid(ROOT / "examples" / grid_name / "grid.yaml")
+    grid = read_grid(ROOT / "examples" / grid_name)
     if grid.measure == "images":
         reported = {name: (flags, "images", 3) for name, flags in content["flags"].items()}
         assert [len(cells) for cells in content["results"].values()] == [3] * len(reported)

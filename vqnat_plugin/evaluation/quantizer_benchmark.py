@@ -26,7 +26,7 @@ Step = Callable[[], object]
 # The task of `quality`: a mixture of Gaussians, with a code for each.
 COMPONENTS, DIM, SPREAD, BATCH, TEST = 256, 16, 0.25, 1024, 16384
 DECAY = 0.99
-# Codes of fewer than half the mean count are replaced: 2 vectors of a batch's 4 a code, by the peer's measure.
+# Codes of fewer than half the mean count are replaced: of 2 vectors a batch, by the peer's measure.
 STALE = 0.5
 
 
@@ -261,8 +261,8 @@ def render(report: Mapping[str, Any]) -> str:
             ),
             "- excess error: of fresh vectors, beyond that with the true centres as codes; ±: half the range"
             f" over {settings['seeds']} seeds\n"
-            f"- revival, expiry: codes of fewer than {STALE * BATCH / COMPONENTS:g} vectors a batch are replaced"
-            " (the peer's documentation has 2); by default ours replaces a tenth of these",
+            f"- revival, expiry: codes of fewer than {STALE * BATCH / COMPONENTS:g} vectors a batch are"
+            " replaced, as the peer's documentation has it; by default ours wait for a tenth of that",
         ]
     return "\n\n".join([*text, *made_with(report)]) + "\n"
 
