@@ -163,9 +163,9 @@ def quantisers(examples: Path) -> str:
     return (
         f"{_table(['', *names.values()], rows)}\n\n"
         f"One step, E and M, of {settings['vectors']:,} vectors of {settings['dim']} values and {size:,} "
-        f"codes, {settings['threads']} thread; {PEER} does hard EM, with the best of three settings ({link}). "
-        "On "
-        f"images, bits a dimension with the same small budget, three seeds: {compared} ({other})."
+        f"codes, {settings['threads']} thread; {PEER} does hard EM, with the best of three settings "
+        f"({link}). On images, bits a dimension with the same small budget, three seeds: {compared} "
+        f"({other})."
     )
 
 
