@@ -57,6 +57,12 @@ stage() {
     vqnat stage "$1" --out "$OUT" ${DATA:+--data "$DATA"} ${DRY_RUN:+--dry-run} -- "${@:2}"
 }
 
+# stage_cifar10: torchvision fetches CIFAR-10 into DATA.
+stage_cifar10() {
+    stage download \
+        python -c 'import sys, torchvision; torchvision.datasets.CIFAR10(sys.argv[1], download=True)' "$DATA"
+}
+
 # always COMMAND...: a command that is no stage: it knows itself what is done.
 always() { if [ -n "$DRY_RUN" ]; then stage always "$@"; else "$@"; fi; }
 

@@ -14,6 +14,5 @@ OUT=runs/bottleneck
 source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 need_data "--data: name a folder of images"
 
-given DOWNLOAD stage download \
-    python -c 'import sys, torchvision; torchvision.datasets.CIFAR10(sys.argv[1], download=True)' "$DATA"
+given DOWNLOAD stage_cifar10
 always vqnat ablate examples/bottleneck/images.yaml --data "$DATA" --out "$OUT"

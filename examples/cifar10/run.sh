@@ -19,8 +19,7 @@ TRAINING=(--batch-tokens 64 --task image_vq --criterion vq_vae_loss --image-cach
     --required-batch-size-multiple 1 --num-workers 0 --seed 1
     --no-epoch-checkpoints --log-format json --log-interval 100)
 
-given DOWNLOAD stage download \
-    python -c 'import sys, torchvision; torchvision.datasets.CIFAR10(sys.argv[1], download=True)' "$DATA"
+given DOWNLOAD stage_cifar10
 
 stage autoencoder vqnat train "$DATA" "${TRAINING[@]}" --arch vq_vae_em \
     --unquantized-updates 500 --code-revival-until 15000 --em-hard-from 15000 \

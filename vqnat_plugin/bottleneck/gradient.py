@@ -48,7 +48,8 @@ class GradientQuantizer(ParameterCodebook):
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
         with torch.autocast(z.device.type, enabled=False):
-            vectors = zero_padding(z, mask).float()
+            z = zero_padding(z, mask)
+            vectors = z.float()
             found = nearest_codes(vectors.detach().reshape(-1, self.dim), self.codebook.detach().float())
             codes = found.view(z.shape[:-1])
             chosen = self.lookup(codes).float()
@@ -56,7 +57,7 @@ class GradientQuantizer(ParameterCodebook):
             codebook_loss = mean_over_valid((vectors.detach() - chosen).square(), mask)
         loss = codebook_loss + self.commitment_weight * commitment
         return self.output(
-            straight_through(zero_padding(z, mask), chosen.detach()),
+            straight_through(z, chosen.detach()),
             codes,
             codes,
             mask,

@@ -102,7 +102,8 @@ class ResidualEMQuantizer(Quantizer):
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """One level after the other; see `Quantizer.forward`."""
         # In the type of codes, so that levels do not add up roundings of 16 bits.
-        residual = vectors = zero_padding(z, mask).float()
+        z = zero_padding(z, mask)
+        residual = vectors = z.float()
         drops = self.training and accumulate and self.level_dropout > 0 and self.initialized
         used = self._used_levels(z, mask) if drops else None
         outs, total = [], torch.zeros_like(vectors)
@@ -117,7 +118,7 @@ class ResidualEMQuantizer(Quantizer):
             left_out = ~used if mask is None else ~used & mask[..., None]
             codes = codes.masked_fill(left_out.view(*left_out.shape, *[1] * (codes.dim() - z.dim())), -1)
         return QuantizerOutput(
-            quantized=straight_through(zero_padding(z, mask), total),
+            quantized=straight_through(z, total),
             codes=codes,
             samples=torch.stack(samples, dim=place) if samples else None,
             commitment_loss=torch.stack([out.commitment_loss for out in outs]).mean(),
