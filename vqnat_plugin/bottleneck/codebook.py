@@ -321,21 +321,21 @@ class EMCodebook(Quantizer):
     def _revive(self, vectors: Tensor, present: Tensor) -> None:
         """Moves the stalest codes onto vectors (R, dim) just seen, where present (R,).
 
-        A code is stale when N_j < revival_threshold * mean(N). It is given the mean count, so that it has as
-        much time to prove itself as a code at the start, and the matching sum, so that the next M step leaves
-        it there.
+        A code is stale when N_j < revival_threshold * mean(N). It is given just this count, and the matching
+        sum. If too few vectors take it there, it is stale again at once and tries another place; if enough
+        do, it soon stands at their mean. With a larger count it would stay where nothing is.
         """
         for block in range(self.blocks):
             counts = self.counts[block]
-            expected = counts.mean()
+            least = self.revival_threshold * counts.mean()
             free = counts.masked_fill(self.frozen.bool(), torch.inf) if self._any_frozen else counts
             stalest = free.sort(stable=True).indices[: vectors.shape[0]]
-            replace = present[: stalest.shape[0]] & (free[stalest] < self.revival_threshold * expected)
+            replace = present[: stalest.shape[0]] & (free[stalest] < least)
             new = self._by_block(vectors)[: stalest.shape[0], block]
-            for state, value in ((self.codebook, new), (self.sums, new * expected)):
+            for state, value in ((self.codebook, new), (self.sums, new * least)):
                 view = self._by_block(state)
                 view[stalest, block] = torch.where(replace[:, None], value, view[stalest, block])
-            counts[stalest] = torch.where(replace, expected, counts[stalest])
+            counts[stalest] = torch.where(replace, least, counts[stalest])
             self.revived += replace.sum()
 
     def reset_histogram(self) -> None:
