@@ -6,6 +6,7 @@ works on a CPU.
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -34,7 +35,7 @@ with registration.quiet_imports():
     from fairseq.distributed import utils as distributed_utils
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
-    from fairseq.tasks import TASK_REGISTRY
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
     from fairseq.tasks.fairseq_task import FairseqTask
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
@@ -65,10 +66,24 @@ class _Torch:
         if any(type(each) is str and "${" in each for each in values_in(options)):
             # OmegaConf would put variables of the environment there; fairseq stores what they stood for.
             raise ValueError("an option refers to something outside the file: ${...}")
+        _complete(options[0] if options else None)
         return content
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
+
+
+def _complete(config: Any) -> None:
+    """Options of its task that are newer than a checkpoint: fairseq sets only those that it has."""
+    task = config.get("task") if isinstance(config, dict) else None
+    if not isinstance(task, dict) or not isinstance(task.get("_name"), str):
+        return
+    kind = TASK_DATACLASS_REGISTRY.get(task["_name"])
+    if kind is not None and kind.__module__.startswith(f"{__package__}."):
+        for field in dataclasses.fields(kind):
+            # fairseq's own may refer to others.
+            if field.default is None or isinstance(field.default, int | float):
+                task.setdefault(field.name, field.default)
 
 
 def _explain(path: str, error: Exception) -> str:

@@ -21,7 +21,7 @@ def test_a_declaration_is_a_name_checkpoints_and_options() -> None:
     system = parse_system(words)
     assert system == System("student_4", ("a.pt", "b.pt"), options)
     assert system.as_dict() == {"checkpoints": ["a.pt", "b.pt"], **options}
-    assert [str(path) for path in system.paths()] == ["a.pt", "b.pt", "teacher.pt"]
+    assert [str(path) for _, path in system.files()] == ["a.pt", "b.pt", "teacher.pt"]
     assert parse_system(["greedy", "a.pt"]).beam == 1
 
 

@@ -18,6 +18,7 @@ from vqnat_plugin.export.translation import build_graphs
 from vqnat_plugin.files import sha256, write_lines
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.latent_search import LatentSearch
+from vqnat_plugin.generation.verification import Verifier
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.exported import DICTIONARIES, SIZES, SPECIALS, file_names, write_config
@@ -39,7 +40,7 @@ def exported(model: VQNAT, folder: Path, precision: str = "fp32", teacher: Any =
         "target_lang": "de",
         "max_source_positions": 4096,
         "sizes": {name: sizes[name] for name in SIZES},
-        "teacher": None if teacher is None else {},
+        "teacher": None if teacher is None else {"max_target_positions": 1024},
         "files": {name: sha256(folder / name) for name in file_names(False, teacher is not None)},
     }
     write_config(folder, content)
@@ -66,7 +67,11 @@ def random_teacher(seed: int = 2, **changes: Any) -> Any:
 
 
 def by_torch(
-    model: VQNAT, rows: Sequence[Sequence[int]], options: Decoding, teacher: Any = None
+    model: VQNAT,
+    rows: Sequence[Sequence[int]],
+    options: Decoding,
+    teacher: Any = None,
+    verifier: Verifier | None = None,
 ) -> list[list[dict[str, Any]]]:
     """What the checkpoint's own decoding makes of sentences, in one batch."""
     generator = LatentGenerator(
@@ -79,10 +84,19 @@ def by_torch(
         options.lenpen,
         unk_penalty=options.unkpen,
         rescorers=[teacher] if options.rescore else [],
+        verifier=verifier,
     )
     tokens = padded(rows, left=True)
     net_input = {"src_tokens": tokens, "src_lengths": torch.tensor([len(row) for row in rows])}
     return generator.generate([model], {"net_input": net_input})
+
+
+def verified_by_torch(
+    model: VQNAT, rows: Sequence[Sequence[int]], options: Decoding, teacher: Any
+) -> list[list[dict[str, Any]]]:
+    """The same with drafts that are checked."""
+    verifier = Verifier(teacher, options.tolerance, options.min_len, options.unkpen)
+    return by_torch(model, rows, options, verifier=verifier)
 
 
 def assert_same(

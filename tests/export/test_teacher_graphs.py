@@ -12,7 +12,7 @@ from tiny import sentences, tiny_model
 from vqnat_plugin.errors import CheckpointError
 from vqnat_plugin.export.teacher import check_teacher
 from vqnat_plugin.models.vq_nat import VQNAT
-from vqnat_plugin.runtime import rescoring
+from vqnat_plugin.runtime import teacher as runtime_teacher
 from vqnat_plugin.runtime.decoding import Decoding
 
 ROWS = [*sentences(12, seed=3, longest=30), [2]]
@@ -66,7 +66,7 @@ def test_every_option_and_batches_of_any_size(tmp_path: Path, monkeypatch: pytes
     options = every[-2]
     wanted = by_torch(model, ROWS, options, teacher)
     for logits in (1, 2 * 31 * 20, 30 * 31 * 20):
-        monkeypatch.setattr(rescoring, "LOGITS", logits)
+        monkeypatch.setattr(runtime_teacher, "LOGITS", logits)
         assert_same(translator, ROWS, options, wanted)
 
 

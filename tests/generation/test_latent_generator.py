@@ -389,3 +389,9 @@ def test_sequential_steps_grow_with_latents_and_not_with_words(monkeypatch: pyte
             )
         translate([model], sentences(3), beam=2, max_len_b=most)
         assert calls == {"step": -(-(most + 1) // 2**steps) + 1, "decoder": 1, "encoder": 1}
+
+
+def test_one_hypothesis_is_checked() -> None:
+    options = Namespace(beam=2, nbest=2)
+    with pytest.raises(UsageError, match="--verify-with: one translation is checked, leave --nbest 2 out"):
+        LatentGenerator.from_options([], options, None, verifier=object())

@@ -15,6 +15,7 @@ from tiny import padded, parse
 from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.rescoring import rescore
+from vqnat_plugin.models.vq_nat import VQNAT
 
 FLAGS = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
 
@@ -149,3 +150,18 @@ def test_models_of_images_cannot_rank(
         with pytest.raises(UserError) as caught:
             Setting(tiny_corpus, tiny_student, str(path)).generator()
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_options_that_are_newer_than_a_checkpoint_can_be_set(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(tiny_student))
+    state["cfg"] = OmegaConf.to_container(state["cfg"])
+    for name in ("verify_with", "verify_tolerance"):
+        state["cfg"]["task"].pop(name)
+    torch.save(state, tmp_path / "old.pt")
+    hub = VQNAT.from_pretrained(
+        tmp_path / "old.pt", data_name_or_path=tiny_corpus, verify_with=str(tiny_teacher)
+    )
+    [[found]] = hub.generate([hub.encode("w1 w2 w3")], beam=1)
+    assert found["passes"] >= 1

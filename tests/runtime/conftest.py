@@ -35,3 +35,14 @@ def german_exported(german_student: Path, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("exported") / "fp32"
     main(["export", str(german_student), "--out", str(out), "--precision", "fp32"])
     return out
+
+
+@pytest.fixture(scope="session")
+def exported_pair(tiny_student: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny student in fp32 with a teacher inside."""
+    from vqnat_plugin.commands.main import main
+
+    out = tmp_path_factory.mktemp("pair") / "exported"
+    words = ["export", str(tiny_student), "--out", str(out), "--precision", "fp32"]
+    main([*words, "--with-teacher", str(tiny_teacher)])
+    return out

@@ -15,15 +15,6 @@ from vqnat_plugin.runtime import Translator
 LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
 
 
-@pytest.fixture(scope="module")
-def exported_pair(tiny_student: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny student in fp32 with a teacher inside."""
-    out = tmp_path_factory.mktemp("pair") / "exported"
-    words = ["export", str(tiny_student), "--out", str(out), "--precision", "fp32"]
-    main([*words, "--with-teacher", str(tiny_teacher)])
-    return out
-
-
 @pytest.mark.parametrize(
     "flags, options",
     [
@@ -88,11 +79,12 @@ def test_several_threads_may_rank_at_once(exported_pair: Path) -> None:
 
 def test_a_model_without_a_teacher_says_how_to_get_one(german_exported: Path) -> None:
     translator = Translator(german_exported)
-    message = "--rescore: .* has no teacher; export it again with --with-teacher CHECKPOINT"
-    with pytest.raises(UsageError, match=message):
-        translator.translate(["Hund"], rescore=True)
-    with pytest.raises(UsageError, match=message):
-        translator.candidates([], rescore=True)
+    for option in ("rescore", "verify"):
+        message = f"--{option}: .* has no teacher; export it again with --with-teacher CHECKPOINT"
+        with pytest.raises(UsageError, match=message):
+            translator.translate(["Hund"], **{option: True})
+        with pytest.raises(UsageError, match=message):
+            translator.candidates([], **{option: True})
 
 
 def test_ranking_needs_neither_torch_nor_fairseq(exported_pair: Path) -> None:

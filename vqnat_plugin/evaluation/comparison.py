@@ -10,6 +10,7 @@ import gc
 import json
 import math
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -186,6 +187,9 @@ class Comparison:
                     if self.kinds[each.name] == EXPORTED:
                         parts = engines[each.name].setdefault("profile_ms", {})
                         parts[f"batch_{size}"] = profile(each, batches, options.warmup)
+            for each in loaded:
+                if each.passes:
+                    engines[each.name]["passes"] = round(statistics.mean(each.passes), 2)
             return {"timings": timings, "engines": engines}
         finally:
             torch.set_num_threads(threads)

@@ -82,12 +82,15 @@ class ExportedTranslator(SubsetTranslator):
 
     def translate(self, batch: list[list[int]]) -> list[list[int]]:
         """Token ids of the best translations, in order."""
-        return [found[0].tokens for found in self.engine.decode(batch, self.options, scores=False)]
+        found = [every[0] for every in self.engine.decode(batch, self.options, scores=False)]
+        if self.options.verify:
+            self.passes += [best.passes for best in found]
+        return [best.tokens for best in found]
 
     @contextmanager
     def watched(self, clock: Clock) -> Iterator[None]:
         """Let a clock see what each part takes."""
-        names = ["graphs", *["teacher"] * self.options.rescore]
+        names = ["graphs", *["teacher"] * (self.options.rescore or self.options.verify)]
         parts = {name: getattr(self.engine, name) for name in names}
         for name, part in parts.items():
             setattr(self.engine, name, Watched(part, clock))

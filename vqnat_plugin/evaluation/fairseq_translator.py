@@ -33,13 +33,12 @@ def check(
     known: dict[Path, Checkpoint] = {}
     for system in systems:
         _generation_options(system)
-        for number, path in enumerate(system.paths()):
-            option = "" if number < len(system.checkpoints) else "rescore_with: "
-            who = f"system {system.name}: {option}{path}"
+        for option, path in system.files():
+            who = f"system {system.name}: {option}{': ' * bool(option)}{path}"
             if path not in known:
                 known[path] = Checkpoint(path, TRANSLATION, who, weights=False)
             languages = known[path].check_data(data, languages)
-        trained = known[system.paths()[0]].config
+        trained = known[Path(system.checkpoints[0])].config
         # fairseq ignores what it does not know: a misspelt option would be measured as if it were absent.
         for name in sorted(set(system.options) - GENERATION_OPTIONS):
             if name not in trained.task and name not in (trained.model or ()):
@@ -139,8 +138,9 @@ class FairseqTranslator(SubsetTranslator):
     def translate(self, batch: dict[str, Any]) -> list[list[int]]:
         """Token ids of the best hypothesis of each sentence, on the host, in the order of `batch["id"]`."""
         sample = utils.move_to_cuda(batch) if self.gpu else batch
-        hypotheses = self.task.inference_step(self.generator, self.models, sample)
-        return [candidates[0]["tokens"].tolist() for candidates in hypotheses]
+        found = [every[0] for every in self.task.inference_step(self.generator, self.models, sample)]
+        self.passes += [best["passes"] for best in found if "passes" in best]
+        return [best["tokens"].tolist() for best in found]
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""

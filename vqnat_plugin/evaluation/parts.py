@@ -16,6 +16,7 @@ PARTS = {
     "select": "latent steps",
     "write": "writer",
     "rank": "teacher",
+    "verify": "teacher",
 }
 REST = "rest"
 

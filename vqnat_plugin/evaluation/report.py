@@ -94,6 +94,7 @@ def results_table(report: Mapping[str, Any]) -> str:
     ]
     if _has_ratios(report):
         columns.append(("tokens", [_format(system.get("mean_output_tokens"), ".1f") for system in rows]))
+    columns.append(("passes", [_format(system.get("passes"), ".1f") for system in rows]))
     for size in dict.fromkeys(size for system in rows for size in system.get("latency_ms", {})):
         latencies = [system.get("latency_ms", {}).get(size, {}) for system in rows]
         columns += [
@@ -209,6 +210,8 @@ def _latency_notes(report: Mapping[str, Any]) -> list[str]:
         "- tokens: of a translation, on average, its end included",
         *["- batch 1: each sentence twice in a row, the second time counts"] * (1 in latency["batch_sizes"]),
     ]
+    if any("passes" in system for system in systems.values()):
+        notes.append("- passes: how often the teacher reads a translation to check it, on average")
     on_cpu = [name for name, system in systems.items() if system.get("device") == "cpu"]
     if latency["device"] != "cpu" and on_cpu:
         notes.append(f"- on the CPU: {escape(', '.join(on_cpu))}")

@@ -28,6 +28,7 @@ class SubsetTranslator(abc.ABC):
         precision: of its weights: `fp32`, `fp16`, `bf16`, `int8`, ...
         latent: whether it decodes through discrete latents.
         gpu: whether it makes use of one.
+        passes: how often a teacher has read each translation to check it, in the order of decoding.
     """
 
     latent = False
@@ -40,6 +41,7 @@ class SubsetTranslator(abc.ABC):
             DataError: it is missing or empty.
         """
         self.name, self.task, self.precision = system.name, task, precision
+        self.passes: list[int] = []
         try:
             task.load_dataset(conditions.subset)
         except FileNotFoundError as error:

@@ -14,8 +14,8 @@ from ..text.pipeline import FILE_NAME
 
 Options = TypeVar("Options")
 
-# The option whose value is a path, or several joined by ':'.
-RESCORE = "rescore_with"
+# Options whose value is a path, or several joined by ':'.
+TEACHERS = ("rescore_with", "verify_with")
 TYPES = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
 # Longest name of a file, with room for what goes before and behind it.
 LONGEST_NAME = 200
@@ -50,9 +50,12 @@ class System:
         """What a report says of the system."""
         return {"checkpoints": list(self.checkpoints), **self.options}
 
-    def paths(self) -> list[Path]:
-        """All files that the system is made of, its checkpoints first."""
-        return [Path(path) for path in (*self.checkpoints, *split_paths(self.options.get(RESCORE) or ""))]
+    def files(self) -> list[tuple[str, Path]]:
+        """All files that the system is made of, with the option that names each; "" for its checkpoints."""
+        named = {"": self.checkpoints} | {
+            name: split_paths(self.options.get(name) or "") for name in TEACHERS
+        }
+        return [(name, Path(path)) for name, paths in named.items() for path in paths]
 
     def identity(self) -> dict[str, Any]:
         """What the output depends on: the contents of the files, wherever they are, and the options.
@@ -61,15 +64,15 @@ class System:
             DataError: one of the files is missing.
         """
         self.require_files()
-        digests = [sha256(*_files(path)) for path in self.paths()]
-        return {
-            "checkpoints": digests[: len(self.checkpoints)],
-            "options": {**self.options, RESCORE: digests[len(self.checkpoints) :]},
-        }
+        digests: dict[str, list[str]] = {}
+        for name, path in self.files():
+            digests.setdefault(name, []).append(sha256(*_files(path)))
+        checkpoints = digests.pop("")
+        return {"checkpoints": checkpoints, "options": {**self.options, **digests}}
 
     def require_files(self) -> None:
         """Raise `DataError` unless all files are there."""
-        for path in self.paths():
+        for _, path in self.files():
             if not path.exists():
                 raise DataError(f"system {self.name}: no checkpoint {path}")
 
@@ -161,7 +164,7 @@ def parse_system(words: Sequence[str], shared: Mapping[str, Any] | None = None) 
             raise UsageError(f"{shown}: '{setting}' needs the form OPTION=VALUE")
         if name in own:
             raise UsageError(f"{shown}: {name} is given twice")
-        own[name] = value if name == RESCORE else _value(value.strip())
+        own[name] = value if name in TEACHERS else _value(value.strip())
     system = System(words[0], split_paths(words[1]), {"beam": 1, **(shared or {}), **own})
     if type(system.options["beam"]) is not int or not 1 <= system.beam <= MOST_BEAM:
         raise UsageError(f"{shown}: beam must be a whole number from 1 to {MOST_BEAM}")

@@ -14,7 +14,7 @@ from ..files import read_json_if_there, replace_folder, sha256
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
-from ..runtime.exported import CONFIG, DICTIONARIES, KIND, SIZES, file_names, write_config
+from ..runtime.exported import CONFIG, DICTIONARIES, KIND, LONGEST, SIZES, file_names, write_config
 from ..runtime.translator import Translator
 from ..text.pipeline import FILE_NAME as TEXT
 from .comparison import compare, validation_pairs
@@ -58,7 +58,7 @@ def export(
     hub = VQNAT.from_pretrained(path, data_name_or_path=data, **given)
     [model] = hub.models
     pairs = validation_pairs(hub)
-    ranker = None
+    ranker: Any = None
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
         check_teacher(ranker, f"--with-teacher {teacher}")
@@ -74,7 +74,9 @@ def export(
                 graph.save(folder / f"{name}.onnx")
         text = _copy_text(hub.task, folder)
         config.update(_describe(hub, path, precision))
-        config["teacher"] = None if teacher is None else _origin(teacher)
+        config["teacher"] = None
+        if ranker is not None and teacher is not None:
+            config["teacher"] = {**_origin(teacher), LONGEST: int(ranker.max_decoder_positions())}
         config["files"] = {name: sha256(folder / name) for name in file_names(text, teacher is not None)}
         write_config(folder, config)
         config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)

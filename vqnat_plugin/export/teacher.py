@@ -1,12 +1,13 @@
-"""The graphs of an autoregressive Transformer of fairseq that ranks candidates: encoder and scorer.
+"""The graphs of an autoregressive Transformer of fairseq that judges translations: encoder and scorer.
 
-The scorer reads candidates as they are and gives the log-probability of each of their words; what the runtime
-gives and gets is in `runtime/rescoring.py`.
+The scorer reads translations as they are and gives the log-probability of each of their words, and where it
+is asked for the most probable ones; what the runtime gives and gets is in `runtime/teacher.py`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.models.transformer.transformer_decoder import TransformerDecoder
 from fairseq.models.transformer.transformer_encoder import TransformerEncoder
@@ -14,7 +15,9 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..options import flag
-from .graph import FLOAT, INT32, INT64, Graph, build
+from ..runtime.exported import SPECIALS
+from .graph import BOOL, FLOAT, INT32, INT64, Graph, build
+from .symbols import best_symbol, symbols_alone
 
 # What the graphs compute; other values of fairseq's options make another model.
 OPTIONS = {
@@ -64,7 +67,7 @@ def _encoder(g: Graph, model: Any) -> None:
     mask = g.add("Cast", real, to=INT32)
     x = _embed(g, encoder, g.lookup(encoder.embed_tokens.weight, source))
     for layer in encoder.layers:
-        x = _self_attention(g, layer, x, mask=mask)
+        x, *_ = _self_attention(g, layer, x, mask=mask)
         x = _feed_forward(g, layer, x)
     x = _final(g, encoder, x)
     x = g.layers(x, *(linear for each in attentions for linear in (each.k_proj, each.v_proj)))
@@ -77,40 +80,63 @@ def _encoder(g: Graph, model: Any) -> None:
 
 
 def _scorer(g: Graph, model: Any) -> None:
-    """Candidates, padded on the right, to the log-probabilities of their words, given those before.
+    """Words, padded on the right, to their log-probabilities, given those before and the source.
 
-    Of the words, counted through all rows, those at `places`: the large product is made for no padding.
+    Of the words, counted through all rows, those at `places`: the large product is made for no padding. Where
+    it is asked for, also the most probable words there. What was read before need not be read again: its keys
+    and values are given.
     """
     decoder = model.decoder
     dim, attention = decoder.embed_dim, decoder.layers[0].encoder_attn
-    tokens = g.input("tokens", INT64, "rows", "words")
+    # What is read is what is scored, a place to the right of it: each word sees those before it.
+    before, tokens = (g.input(name, INT64, "rows", "words") for name in ("before", "tokens"))
     places = g.input("places", INT64, "real")
-    memory = [
-        [
-            g.input(
-                f"memory_{kind}_{number}", FLOAT, "batch", attention.num_heads, "source", attention.head_dim
-            )
-            for kind in ("keys", "values")
-        ]
-        for number in range(len(decoder.layers))
-    ]
+    heads, head = attention.num_heads, attention.head_dim
+
+    def keys_and_values(what: str, number: int, *axes: str) -> tuple[str, str]:
+        shape = axes[0], heads, axes[1], head
+        return (
+            g.input(f"{what}_keys_{number}", FLOAT, *shape),
+            g.input(f"{what}_values_{number}", FLOAT, *shape),
+        )
+
     mask = g.input("mask", INT32, "batch", "source")
     by_sentence = g.add("Concat", g.add("Shape", mask, start=0, end=1), g.constant([-1, dim]), axis=0)
-    # Read from the end of a sentence on: each word sees those before it.
-    first = g.constant([0, 1, 0, 0])
-    before = g.add("Pad", tokens, first, g.constant(decoder.dictionary.eos()))
-    before = g.add("Slice", before, g.constant([0]), g.constant([-1]), g.constant([1]))
     x = _embed(g, decoder, g.lookup(decoder.embed_tokens.weight, before))
     shape = g.add("Shape", x)
-    for layer, (keys, values) in zip(decoder.layers, memory, strict=True):
-        x = _self_attention(g, layer, x, causal=True)
+    for number, layer in enumerate(decoder.layers):
+        past = keys_and_values("past", number, "rows", "read_before")
+        x, *present = _self_attention(g, layer, x, causal=True, past=past)
+        for kind, value in zip(("keys", "values"), present, strict=True):
+            g.output(value, f"present_{kind}_{number}", FLOAT, "rows", heads, "read", head)
+        keys, values = keys_and_values("memory", number, "batch", "source")
         x = _cross_attention(g, layer, x, keys, values, mask, by_sentence, shape)
         x = _feed_forward(g, layer, x)
     flat = g.add("Reshape", _final(g, decoder, x), g.constant([-1, decoder.output_embed_dim]))
     logits = g.linear(g.add("Gather", flat, places), decoder.output_projection.weight)
     words = g.add("Gather", g.add("Reshape", tokens, g.constant([-1, 1])), places)
-    found = g.add("GatherElements", g.add("LogSoftmax", logits, axis=-1), words, axis=1)
-    g.output(g.add("Squeeze", found, g.constant([1])), "log_probabilities", FLOAT, "real")
+    found = g.add("LogSoftmax", logits, axis=-1)
+    of_words = g.add("GatherElements", found, words, axis=1)
+    g.output(g.add("Squeeze", of_words, g.constant([1])), "log_probabilities", FLOAT, "real")
+    _best(g, found, len(decoder.output_projection.weight))
+
+
+def _best(g: Graph, log_probabilities: str, symbols: int) -> None:
+    """Outputs: the most probable words, and their log-probabilities; empty where they are not asked for."""
+    extra = g.input("extra", FLOAT, "real_or_none", SPECIALS)
+    searched, silent = Graph("searched", g.precision), Graph("silent", g.precision)
+    rows = searched.add("Unsqueeze", log_probabilities, searched.constant([0]))
+    alone, last = searched.constant([symbols_alone(symbols)]), searched.constant([-1])
+    rest = searched.add("Slice", rows, searched.constant([0]), alone, last)
+    many = searched.add("Slice", rows, alone, searched.constant([symbols]), last)
+    token, best = best_symbol(searched, rest, many, extra, symbols)
+    searched.output(searched.add("Reshape", token, last), "found", INT64, "real")
+    searched.output(searched.add("Reshape", best, last), "score", FLOAT, "real")
+    silent.output(silent.constant(np.zeros(0, np.int64)), "no_found", INT64, 0)
+    silent.output(silent.constant(np.zeros(0, np.float32)), "no_score", FLOAT, 0)
+    chosen = g.choose(g.input("search", BOOL, 1), (searched, silent))
+    for name, kind, value in zip(("best", "best_log_probabilities"), (INT64, FLOAT), chosen, strict=True):
+        g.output(value, name, kind, "searched")
 
 
 def _embed(g: Graph, part: Any, x: str) -> str:
@@ -130,16 +156,27 @@ def _sublayer(g: Graph, x: str, norm: nn.LayerNorm, before: bool, inner: Callabl
     return y if before else g.norm(y, norm)
 
 
-def _self_attention(g: Graph, layer: Any, x: str, mask: str = "", causal: bool = False) -> str:
-    attention = layer.self_attn
+def _self_attention(
+    g: Graph,
+    layer: Any,
+    x: str,
+    mask: str = "",
+    causal: bool = False,
+    past: tuple[str, str] | None = None,
+) -> tuple[str, str, str]:
+    """What comes out, and with `past` all keys and values."""
+    attention, present = layer.self_attn, ("", "")
 
     def inner(y: str) -> str:
+        nonlocal present
         joined = g.layers(y, attention.q_proj, attention.k_proj, attention.v_proj)
         query, keys, values = g.add_several(3, "Split", joined, axis=-1)
-        found, _, _ = g.attend(attention.num_heads, query, keys, values, mask=mask, causal=causal)
+        found, *kept = g.attend(attention.num_heads, query, keys, values, mask=mask, causal=causal, past=past)
+        present = kept[0], kept[1]
         return g.layers(found, attention.out_proj)
 
-    return _sublayer(g, x, layer.self_attn_layer_norm, layer.normalize_before, inner)
+    x = _sublayer(g, x, layer.self_attn_layer_norm, layer.normalize_before, inner)
+    return x, *present
 
 
 def _cross_attention(

@@ -14,9 +14,8 @@ from torch import Tensor
 from ..models.vq_nat import VQNAT
 from ..runtime.exported import EOS, SPECIALS
 from .graph import BOOL, FLOAT, INT32, INT64, Graph, build
+from .symbols import best_symbol, symbols_alone
 
-# Symbols of a group, see `_words`.
-GROUP = 128
 Memory = list[tuple[str, str]]
 
 
@@ -99,30 +98,14 @@ def _writer(g: Graph, model: VQNAT) -> None:
 
 
 def _words(g: Graph, model: VQNAT, x: str) -> None:
-    """The most probable symbol of each position; where it is asked for, what it and the end cost.
-
-    The symbols are cut into groups, whose largest logits are found first: to search for the largest of all at
-    once is slow in ONNX Runtime. What is left over, the special symbols among it, stands alone.
-    """
-    symbols = len(model.output_weight)
-    size = min(GROUP, symbols - SPECIALS)
-    groups, alone = (symbols - SPECIALS) // size, SPECIALS + (symbols - SPECIALS) % size
+    """The most probable symbol of each position; where it is asked for, what it and the end cost."""
+    weight = model.output_weight
+    alone = symbols_alone(len(weight))
     needed = g.input("needed", INT64, 1)
     extra = g.input("extra", FLOAT, "words_needed", SPECIALS)
     x = g.add("Slice", x, g.constant([0]), needed, g.constant([1]))
-    weight = model.output_weight
     rest, many = g.linear(x, weight[:alone]), g.linear(x, weight[alone:])
-    padded = g.add("Pad", extra, g.constant([0, 0, 0, alone - SPECIALS]))
-    allowed = g.add("Add", rest, padded)
-    rest_best = g.add("ReduceMax", allowed, axes=[-1], keepdims=1)
-    cut = g.add("Reshape", many, g.constant([0, 0, groups, size]))
-    largest = g.add("ReduceMax", cut, axes=[-1], keepdims=0)
-    group = g.add("ArgMax", largest, axis=-1, keepdims=1)
-    best = g.add("ReduceMax", largest, axes=[-1], keepdims=1)
-    inside = g.add("ArgMax", g.add("GatherND", cut, group, batch_dims=2), axis=-1, keepdims=1)
-    number = g.add("Add", g.add("Mul", group, g.constant([size])), g.add("Add", inside, g.constant([alone])))
-    among = g.add("GreaterOrEqual", rest_best, best)
-    token = g.add("Where", among, g.add("ArgMax", allowed, axis=-1, keepdims=1), number)
+    token, best = best_symbol(g, rest, many, extra, len(weight))
     g.output(g.add("Squeeze", token, g.constant([2])), "tokens", INT64, "rows", "words_needed")
 
     # What all symbols weigh together, without the penalties.
@@ -133,7 +116,7 @@ def _words(g: Graph, model: VQNAT, x: str) -> None:
     joined = scored.add("Concat", rest, of_many, axis=-1)
     weight_of_all = scored.add("ReduceLogSumExp", joined, axes=[-1], keepdims=1)
     end = scored.add("Slice", rest, *(scored.constant([place]) for place in (EOS, EOS + 1, -1)))
-    for name, logit in (("chosen", scored.add("Max", rest_best, best)), ("end", end)):
+    for name, logit in (("chosen", best), ("end", end)):
         scored.output(scored.add("Sub", logit, weight_of_all), name, FLOAT, "rows", "words_needed", 1)
         silent.output(silent.constant(np.zeros((0, 0, 1), np.float32)), f"no_{name}", FLOAT, 0, 0, 1)
     costs = g.choose(g.input("scores", BOOL, 1), (scored, silent))

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..modules.compressor import latent_count
 from .latent_search import Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore
+from .verification import Verifier
 
 
 @dataclass
@@ -33,7 +34,8 @@ class LatentGenerator:
     """Translates batches for `fairseq-generate`, `fairseq-interactive` and validation.
 
     Candidates are ranked by their joint score, log p(latents) + log p(words), divided by the number of words
-    to the power of `--lenpen`, or by an autoregressive model (`--rescore-with`).
+    to the power of `--lenpen`, or by an autoregressive model (`--rescore-with`). Such a model may also check
+    the best one and correct it (`--verify-with`).
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LatentGenerator:
         normalize: bool = True,
         unk_penalty: float = 0.0,
         rescorers: Sequence[Any] = (),
+        verifier: Verifier | None = None,
     ) -> None:
         """
         Args:
@@ -60,6 +63,7 @@ class LatentGenerator:
             normalize: whether scores are divided at all.
             unk_penalty: taken off the log-probability of the unknown word.
             rescorers: autoregressive models that rank the candidates.
+            verifier: what checks the best of them; there is one hypothesis then.
         """
         if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
             raise UsageError(
@@ -67,7 +71,7 @@ class LatentGenerator:
             )
         for model in models:
             model.eval()
-        self.search, self.rescorers = search, list(rescorers)
+        self.search, self.rescorers, self.verifier = search, list(rescorers), verifier
         self.max_len_a, self.max_len_b, self.min_len = max_len_a, max_len_b, min_len
         self.exponent = len_penalty if normalize else 0.0
         self.unk_penalty = unk_penalty
@@ -77,9 +81,23 @@ class LatentGenerator:
 
     @classmethod
     def from_options(
-        cls, models: Sequence[Any], args: Any, dictionary: Any, rescorers: Sequence[Any] = ()
+        cls,
+        models: Sequence[Any],
+        args: Any,
+        dictionary: Any,
+        rescorers: Sequence[Any] = (),
+        verifier: Any = None,
+        tolerance: float = 0.0,
     ) -> "LatentGenerator":
         """From fairseq's generation options.
+
+        Args:
+            models: see `LatentGenerator`.
+            args: the options.
+            dictionary: the target dictionary.
+            rescorers: see `LatentGenerator`.
+            verifier: an autoregressive model that checks translations.
+            tolerance: of the verifier, nats.
 
         Raises:
             UsageError: an option that parallel decoding cannot serve.
@@ -106,6 +124,11 @@ class LatentGenerator:
             raise UsageError(f"--beam {beam}: needs at least 1")
         if nbest > beam:
             raise UsageError(f"--nbest {nbest}: needs --beam {nbest} or more, but it is {beam}")
+        if verifier is not None and (rescorers or nbest > 1):
+            other = "--rescore-with" if rescorers else f"--nbest {nbest}"
+            raise UsageError(f"--verify-with: one translation is checked, leave {other} out")
+        if tolerance and verifier is None:
+            raise UsageError(f"--verify-tolerance {tolerance:g}: needs --verify-with")
         for name in ("max_len_a", "max_len_b", "min_len"):
             if option(name, 0) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {option(name, 0)}: needs at least 0")
@@ -128,6 +151,7 @@ class LatentGenerator:
             normalize=not option("unnormalized", False),
             unk_penalty=option("unkpen", 0.0),
             rescorers=rescorers,
+            verifier=verifier and Verifier(verifier, tolerance, option("min_len", 1), option("unkpen", 0.0)),
         )
 
     def length_limits(self, source_lengths: Tensor) -> Tensor:
@@ -141,7 +165,8 @@ class LatentGenerator:
     ) -> list[list[dict[str, Any]]]:
         """Translate a batch; per sentence `beam` hypotheses, best first, in fairseq's form.
 
-        Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment.
+        Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment. One
+        that was checked also has `passes`, how often the autoregressive model has read it.
         """
         del prefix_tokens  # `from_options` has refused it
         with torch.inference_mode():
@@ -166,7 +191,24 @@ class LatentGenerator:
             # Hypotheses that the search never filled (fewer codes than beam) have no score.
             scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
         # Outside of it, since fairseq changes scores in place.
-        return self._hypotheses(words, scores)
+        hypotheses = self._hypotheses(words, scores)
+        if self.verifier is None:
+            return hypotheses
+        drafts = [every[0]["tokens"].tolist() for every in hypotheses]
+        checked = self.verifier(sample["net_input"], drafts, limits.tolist())
+        return [
+            [
+                {
+                    "tokens": torch.tensor(each.tokens),
+                    "score": sum(each.scores) / len(each.tokens) ** self.exponent,
+                    "positional_scores": torch.tensor(each.scores),
+                    "attention": None,
+                    "alignment": None,
+                    "passes": each.passes,
+                }
+            ]
+            for each in checked
+        ]
 
     @torch.no_grad()
     def reconstruct(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[dict[str, Any]]]:

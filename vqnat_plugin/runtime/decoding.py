@@ -19,6 +19,17 @@ class Decoding:
     rescore: bool = option(
         False, "rank the candidates by the teacher's score; needs a model exported --with-teacher"
     )
+    verify: bool = option(
+        False,
+        "let the teacher check the best translation and put its own sub-words where they differ: the result "
+        "is the teacher's greedy translation; needs a model exported --with-teacher",
+    )
+    tolerance: float = option(
+        0.0,
+        "with --verify: let a sub-word pass when the teacher's log-probability of it is at most so far below "
+        "that of its best one, nats",
+        least=0,
+    )
     max_len_a: float = option(
         0.0,
         "with --max-len-b: at most a * source length + b sub-words a translation",
@@ -35,6 +46,10 @@ class Decoding:
         check(self)
         if self.max_len_a == 0 and self.min_len > self.max_len_b:
             raise UsageError(f"--min-len {self.min_len}: needs --max-len-b of as much, or more")
+        if self.verify and self.rescore:
+            raise UsageError("--verify: the teacher checks one translation, leave --rescore out")
+        if self.tolerance and not self.verify:
+            raise UsageError(f"--tolerance {self.tolerance:g}: needs --verify")
 
     def limit(self, length: int) -> int:
         """Most sub-words for a source of this length; both with the end of the sentence."""

@@ -11,7 +11,7 @@ from ..files import read_json, sha256, write_json
 from ..text.pipeline import FILE_NAME as TEXT
 
 # Raised when a folder cannot be read by older versions any more.
-FORMAT = 2
+FORMAT = 3
 CONFIG = "config.json"
 KIND = "vqnat translation model"
 GRAPHS = ("encoder", "step", "writer")
@@ -30,6 +30,8 @@ SIZES = {
     "compress_steps": 0,
     "target_symbols": SPECIALS,
 }
+# The same of a teacher: most tokens of a translation, its end included.
+LONGEST = "max_target_positions"
 MOST_SYMBOLS, MOST_WIDTH = 1 << 24, 1 << 16
 MOST = {"compress_steps": 6, "codebook_size": MOST_SYMBOLS, "target_symbols": MOST_SYMBOLS}
 
@@ -44,7 +46,8 @@ class Exported:
         source, target: codes of the languages.
         longest: most tokens of a source sentence, its end included.
         text: whether a text pipeline is there.
-        teacher: whether an autoregressive model is there that ranks candidates.
+        teacher: whether an autoregressive model is there that ranks candidates and checks drafts.
+        teacher_longest: most tokens that it writes, its end included; 0 without one.
         sizes: of the model, see `SIZES`.
     """
 
@@ -55,6 +58,7 @@ class Exported:
     longest: int
     text: bool
     teacher: bool
+    teacher_longest: int
     sizes: dict[str, int]
 
     def path(self, name: str) -> Path:
@@ -69,7 +73,7 @@ class Exported:
             DataError: it is not there, holds something else, is of a later version, or is damaged.
         """
         config = read_config(folder)
-        files = config["files"]
+        files, teacher = config["files"], config["teacher"]
         found = cls(
             folder,
             precision=config["precision"],
@@ -77,7 +81,8 @@ class Exported:
             target=config["target_lang"],
             longest=config["max_source_positions"],
             text=TEXT in files,
-            teacher=config["teacher"] is not None,
+            teacher=teacher is not None,
+            teacher_longest=0 if teacher is None else teacher[LONGEST],
             sizes=config["sizes"],
         )
         for name in file_names(found.text, found.teacher):
@@ -133,8 +138,11 @@ def _odd(config: dict[str, Any]) -> str:
         value = config.get(name, ...)
         if not isinstance(value, kind) or value is True:
             return f"'{name}' is missing" if value is ... else f"'{name}' cannot be {value!r}"
-    for name, least in {**SIZES, "max_source_positions": 1}.items():
-        value = config["sizes"].get(name) if name in SIZES else config[name]
+    values = config["sizes"] | {"max_source_positions": config["max_source_positions"]}
+    of_teacher = {} if config["teacher"] is None else {LONGEST: 1}
+    values |= {name: config["teacher"].get(name) for name in of_teacher}
+    for name, least in {**SIZES, "max_source_positions": 1, **of_teacher}.items():
+        value = values.get(name)
         if type(value) is not int or value < least:
             return f"'{name}' has to be a whole number of at least {least}, not {value!r}"
         if value > (most := MOST.get(name, MOST_WIDTH)):

@@ -17,11 +17,13 @@ class Hypothesis:
         tokens: numbers of its sub-words, EOS at the end.
         score: joint log-probability by the number of sub-words; 0 where no scores were asked for.
         codes: its latents.
+        passes: how often a teacher has read it, to check it.
     """
 
     tokens: list[int]
     score: float
     codes: list[int]
+    passes: int = 0
 
 
 def hypotheses(

@@ -139,5 +139,6 @@ def _check(options: Decoding, limits: Limits, model: Exported) -> None:
     for name in ("lenpen", "unkpen"):
         if abs(getattr(options, name)) > PENALTY:
             raise UsageError(f"{name} {getattr(options, name)}: needs a value from -{PENALTY} to {PENALTY}")
-    if options.rescore and not model.teacher:
-        raise UsageError("rescore true: this model was exported without a teacher")
+    for name in ("rescore", "verify"):
+        if getattr(options, name) and not model.teacher:
+            raise UsageError(f"{name} true: this model was exported without a teacher")

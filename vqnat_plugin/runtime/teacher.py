@@ -1,16 +1,18 @@
-"""Ranking candidates by an exported autoregressive model."""
+"""An exported autoregressive model, which ranks candidates and checks drafts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .exported import PAD, TEACHER_GRAPHS, Exported
-from .graphs import LOGITS, Floats, Whole, memory_feeds, padded
+from .decoding import Decoding
+from .exported import EOS, PAD, SPECIALS, TEACHER_GRAPHS, UNK, Exported
+from .graphs import KINDS, LOGITS, Floats, Whole, memory_feeds, padded
 from .hypotheses import Hypothesis
 from .positions import Positions
 from .sessions import open_session
+from .verification import Verdict, Verified, verify
 
 
 class Teacher:
@@ -29,7 +31,7 @@ class Teacher:
         sessions = [open_session(exported.path(f"{name}.onnx"), threads) for name in TEACHER_GRAPHS]
         self._encoder, self._scorer = sessions
         self._source_positions, self._positions = (Positions(_width(each)) for each in sessions)
-        self._symbols = exported.sizes["target_symbols"]
+        self._symbols, self._longest = exported.sizes["target_symbols"], exported.teacher_longest
 
     def rank(
         self,
@@ -69,9 +71,7 @@ class Teacher:
         group = max(map(len, found))
         tokens = padded([words for every in found for words in (*every, *[()] * (group - len(every)))])
         tokens = tokens.reshape(len(found), group, -1)
-        source = padded(rows)
-        feeds = {"source": source, "positions": self._source_positions(source.shape[1])}
-        memory, mask = self._encoder.run(["memory", "mask"], feeds)
+        memory, mask = self._encode(rows)
         # So many candidates at a time; one alone may have more logits.
         most = max(1, LOGITS // (tokens.shape[-1] * self._symbols))
         sentences, beam = max(1, most // group), min(most, group)
@@ -89,9 +89,79 @@ class Teacher:
         flat = tokens.reshape(-1, tokens.shape[-1])
         scores = np.zeros(flat.shape, np.float32)
         places = np.flatnonzero(flat != PAD)
-        feeds = {**memory, "tokens": flat, "places": places, "positions": self._positions(flat.shape[1])}
+        before = np.full_like(flat, EOS)
+        before[:, 1:] = flat[:, :-1]
+        feeds = {**memory, "before": before, "tokens": flat, "places": places}
+        feeds |= {"positions": self._positions(flat.shape[1]), **_past(memory, len(flat)), **NO_SEARCH}
         [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
         return scores.sum(-1).reshape(tokens.shape[:2])
+
+    def _encode(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, Any]:
+        """Keys and values of sources, and their mask."""
+        source = padded(rows)
+        feeds = {"source": source, "positions": self._source_positions(source.shape[1])}
+        memory, mask = self._encoder.run(["memory", "mask"], feeds)
+        return memory, mask
+
+    def verify(self, row: Sequence[int], draft: Hypothesis, options: Decoding) -> Hypothesis:
+        """What becomes of a draft when it is checked, with the teacher's score.
+
+        Args:
+            row: source tokens, with EOS.
+            draft: its translation.
+            options: its `tolerance`, limits and penalties are the teacher's.
+        """
+        reader = SourceReader(self._scorer, self._positions, memory_feeds(*self._encode([row])), options)
+        most = min(options.limit(len(row)), self._longest)
+        found: Verified = verify(draft.tokens, reader, most, options.tolerance)
+        score = sum(found.scores) / len(found.tokens) ** options.lenpen
+        # No code stands for words that the teacher may have put.
+        return Hypothesis(found.tokens, score, [], found.passes)
+
+
+class SourceReader:
+    """A teacher with one source, see `verification.Reader`; keeps keys and values of what was read."""
+
+    def __init__(
+        self,
+        scorer: Any,
+        positions: Callable[[int], Floats],
+        memory: dict[str, Any],
+        options: Decoding,
+    ) -> None:
+        self._scorer, self._positions, self._memory = scorer, positions, memory
+        self._options = options
+        self._past = _past(memory, 1)
+        self._names = ["log_probabilities", "best", "best_log_probabilities"]
+        self._names += [name.replace("past", "present") for name in self._past]
+
+    def read(self, accepted: int, last: int, tokens: Sequence[int]) -> Verdict:
+        """See `verification.Reader`."""
+        ended = bool(tokens) and tokens[-1] == EOS
+        scored = np.array([[*tokens, *[EOS] * (not ended)]])
+        before = np.array([[last, *scored[0, :-1]]])
+        count = scored.shape[1]
+        extra = np.zeros((count, SPECIALS), np.float32)
+        extra[:, PAD], extra[:, UNK] = -np.inf, -self._options.unkpen
+        extra[: max(0, self._options.min_len - accepted), EOS] = -np.inf
+        feeds = {**self._memory, "before": before, "tokens": scored, "places": np.arange(count)}
+        feeds |= {name: np.ascontiguousarray(each[:, :, :accepted]) for name, each in self._past.items()}
+        feeds |= {"positions": self._positions(accepted + count)[accepted:], "extra": extra, **SEARCH}
+        scores, best, best_scores, *present = self._scorer.run(self._names, feeds)
+        self._past = dict(zip(self._past, present, strict=True))
+        return Verdict(best.tolist(), best_scores.tolist(), scores.tolist())
+
+
+SEARCH = {"search": np.array([True])}
+NO_SEARCH = {"search": np.array([False]), "extra": np.zeros((0, SPECIALS), np.float32)}
+
+
+def _past(memory: dict[str, Any], rows: int) -> dict[str, Floats]:
+    """Keys and values of nothing, by name: what so many rows have read at their start."""
+    heads, dim = memory["memory_keys_0"].shape[1], memory["memory_keys_0"].shape[3]
+    empty = np.zeros((rows, heads, 0, dim), np.float32)
+    layers = range((len(memory) - 1) // len(KINDS))
+    return {f"past_{kind}_{number}": empty for number in layers for kind in KINDS}
 
 
 def _width(session: Any) -> int:

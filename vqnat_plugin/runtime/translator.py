@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..options import flag
 from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
@@ -16,7 +17,7 @@ from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs, Wanted
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
-from .rescoring import Teacher
+from .teacher import Teacher
 
 # Source tokens of a batch, with padding, for all candidates; larger ones leave the caches of a processor.
 BATCH_TOKENS = 500
@@ -31,13 +32,15 @@ class Translation:
         score: joint log-probability of latents and words, or the teacher's of the words, by the number of
             sub-words, nats.
         tokens: its sub-words.
-        codes: its latents.
+        codes: its latents; none where a teacher has checked the words.
+        passes: how often it has read them.
     """
 
     text: str
     score: float
     tokens: list[str]
     codes: list[int]
+    passes: int = 0
 
 
 NOTHING = Translation("", 0.0, [], [])
@@ -80,23 +83,18 @@ class Translator:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """What ranks candidates, loaded when it is first asked for.
-
-        Raises:
-            UsageError: the model was exported without one.
-        """
-        if not self.exported.teacher:
-            raise UsageError(
-                f"--rescore: {self.exported.folder} has no teacher; export it again with --with-teacher "
-                "CHECKPOINT"
-            )
+        """What ranks candidates and checks drafts, loaded when it is first asked for; see `check`."""
         return Teacher(self.exported, self._threads)
 
     def check(self, options: Decoding) -> None:
         """Raise `UsageError` for options that are out of their range or that this model cannot serve."""
         options.check()
-        if options.rescore:
-            _ = self.teacher
+        for name in ("rescore", "verify"):
+            if getattr(options, name) and not self.exported.teacher:
+                raise UsageError(
+                    f"{flag(name)}: {self.exported.folder} has no teacher; export it again with "
+                    "--with-teacher CHECKPOINT"
+                )
 
     def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
         """The best translation of each line; an empty one for an empty line.
@@ -144,11 +142,8 @@ class Translator:
 
         Args:
             rows: sentences, each ended by EOS.
-            options: how.
+            options: how, see `check`.
             scores: whether they are needed where there is nothing to choose from.
-
-        Raises:
-            UsageError: the candidates are to be ranked by a teacher, and there is none.
         """
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         found: list[list[Hypothesis]] = [[] for _ in rows]
@@ -162,6 +157,11 @@ class Translator:
             made = self._batch(batch, options, scores)
             if options.rescore:
                 made = self.teacher.rank(batch, made, options.lenpen, scores)
+            if options.verify:
+                made = [
+                    [self.teacher.verify(row, every[0], options)]
+                    for row, every in zip(batch, made, strict=True)
+                ]
             for number, each in zip(numbers, made, strict=True):
                 found[number] = each
             start = end
@@ -175,7 +175,7 @@ class Translator:
         block = 1 << self.graphs.steps
         most = [-(-limit // block) for limit in limits]
         # What a teacher is to rank needs no other scores.
-        scores = (scores or options.candidates > 1) and not options.rescore
+        scores = ((scores and not options.verify) or options.candidates > 1) and not options.rescore
         latents = search(
             self.graphs, memory, options.candidates, most, -(-(options.min_len + 1) // block), scores
         )
@@ -217,7 +217,9 @@ class Translator:
 
     def _shown(self, found: Sequence[Hypothesis]) -> list[Translation]:
         return [
-            Translation(self.text(each.tokens), each.score, self.target.decode(each.tokens), each.codes)
+            Translation(
+                self.text(each.tokens), each.score, self.target.decode(each.tokens), each.codes, each.passes
+            )
             for each in found
         ]
 

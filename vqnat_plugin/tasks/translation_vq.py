@@ -30,6 +30,17 @@ class TranslationVQConfig(TranslationConfig):
         "decoding: rank the candidates by this autoregressive Transformer (for example the distillation "
         "teacher) instead of the model's own score; checkpoints joined by ':' are an ensemble",
     )
+    verify_with: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
+        None,
+        "decoding: let this autoregressive Transformer check the best translation and put its own words "
+        "where they differ: the result is its greedy translation",
+    )
+    verify_tolerance: float = option(
+        0.0,
+        "decoding: with --verify-with, let a word pass when its log-probability is at most so far below that "
+        "of the best one, nats",
+        least=0,
+    )
 
 
 @register_task("translation_vq", dataclass=TranslationVQConfig)
@@ -89,7 +100,11 @@ class TranslationVQTask(EMTask, TranslationTask):
         """What `fairseq-generate`, `fairseq-interactive` and `--eval-bleu` decode with."""
         paths = (self.cfg.rescore_with or "").split(":")
         rescorers = [load_rescorer(Path(path), models[0], self) for path in paths if path]
-        return LatentGenerator.from_options(models, args, self.target_dictionary, rescorers)
+        path = self.cfg.verify_with
+        verifier = load_rescorer(Path(path), models[0], self, "--verify-with") if path else None
+        return LatentGenerator.from_options(
+            models, args, self.target_dictionary, rescorers, verifier, self.cfg.verify_tolerance
+        )
 
     def inference_step(
         self,

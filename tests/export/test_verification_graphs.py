@@ -1,0 +1,86 @@
+"""Drafts that the exported teacher has checked are its greedy translations, as fairseq decodes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from exporting import exported, random_teacher, verified_by_torch
+from fairseq.sequence_generator import SequenceGenerator
+from tiny import sentences, tiny_model
+
+from vqnat_plugin.runtime.decoding import Decoding
+
+ROWS = [*sentences(12, seed=3, longest=30), [2]]
+
+
+def greedy(teacher: Any, rows: Sequence[Sequence[int]], options: Decoding) -> list[dict[str, Any]]:
+    """fairseq's translations, one sentence at a time: padding would count for the limits."""
+    generator = SequenceGenerator(
+        [teacher],
+        teacher.decoder.dictionary,
+        beam_size=1,
+        max_len_a=options.max_len_a,
+        max_len_b=options.max_len_b,
+        min_len=options.min_len,
+        len_penalty=options.lenpen,
+        unk_penalty=options.unkpen,
+    )
+    found = []
+    for row in rows:
+        net_input = {"src_tokens": torch.tensor([row]), "src_lengths": torch.tensor([len(row)])}
+        found.append(generator.generate([teacher], {"net_input": net_input})[0][0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoder_normalize_before": True, "decoder_normalize_before": True},
+        {"decoder_normalize_before": True, "no_decoder_final_norm": True, "decoder_layers": 1},
+        {"share_all_embeddings": True, "layernorm_embedding": True, "no_scale_embedding": True},
+        {"share_decoder_input_output_embed": False, "encoder_embed_dim": 24, "encoder_attention_heads": 3},
+    ],
+    ids=["post-norm", "pre-norm", "mixed", "shared", "unequal"],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        Decoding(verify=True, max_len_b=30),
+        Decoding(verify=True, candidates=3, max_len_b=0, min_len=0),
+        Decoding(verify=True, max_len_a=0.5, max_len_b=2, min_len=0, lenpen=0.3),
+        Decoding(verify=True, max_len_b=40, min_len=8),
+    ],
+    ids=["long", "nothing", "short", "least"],
+)
+def test_it_is_the_greedy_translation(changes: dict[str, Any], options: Decoding, tmp_path: Path) -> None:
+    model, teacher = tiny_model(seed=5), random_teacher(**changes)
+    translator = exported(model, tmp_path / "m", teacher=teacher)
+    wanted = greedy(teacher, ROWS, options)
+    together = translator.decode(ROWS, options)
+    alone = [translator.decode([row], options)[0] for row in ROWS]
+    in_torch = verified_by_torch(model, ROWS, options, teacher)
+    for found in (together, alone):
+        assert [each.tokens for [each] in found] == [each["tokens"].tolist() for each in wanted]
+        scores = [float(each["score"]) for each in wanted]
+        assert [each.score for [each] in found] == pytest.approx(scores, abs=1e-5, rel=1e-5)
+    assert [each["tokens"].tolist() for [each] in in_torch] == [each["tokens"].tolist() for each in wanted]
+    passes = [each["passes"] for [each] in in_torch]
+    assert [each.passes for [each] in together] == [each.passes for [each] in alone] == passes
+    assert all(1 <= count <= len(each.tokens) for count, [each] in zip(passes, together, strict=True))
+
+
+@pytest.mark.parametrize("options", [Decoding(verify=True, tolerance=0.3), Decoding(verify=True, unkpen=-4)])
+def test_other_options_are_those_of_checkpoints(options: Decoding, tmp_path: Path) -> None:
+    options.max_len_b = 30
+    model, teacher = tiny_model(seed=5), random_teacher()
+    translator = exported(model, tmp_path / "m", teacher=teacher)
+    found, wanted = translator.decode(ROWS, options), verified_by_torch(model, ROWS, options, teacher)
+    assert [each.tokens for [each] in found] == [each["tokens"].tolist() for [each] in wanted]
+    assert [each.score for [each] in found] == pytest.approx([each["score"] for [each] in wanted], rel=1e-4)
+    assert [each.passes for [each] in found] == [each["passes"] for [each] in wanted]
+    if options.tolerance:
+        strict = translator.decode(ROWS, Decoding(verify=True, max_len_b=30))
+        assert sum(each.passes for [each] in found) < sum(each.passes for [each] in strict)
