@@ -29,7 +29,10 @@ OTHERS = {
     ("speed", "small"): ["--size", "small"],
     ("speed", "epyc"): [],
     ("speed", "epyc/small"): ["--size", "small"],
+    ("speed", "verification"): [],
 }
+# Reports of scripts that are not called run.sh.
+SCRIPTS = {("speed", "verification"): "verification.sh"}
 
 
 def report(recipe: str, folder: str = "") -> dict[str, Any]:
@@ -39,7 +42,8 @@ def report(recipe: str, folder: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(("recipe", "folder"), [*((recipe, "") for recipe in RECIPES), *OTHERS])
 def test_commands_are_those_of_the_recipe(recipe: str, folder: str) -> None:
     options = OTHERS.get((recipe, folder), RECIPES[recipe])
-    command = [ROOT / "examples" / recipe / "run.sh", *options, "--out", "/OUT", "--dry-run"]
+    script = SCRIPTS.get((recipe, folder), "run.sh")
+    command = [ROOT / "examples" / recipe / script, *options, "--out", "/OUT", "--dry-run"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     expected = [
         shlex.split(line) for line in shown.replace("/OUT", "OUT").replace("/DATA", "DATA").splitlines()

@@ -13,6 +13,9 @@ from .exported import EOS
 
 # How far behind a difference a draft is searched for the teacher's token.
 WINDOW = 4
+# So much of a draft is read at once behind a difference: where one is, others are near, and what stands
+# behind the next is read in vain. Twice as much each time that all of it passes.
+AHEAD = 5
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,10 @@ def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0
     """
     tokens: list[int] = []
     scores: list[float] = []
-    place, passes = 0, 0
+    place, passes, ahead = 0, 0, len(draft)
     while True:
-        rest, room = list(draft[place:]), most - 1 - len(tokens)
-        if len(rest) > room or room == 0:
+        rest, room = list(draft[place : place + ahead]), most - 1 - len(tokens)
+        if len(rest) > room or (len(rest) == room and EOS not in rest):
             rest = [*rest[:room], EOS]
         verdict = reader.read(len(tokens), tokens[-1] if tokens else EOS, rest)
         passes += 1
@@ -92,6 +95,7 @@ def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0
         scores.append(verdict.best_scores[kept])
         if tokens[-1] == EOS:
             return Verified(tokens, scores, passes)
+        ahead = 2 * ahead if kept == len(rest) else AHEAD
         place = _behind(draft, place + kept, tokens[-1])
 
 
