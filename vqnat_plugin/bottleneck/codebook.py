@@ -60,7 +60,7 @@ class EMCodebook(Quantizer):
         blocks: int = 1,
         init: str = "data",
         revival: bool = True,
-        revival_threshold: float = 0.05,
+        revival_threshold: float = 0.3,
         distance: str = "euclidean",
         channels: str | None = None,
     ) -> None:

@@ -103,7 +103,7 @@ class EMVectorQuantizer(EMCodebook):
         blocks: int = 1,
         init: str = "data",
         revival: bool = True,
-        revival_threshold: float = 0.05,
+        revival_threshold: float = 0.3,
         distance: str = "euclidean",
         gradient: str = "straight_through",
         update: str = "manual",

@@ -30,7 +30,7 @@ class Settings:
     epsilon: float = 1e-5
     commitment_weight: float = 0.25
     init: str = "data"
-    revival_threshold: float = 0.05
+    revival_threshold: float = 0.3
     revival_until: int = 0
     hard_from: int = 0
     relaxation: float = 1.0

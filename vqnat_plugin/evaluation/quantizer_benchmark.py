@@ -26,6 +26,7 @@ Step = Callable[[], object]
 # The task of `quality`: a mixture of Gaussians, with a code for each.
 COMPONENTS, DIM, SPREAD, BATCH, TEST = 256, 16, 0.25, 1024, 16384
 DECAY = 0.99
+DEFAULT_STALE = EMVectorQuantizer(2, 1).revival_threshold
 # Codes of fewer than half the mean count are replaced: of 2 vectors a batch, by the peer's measure.
 STALE = 0.5
 
@@ -262,7 +263,8 @@ def render(report: Mapping[str, Any]) -> str:
             "- excess error: of fresh vectors, beyond that with the true centres as codes; ±: half the range"
             f" over {settings['seeds']} seeds\n"
             f"- revival, expiry: codes of fewer than {STALE * BATCH / COMPONENTS:g} vectors a batch are"
-            " replaced, as the peer's documentation has it; by default ours wait for a tenth of that",
+            " replaced, as the peer's documentation has it; by default ours those of fewer than"
+            f" {DEFAULT_STALE * BATCH / COMPONENTS:g}",
         ]
     return "\n\n".join([*text, *made_with(report)]) + "\n"
 
