@@ -23,7 +23,11 @@ def test_channels_first_is_channels_last_moved(shape: tuple[int, ...], blocks: i
     first, last = make("first", blocks), make("last", blocks)
     z = torch.randn(shape, requires_grad=True)
     mask = torch.rand(shape[:1] + shape[2:]) < 0.6
-    one, other = first(z, mask), last(z.movedim(1, -1), mask)
+    torch.manual_seed(1)
+    one = first(z, mask)
+    # Which vectors may replace codes is drawn.
+    torch.manual_seed(1)
+    other = last(z.movedim(1, -1), mask)
     assert one.quantized.shape == z.shape
     assert torch.equal(one.quantized, other.quantized.movedim(-1, 1))
     assert torch.equal(one.codes, other.codes)

@@ -67,7 +67,8 @@ def test_a_teacher_goes_in(
     words = ["export", str(tiny_student), "--out", str(tmp_path / "out"), "--precision", precision]
     main([*words, "--with-teacher", str(prenorm_teacher.parent)])
     config = read_json(tmp_path / "out" / "config.json")
-    assert config["teacher"] == {"name": prenorm_teacher.name, "sha256": sha256(prenorm_teacher)}
+    origin = {"name": prenorm_teacher.name, "sha256": sha256(prenorm_teacher)}
+    assert config["teacher"] == {**origin, "max_target_positions": 1024}
     rescored = config["comparison"]["rescored"]
     shown, told = capsys.readouterr()
     assert "teacher 0." in shown and "the best of 4 by the teacher's score: " in shown

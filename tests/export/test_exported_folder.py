@@ -90,6 +90,12 @@ def test_values_of_another_kind(name: str, value: Any, folder: Path) -> None:
     assert f"{CONFIG}: '{name}' " in complaint(folder)
 
 
+@pytest.mark.parametrize("most", [None, 0, "many", 10**6])
+def test_teachers_say_how_much_they_write(most: Any, folder: Path) -> None:
+    forge(folder, teacher={"max_target_positions": most})
+    assert f"{CONFIG}: 'max_target_positions' has to be " in complaint(folder)
+
+
 @pytest.mark.parametrize(
     "changes, reason",
     [
