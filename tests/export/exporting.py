@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel, base_architecture
@@ -113,3 +114,17 @@ def assert_same(
     for ours, theirs in zip(found, wanted, strict=True):
         scores = [each["score"] for each in theirs]
         assert [each.score for each in ours] == approx(scores, abs=1e-5, rel=1e-5)
+
+
+# A test of teachers of each kind that can be exported: its `changes`, for `random_teacher`.
+every_shape = pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoder_normalize_before": True, "decoder_normalize_before": True},
+        {"decoder_normalize_before": True, "no_decoder_final_norm": True, "decoder_layers": 1},
+        {"share_all_embeddings": True, "layernorm_embedding": True, "no_scale_embedding": True},
+        {"share_decoder_input_output_embed": False, "encoder_embed_dim": 24, "encoder_attention_heads": 3},
+    ],
+    ids=["post-norm", "pre-norm", "mixed", "shared", "unequal"],
+)

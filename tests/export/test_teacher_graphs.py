@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import assert_same, by_torch, exported, random_teacher
+from exporting import assert_same, by_torch, every_shape, exported, random_teacher
 from fairseq.models.lstm import LSTMModel
 from tiny import sentences, tiny_model
 
@@ -26,17 +26,7 @@ def model_of() -> VQNAT:
     return model
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"encoder_normalize_before": True, "decoder_normalize_before": True},
-        {"decoder_normalize_before": True, "no_decoder_final_norm": True, "decoder_layers": 1},
-        {"share_all_embeddings": True, "layernorm_embedding": True, "no_scale_embedding": True},
-        {"share_decoder_input_output_embed": False, "encoder_embed_dim": 24, "encoder_attention_heads": 3},
-    ],
-    ids=["post-norm", "pre-norm", "mixed", "shared", "unequal"],
-)
+@every_shape
 def test_every_shape(changes: dict[str, Any], tmp_path: Path) -> None:
     model, teacher = model_of(), random_teacher(**changes)
     check_teacher(teacher, "teacher")

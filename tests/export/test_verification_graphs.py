@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import exported, random_teacher, verified_by_torch
+from exporting import every_shape, exported, random_teacher, verified_by_torch
 from fairseq.sequence_generator import SequenceGenerator
 from tiny import sentences, tiny_model
 
@@ -34,17 +34,7 @@ def greedy(teacher: Any, rows: Sequence[Sequence[int]], options: Decoding) -> li
     return found
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"encoder_normalize_before": True, "decoder_normalize_before": True},
-        {"decoder_normalize_before": True, "no_decoder_final_norm": True, "decoder_layers": 1},
-        {"share_all_embeddings": True, "layernorm_embedding": True, "no_scale_embedding": True},
-        {"share_decoder_input_output_embed": False, "encoder_embed_dim": 24, "encoder_attention_heads": 3},
-    ],
-    ids=["post-norm", "pre-norm", "mixed", "shared", "unequal"],
-)
+@every_shape
 @pytest.mark.parametrize(
     "options",
     [

@@ -138,10 +138,11 @@ def _odd(config: dict[str, Any]) -> str:
         value = config.get(name, ...)
         if not isinstance(value, kind) or value is True:
             return f"'{name}' is missing" if value is ... else f"'{name}' cannot be {value!r}"
-    values = config["sizes"] | {"max_source_positions": config["max_source_positions"]}
-    of_teacher = {} if config["teacher"] is None else {LONGEST: 1}
-    values |= {name: config["teacher"].get(name) for name in of_teacher}
-    for name, least in {**SIZES, "max_source_positions": 1, **of_teacher}.items():
+    smallest = {**SIZES, "max_source_positions": 1}
+    values = {**config["sizes"], "max_source_positions": config["max_source_positions"]}
+    if config["teacher"] is not None:
+        smallest[LONGEST], values[LONGEST] = 1, config["teacher"].get(LONGEST)
+    for name, least in smallest.items():
         value = values.get(name)
         if type(value) is not int or value < least:
             return f"'{name}' has to be a whole number of at least {least}, not {value!r}"
