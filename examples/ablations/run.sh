@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# usage: examples/ablations/run.sh --data DIR [--out DIR] [--dry-run]
+# usage: examples/ablations/run.sh --data DIR [--kinds] [--out DIR] [--dry-run]
 #
 # The paper's comparisons with small models. Trains a small teacher on English-German text, distils it, then trains
 # and measures everything in grid.yaml, two trainings side by side, one thread each, and writes report.md,
 # report.json and plots. Hours on two cores; run it again to go on after a kill.
 #
 #   --data DIR  folder with train.en, train.de, val.en, val.de, test*.en, test*.de (Multi30k, for example)
+#   --kinds     take kinds.yaml instead: EM beside what came after it
 #   --out DIR   where everything goes (default: runs/ablations)
 #   --dry-run   print the commands and run nothing
 
-OUT=runs/ablations
+OUT=runs/ablations KINDS=""
 source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 need_data "needs --data DIR"
 
 stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" --source-lang en --target-lang de --merges 6000
 
-# Of the width of the students in grid.yaml, which start from it.
+# Of the width of the students in the grids, which start from it.
 stage teacher vqnat train "$OUT/data/bin" --batch-tokens 4096 --source-lang en --target-lang de \
     --task translation --arch transformer --share-all-embeddings \
     --encoder-normalize-before --decoder-normalize-before --encoder-embed-dim 128 --decoder-embed-dim 128 \
@@ -31,5 +32,6 @@ stage teacher vqnat train "$OUT/data/bin" --batch-tokens 4096 --source-lang en -
 stage distil vqnat distill --data "$OUT/data/bin" --teacher "$OUT/teacher/checkpoint_best.pt" \
     --out "$OUT/distilled" --source-lang en --target-lang de --beam 4 --filter-repeats 2 --workers 2
 
-always vqnat ablate examples/ablations/grid.yaml --data "$OUT/data/bin" --distilled "$OUT/distilled" \
+GRID=${KINDS:+kinds}
+always vqnat ablate "examples/ablations/${GRID:-grid}.yaml" --data "$OUT/data/bin" --distilled "$OUT/distilled" \
     --teacher "$OUT/teacher/checkpoint_best.pt" --ref "$OUT/data/reference/test.de" --out "$OUT"
