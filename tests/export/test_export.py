@@ -1,6 +1,7 @@
 """`vqnat export`: a whole folder or none, and what it says of itself."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from exporting import assert_same, by_torch, exported, random_teacher
 from tiny import sentences, tiny_model, train_student
 
 from vqnat_plugin.commands.main import main
+from vqnat_plugin.errors import DataError
 from vqnat_plugin.export import run
-from vqnat_plugin.export.comparison import describe
+from vqnat_plugin.export.comparison import describe, validation_pairs
 from vqnat_plugin.export.run import export
 from vqnat_plugin.files import read_json, sha256
+from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.graphs import Wanted
 from vqnat_plugin.runtime.translator import Translator
@@ -54,6 +57,26 @@ def test_data_without_a_validation_set_will_do(
     main([*words, "--source-lang", "en", "--target-lang", "de"])
     assert "not compared with the checkpoint: no validation set" in capsys.readouterr().out
     assert read_json(tmp_path / "out" / "config.json")["comparison"] is None
+
+
+def test_data_of_the_other_direction_are_compared_on(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    hub = VQNAT.from_pretrained(tiny_student)
+    pairs = validation_pairs(hub)
+    assert pairs
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in tiny_corpus.iterdir():
+        shutil.copyfile(path, data / path.name.replace(".en-de.", ".de-en."))
+    hub.task.cfg.data = str(data)
+    assert [[side.tolist() for side in pair] for pair in validation_pairs(hub)] == [
+        [side.tolist() for side in pair] for pair in pairs
+    ]
+    for kind in ("bin", "idx"):
+        shutil.copyfile(tiny_corpus / f"train.en-de.de.{kind}", data / f"valid.de-en.de.{kind}")
+    with pytest.raises(DataError, match=r"valid\.de-en\.\*: sentences are 8 in en and \d+ in de"):
+        validation_pairs(hub)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

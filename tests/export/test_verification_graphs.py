@@ -10,7 +10,10 @@ from exporting import every_shape, exported, random_teacher, verified_by_torch
 from fairseq.sequence_generator import SequenceGenerator
 from tiny import sentences, tiny_model
 
+from vqnat_plugin.generation.verification import Verifier
 from vqnat_plugin.runtime.decoding import Decoding
+from vqnat_plugin.runtime.hypotheses import Hypothesis
+from vqnat_plugin.runtime.verification import Verified
 
 ROWS = [*sentences(12, seed=3, longest=30), [2]]
 
@@ -74,3 +77,36 @@ def test_other_options_are_those_of_checkpoints(options: Decoding, tmp_path: Pat
     if options.tolerance:
         strict = translator.decode(ROWS, Decoding(verify=True, max_len_b=30))
         assert sum(each.passes for [each] in found) < sum(each.passes for [each] in strict)
+
+
+def checked(translator: Any, teacher: Any, draft: list[int], options: Decoding) -> Verified:
+    """A draft of the first row, checked in the runtime; the same in torch."""
+    row = ROWS[0]
+    found = translator.teacher.verify(row, Hypothesis(draft, 0.0, [], 0), options)
+    verifier = Verifier(teacher, options.tolerance, options.min_len, options.unkpen)
+    net_input = {"src_tokens": torch.tensor([row]), "src_lengths": torch.tensor([len(row)])}
+    [in_torch] = verifier(net_input, [draft], [options.limit(len(row))])
+    assert in_torch.tokens == found.tokens and in_torch.passes == found.passes
+    assert sum(in_torch.scores) / len(in_torch.tokens) == pytest.approx(found.score, rel=1e-4)
+    return in_torch
+
+
+def test_a_tolerance_does_not_pass_over_limits_and_penalties(tmp_path: Path) -> None:
+    teacher, unk, eos = random_teacher(), 3, 2
+    translator = exported(tiny_model(seed=5), tmp_path / "m", teacher=teacher)
+    wide = {"verify": True, "max_len_b": 12, "tolerance": 100.0}
+    assert checked(translator, teacher, [7, eos], Decoding(**wide)).tokens == [7, eos]
+    least = checked(translator, teacher, [7, eos], Decoding(**wide, min_len=4))
+    assert len(least.tokens) > 4 and least.tokens[0] == 7
+    assert checked(translator, teacher, [unk, eos], Decoding(**wide)).tokens == [unk, eos]
+    assert unk not in checked(translator, teacher, [unk, eos], Decoding(**wide, unkpen=200)).tokens
+
+
+def test_the_unknown_word_costs_the_same_whoever_wrote_it(tmp_path: Path) -> None:
+    teacher, unk, eos = random_teacher(), 3, 2
+    translator = exported(tiny_model(seed=5), tmp_path / "m", teacher=teacher)
+    options = Decoding(verify=True, max_len_b=6, unkpen=-50)
+    drafts = [[unk] * 6 + [eos], [7, 8, 9, eos]]
+    one, other = (checked(translator, teacher, draft, options) for draft in drafts)
+    assert one.tokens == other.tokens and unk in one.tokens
+    assert one.scores == pytest.approx(other.scores, rel=1e-4)

@@ -125,13 +125,13 @@ def test_binarised_text_is_put_together_again(prepared: Path, student: Path, tmp
 
 
 def test_lines_in_are_lines_out(student: Path, tmp_path: Path) -> None:
-    lines = [TEXT[0], "", " \t", "☃ 猫\u2028x\x85y\x0bz", "a" * 300, TEXT[0], "\u200b"]
+    lines = [TEXT[0], "", " \t", "☃ 猫\u2028x\x85y\x0bz", "a" * 300, TEXT[0], "\u200b", "\x1a"]
     text = tmp_path / "in.de"
     for start, end in (("", "\n"), ("\ufeff", "\r\n")):
         text.write_bytes((start + end.join(lines)).encode())
         found = generated(student, text)
         assert len(found) == len(lines)
-        assert found[1] == found[2] == "" and found[0] == found[5] != ""
+        assert found[1] == found[2] == found[-1] == "" and found[0] == found[5] != ""
         assert generated(student, text, "--buffer-size", "2") == found
 
 

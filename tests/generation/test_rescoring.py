@@ -14,7 +14,7 @@ from tiny import padded, parse
 
 from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.generation.latent_generator import LatentGenerator
-from vqnat_plugin.generation.rescoring import rescore
+from vqnat_plugin.generation.rescoring import load_rescorer, rescore
 from vqnat_plugin.models.vq_nat import VQNAT
 
 FLAGS = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
@@ -165,3 +165,21 @@ def test_options_that_are_newer_than_a_checkpoint_can_be_set(
     )
     [[found]] = hub.generate([hub.encode("w1 w2 w3")], beam=1)
     assert found["passes"] >= 1
+
+
+def test_a_model_that_ranks_is_read_once(
+    tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = VQNAT.from_pretrained(tiny_student, rescore_with=str(tiny_teacher))
+    read: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> Any:
+        read.append(path)
+        return load_rescorer(path, *rest)
+
+    monkeypatch.setattr("vqnat_plugin.tasks.translation_vq.load_rescorer", counted)
+    found = [hub.translate(["w1 w2 w3"], beam=4) for _ in range(3)]
+    assert found[0] == found[1] == found[2] and read == [tiny_teacher]
+    # In another precision it is another one.
+    hub.double()
+    assert hub.translate(["w1 w2 w3"], beam=4) == found[0] and read == [tiny_teacher] * 2

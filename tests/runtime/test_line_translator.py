@@ -28,6 +28,18 @@ def test_lines_become_their_translations(german_exported: Path) -> None:
     assert list(two.lines) == Translator(german_exported).translate(LINES, candidates=2, max_len_b=4)
 
 
+@pytest.mark.parametrize("line", ["\x1a", "\0", "\x7f \x7f"])
+def test_a_line_of_controls_holds_no_text(
+    line: str, german_exported: Path, splitting: LineTranslator
+) -> None:
+    expected = Translator(german_exported).translate(["Hund", line])
+    assert expected[0] and not expected[1]
+    for each in (LineTranslator(german_exported, 1, Decoding()), splitting):
+        assert each.answer(["Hund", line], 0).lines == expected
+    ranked = LineTranslator(german_exported, 1, Decoding(candidates=2), n_best=1)
+    assert ranked.answer([line], 3).lines == ["4\t1\t0.0000\t"]
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), max_size=6))
 def test_any_line_is_one_line(splitting: LineTranslator, lines: list[str]) -> None:

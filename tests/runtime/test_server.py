@@ -104,9 +104,10 @@ def test_what_arrives_while_a_batch_is_decoded_is_the_next_one(german_exported: 
         ({"text": "a", "candidates": 0}, 400, "candidates 0: needs at least 1"),
         ({"text": "a", "candidates": 9}, 400, "candidates 9: needs at most 8"),
         ({"text": "a", "lenpen": None}, 400, "lenpen null: needs a number"),
-        ({"text": "a", "lenpen": math.nan}, 400, "lenpen nan: needs a number"),
+        ({"text": "a", "lenpen": math.nan}, 400, "lenpen nan: needs a value from -50 to 50"),
         ({"text": "a", "lenpen": 10**400}, 400, "lenpen 1000"),
-        ({"text": "a", "unkpen": -1e9}, 400, "unkpen -1000000000.0: needs a value from -50 to 50"),
+        ({"text": "a", "lenpen": 51}, 400, "lenpen 51.0: needs a value from -50 to 50"),
+        ({"text": "a", "unkpen": -1e9}, 400, "unkpen -1000000000.0: needs at least -1000"),
         ({"text": "a", "max_len_a": -1}, 400, "max_len_a -1.0: needs at least 0"),
         ({"text": "a", "min_len": 3, "max_len_b": 2}, 400, "min_len 3: needs max_len_b"),
         ({"text": "a", "max_len_b": 10**9}, 400, "max_len_b 1000000000: needs a value from 0 to 100000"),
@@ -122,6 +123,9 @@ def test_what_arrives_while_a_batch_is_decoded_is_the_next_one(german_exported: 
         ({"text": ["a", "Hund " * 1200]}, 422, "line 2 has 1201 tokens, the model reads 1024 at most"),
         ({"text": ["a", "a" * 20000]}, 422, "line 2 has 20000 characters, needs at most 16384"),
         ({"text": "\ud83d"}, 422, "line 1 holds half a character"),
+        ({"text": "a", "\ud83d": 1}, 400, "unknown field '\\ud83d'"),
+        ({"text": [["\ud83d"]]}, 400, 'text ["\\ud83d"]: needs a text'),
+        ({"text": "a", "lenpen": "\ud83d"}, 400, 'lenpen "\\ud83d": needs a number'),
     ],
 )
 def test_mistakes_in_a_request(body: Any, status: int, message: str, port: int) -> None:
@@ -188,6 +192,24 @@ def test_what_takes_too_long_is_given_up(german_exported: Path) -> None:
         assert translate(port, ["Hund", "Mann"])[0] == 504
         gate.open.set()
     assert [sentences for sentences, _ in gate.batches] == [1]
+
+
+def test_a_request_that_does_not_arrive_is_the_fault_of_the_client(german_exported: Path) -> None:
+    with (
+        served(german_exported, timeout=0.5) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
+    ):
+        head = b"POST /translate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        connection.sendall(head + b"Content-Length: 99\r\n\r\n{")
+        answer = connection.makefile("rb").read(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the request took longer than 0.5 seconds to arrive" in answer
+
+
+def test_a_line_without_text_stays_empty(port: int) -> None:
+    _, answer = translate(port, ["\x1a", "Hund", " "], details=True)
+    assert answer["details"][0] == answer["details"][2] != answer["details"][1]
+    assert translate(port, ["\x1a", "", "\x7f"])[1]["translations"] == ["", "", ""]
 
 
 def test_a_full_queue_takes_nothing(german_exported: Path) -> None:

@@ -229,6 +229,9 @@ def test_mistakes_are_one_line(
     assert "--candidates 0: needs at least 1" in complaint(model, "--candidates", "0")
     assert "--jobs 0: needs at least 1" in complaint(model, "--jobs", "0")
     assert "--n-best 2: needs --candidates of as much" in complaint(model, "--n-best", "2")
+    line = complaint(model, "--candidates", "4", "--n-best", "2", "--verify")
+    assert "--n-best 2: --verify leaves one translation, leave --n-best out" in line
+    assert "--lenpen 1000.0: needs a value from -50 to 50" in complaint(model, "--lenpen", "1000")
     line = complaint(model, "--n-best", "1", "--split-sentences")
     assert "--n-best 1: goes by sentences, leave --split-sentences out" in line
     assert "is no exported model" in complaint(str(tmp_path), "--jobs", "2")

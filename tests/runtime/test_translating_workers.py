@@ -59,6 +59,11 @@ def test_a_process_that_ends_is_an_error(tmp_path: Path, capfd: pytest.CaptureFi
     came, error = failure(tmp_path / "in", "a", "b", "die", *LINES)
     assert came == ["1 A", "2 B"][: len(came)]
     assert str(error) == "one of --jobs 2 was killed by signal 9; fewer need less memory"
+    # Not at the start, as the packages for some texts.
+    came, error = failure(tmp_path / "in", "a", "b", "lack", *LINES)
+    assert came == ["1 A", "2 B"][: len(came)]
+    assert isinstance(error, DataError) and "needs sacremoses" in str(error)
+    assert capfd.readouterr().err == ""
     _, error = failure(tmp_path / "in", "fail")
     assert str(error) == "one of --jobs 2 failed, see above; fewer need less memory"
 

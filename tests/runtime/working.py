@@ -16,6 +16,8 @@ def shouting() -> AnswerBlock:
     def answer(lines: Sequence[str], before: int) -> Answer:
         if "die" in lines:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "lack" in lines:
+            raise ModuleNotFoundError("no", name="sacremoses")
         if "fail" in lines:
             raise SystemExit(3)
         error = UsageError(f"line {before + 1} is ill") if "ill" in lines else None

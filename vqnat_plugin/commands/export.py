@@ -1,9 +1,9 @@
 """Write a trained translation model as a folder that 'vqnat translate' decodes fast, without torch.
 
 The folder holds ONNX graphs, the text pipeline, the dictionaries and config.json; with --with-teacher also
-the graphs of an autoregressive model, which ranks the candidates of 'vqnat translate --rescore'. Both the
-checkpoint and the exported model then translate the validation set, where the data is still there; how far
-they agree is shown.
+the graphs of an autoregressive model, which 'vqnat translate' needs to rank candidates (--rescore) or to
+check translations (--verify). Both the checkpoint and the exported model then translate the validation set,
+where the data is still there; how far they agree is shown.
 
   vqnat export runs/student/checkpoint_best.pt --out runs/student/exported
   vqnat export runs/student --out exported --with-teacher runs/teacher
@@ -36,8 +36,8 @@ class Options:
     )
     with_teacher: Path | None = option(
         None,
-        "autoregressive Transformer of fairseq with the same dictionaries that is to rank candidates, as "
-        "--rescore-with of vqnat generate",
+        "autoregressive Transformer of fairseq with the same dictionaries that is to rank candidates or to "
+        "check translations, as --rescore-with and --verify-with of vqnat generate",
         metavar="CHECKPOINT",
     )
     data: Path | None = option(

@@ -15,6 +15,9 @@ from pathlib import Path
 from ..options import FOLDER, MOST_PROCESSES, option
 from ..runtime.limits import Limits
 
+# Nothing is lost by it.
+INTERRUPTED = ""
+
 
 @dataclass(kw_only=True)
 class Options(Limits):

@@ -59,6 +59,8 @@ class Options(Decoding):
         check_files(self.input, self.output)
         if self.n_best is not None and self.n_best > self.candidates:
             raise UsageError(f"--n-best {self.n_best}: needs --candidates of as much, or more")
+        if self.n_best is not None and self.n_best > 1 and self.verify:
+            raise UsageError(f"--n-best {self.n_best}: --verify leaves one translation, leave --n-best out")
         if self.n_best is not None and self.split_sentences:
             raise UsageError(f"--n-best {self.n_best}: goes by sentences, leave --split-sentences out")
 

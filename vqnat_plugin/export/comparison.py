@@ -6,6 +6,7 @@ from typing import Any
 
 from fairseq.data.data_utils import load_indexed_dataset
 
+from ..errors import DataError
 from ..evaluation.bleu import corpus_bleu
 from ..runtime.decoding import Decoding
 from ..runtime.translator import Translator
@@ -83,24 +84,32 @@ def validation_pairs(hub: Any) -> list[tuple[Any, Any]]:
     """Pairs of the validation set that the model can read, the first of them; none without such a set.
 
     Raises:
-        DataError: its files are damaged.
+        DataError: its files are damaged, or not parallel.
     """
     cfg = hub.task.cfg
-    prefix = f"{cfg.data}/valid.{cfg.source_lang}-{cfg.target_lang}."
+    languages = cfg.source_lang, cfg.target_lang
     dictionaries = (hub.task.source_dictionary, hub.task.target_dictionary)
-    sides = [
-        load_indexed_dataset(prefix + language, dictionary)
-        for language, dictionary in zip((cfg.source_lang, cfg.target_lang), dictionaries, strict=True)
-    ]
-    if None in sides:
+    # As fairseq looks for it: data may have been binarised for the other direction.
+    for direction in ("-".join(languages), "-".join(reversed(languages))):
+        prefix = f"{cfg.data}/valid.{direction}."
+        sides = [
+            load_indexed_dataset(prefix + language, dictionary)
+            for language, dictionary in zip(languages, dictionaries, strict=True)
+        ]
+        if None not in sides:
+            break
+    else:
         return []
-    found = []
+    if len(sides[0]) != len(sides[1]):
+        found = " and ".join(f"{len(side)} in {name}" for side, name in zip(sides, languages, strict=True))
+        raise DataError(f"{prefix}*: sentences are {found}, needs as many")
+    pairs = []
     for source, target in zip(*sides, strict=True):
         if len(source) <= hub.max_positions[0]:
-            found.append((source.long(), target.long()))
-        if len(found) == MOST:
+            pairs.append((source.long(), target.long()))
+        if len(pairs) == MOST:
             break
-    return found
+    return pairs
 
 
 def describe(comparison: dict[str, Any] | None, precision: str) -> str:

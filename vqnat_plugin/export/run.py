@@ -14,7 +14,16 @@ from ..files import read_json_if_there, replace_folder, sha256
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
-from ..runtime.exported import CONFIG, DICTIONARIES, KIND, LONGEST, SIZES, file_names, write_config
+from ..runtime.exported import (
+    CONFIG,
+    DICTIONARIES,
+    KIND,
+    LONGEST,
+    MOST_WIDTH,
+    SIZES,
+    file_names,
+    write_config,
+)
 from ..runtime.translator import Translator
 from ..text.pipeline import FILE_NAME as TEXT
 from .comparison import compare, validation_pairs
@@ -39,7 +48,8 @@ def export(
         precision: `fp32`, or `int8` for weights of 8 bits.
         data: folder with the dictionaries and the validation set, if not that of the training.
         languages: of source and target, each None where checkpoint or data say it.
-        teacher: an autoregressive Transformer of fairseq that is to rank candidates, likewise.
+        teacher: an autoregressive Transformer of fairseq that is to rank candidates and to check
+            translations, likewise.
         tell: told what is being done, a line each time.
 
     Returns:
@@ -76,7 +86,8 @@ def export(
         config.update(_describe(hub, path, precision))
         config["teacher"] = None
         if ranker is not None and teacher is not None:
-            config["teacher"] = {**_origin(teacher), LONGEST: int(ranker.max_decoder_positions())}
+            longest = min(int(ranker.max_decoder_positions()), MOST_WIDTH)
+            config["teacher"] = {**_origin(teacher), LONGEST: longest}
         config["files"] = {name: sha256(folder / name) for name in file_names(text, teacher is not None)}
         write_config(folder, config)
         config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)

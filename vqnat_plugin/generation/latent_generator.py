@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..modules.compressor import latent_count
+from ..runtime.decoding import MOST_EXPONENT
 from .latent_search import Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore
 from .verification import Verifier
@@ -134,6 +135,10 @@ class LatentGenerator:
                 raise UsageError(f"--{name.replace('_', '-')} {option(name, 0)}: needs at least 0")
         if option("max_len_a", 0.0) == 0 and option("min_len", 1) > option("max_len_b", 200):
             raise UsageError(f"--min-len {option('min_len', 1)}: needs --max-len-b of as much, or more")
+        if not abs(option("lenpen", 1.0)) <= MOST_EXPONENT:
+            raise UsageError(
+                f"--lenpen {option('lenpen', 1.0):g}: needs a value from -{MOST_EXPONENT} to {MOST_EXPONENT}"
+            )
         if option("temperature", 1.0) <= 0:
             raise UsageError(f"--temperature {args.temperature}: needs a value above 0")
         if option("sampling_topk", -1) > 0 and not option("sampling", False):
@@ -196,19 +201,12 @@ class LatentGenerator:
             return hypotheses
         drafts = [every[0]["tokens"].tolist() for every in hypotheses]
         checked = self.verifier(sample["net_input"], drafts, limits.tolist())
-        return [
-            [
-                {
-                    "tokens": torch.tensor(each.tokens),
-                    "score": sum(each.scores) / len(each.tokens) ** self.exponent,
-                    "positional_scores": torch.tensor(each.scores),
-                    "attention": None,
-                    "alignment": None,
-                    "passes": each.passes,
-                }
-            ]
-            for each in checked
-        ]
+        found = []
+        for each in checked:
+            score = sum(each.scores) / len(each.tokens) ** self.exponent
+            hypothesis = _hypothesis(torch.tensor(each.tokens), score, torch.tensor(each.scores))
+            found.append([{**hypothesis, "passes": each.passes}])
+        return found
 
     @torch.no_grad()
     def reconstruct(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -327,17 +325,21 @@ class LatentGenerator:
                 score, length = float(row[-1]), int(row[-2])
                 if score == -float("inf") and found:
                     continue
-                found.append(
-                    {
-                        "tokens": row[:length].long(),
-                        "score": score,
-                        "positional_scores": row[positions : positions + length].float(),
-                        "attention": None,
-                        "alignment": None,
-                    }
-                )
+                by_position = row[positions : positions + length].float()
+                found.append(_hypothesis(row[:length].long(), score, by_position))
             hypotheses.append(found)
         return hypotheses
+
+
+def _hypothesis(tokens: Tensor, score: float, positional_scores: Tensor) -> dict[str, Any]:
+    """A hypothesis in fairseq's form."""
+    return {
+        "tokens": tokens,
+        "score": score,
+        "positional_scores": positional_scores,
+        "attention": None,
+        "alignment": None,
+    }
 
 
 class Reconstruction:

@@ -74,7 +74,7 @@ class RawTextTranslator:
         error = None
         for number, line in enumerate(lines, before + 1):
             try:
-                tokens.append(self._encode(line, number) if line.strip() else None)
+                tokens.append(self._encode(line, number))
             except UserError as problem:
                 error = problem
                 break
@@ -88,8 +88,11 @@ class RawTextTranslator:
         for start in range(0, len(tokens), size or 1):
             yield from self._hub.generate(list(tokens[start : start + size]), **self._options)
 
-    def _encode(self, line: str, number: int) -> torch.Tensor:
+    def _encode(self, line: str, number: int) -> torch.Tensor | None:
+        """Tokens of a line; None where it holds no text."""
         tokens: torch.Tensor = self._hub.encode(line)
+        if not line.strip() or len(tokens) == 1:
+            return None
         batch = self._hub.cfg.dataset.max_tokens
         if batch is not None and len(tokens) > batch:
             raise UsageError(f"--max-tokens {batch}: line {number} has {len(tokens)} tokens")

@@ -65,10 +65,10 @@ class _Reader:
         logits, _ = verifier.teacher.decoder(self.like.new_tensor([shown]), encoder_out=self.encoded)
         scores = logits[0, accepted:].float().log_softmax(-1)
         scored = self.like.new_tensor([*tokens, *[self.eos] * (not ended)])
-        of_tokens = scores.gather(1, scored[:, None]).squeeze(1)
         scores[:, self.pad] = -torch.inf
         scores[:, self.unk] -= verifier.unk_penalty
         scores[: max(0, verifier.min_len - accepted), self.eos] = -torch.inf
         best, places = scores.max(dim=1)
+        of_tokens = scores.gather(1, scored[:, None]).squeeze(1)
         self.seen = [*before, *tokens]
         return Verdict(places.tolist(), best.tolist(), of_tokens.tolist())

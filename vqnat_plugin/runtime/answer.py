@@ -22,7 +22,8 @@ def describe(translator: Translator, found: Hypothesis) -> dict[str, Any]:
     block = 1 << translator.exported.sizes["compress_steps"]
     written = [tokens[i * block : (i + 1) * block] for i in range(len(found.codes))]
     text = translator.text(tokens)
-    parts = _parts(text, [translator.text(part) for part in written])
+    ends = [len("".join(translator.text(tokens[: i * block]).split())) for i in range(1, len(written))]
+    parts = _parts(text, [*ends, len(text)] if written else [])
     return {
         "text": text,
         "score": found.score if math.isfinite(found.score) else None,
@@ -35,13 +36,15 @@ def describe(translator: Translator, found: Hypothesis) -> dict[str, Any]:
     }
 
 
-def _parts(text: str, pieces: Sequence[str]) -> list[str]:
-    """Cut a text where pieces of it end: whatever their blanks are, the other characters are the same."""
+def _parts(text: str, ends: Sequence[int]) -> list[str]:
+    """Cut a text behind so many characters that are no blanks: those of what is written up to there.
+
+    Blanks may be others, and pieces of a character have none of their own.
+    """
     places = [place for place, character in enumerate(text) if not character.isspace()]
-    parts, start, seen = [], 0, 0
-    for number, piece in enumerate(pieces, 1):
-        seen += sum(not character.isspace() for character in piece)
-        end = places[seen] if number < len(pieces) and seen < len(places) else len(text)
+    parts, start = [], 0
+    for seen in ends:
+        end = places[seen] if seen < len(places) else len(text)
         parts.append(text[start:end])
         start = end
     return parts

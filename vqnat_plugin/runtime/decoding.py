@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..options import MOST_BEAM, MOST_TOKENS, check, option
 
+# Beyond it, powers of lengths are no numbers any more.
+MOST_EXPONENT = 50
+# Nats; the unknown word is out of the question long before.
+MOST_PENALTY = 1000
+
 
 @dataclass(kw_only=True)
 class Decoding:
@@ -38,8 +43,12 @@ class Decoding:
     )
     max_len_b: int = option(200, "see --max-len-a", least=0, most=MOST_TOKENS)
     min_len: int = option(1, "at least so many sub-words a translation", least=0, most=MOST_TOKENS)
-    lenpen: float = option(1.0, "exponent of the length by which scores are divided")
-    unkpen: float = option(0.0, "taken off the log-probability of the unknown word")
+    lenpen: float = option(
+        1.0, "exponent of the length by which scores are divided", least=-MOST_EXPONENT, most=MOST_EXPONENT
+    )
+    unkpen: float = option(
+        0.0, "taken off the log-probability of the unknown word", least=-MOST_PENALTY, most=MOST_PENALTY
+    )
 
     def check(self) -> None:
         """Raise `UsageError` for an option that is out of its range, or for two that do not go together."""

@@ -71,8 +71,6 @@ def search(
             prediction.select((rows * beam + parent).ravel())
         ended = ended | (code == end)
         if ended.all():
-            # The first latent stands for those of an empty sentence, too.
-            chosen = chosen if position else code[..., None]
             break
         chosen = np.concatenate([chosen, code[..., None]], -1)
     mask = chosen != end

@@ -76,15 +76,14 @@ class LineTranslator:
         return Answer(texts, len(rows), notes, error)
 
     def _rows(self, line: str, number: int, notes: list[str]) -> list[list[int]]:
-        """What is to be translated for a line: nothing if it is empty."""
-        if not line.strip():
-            return []
+        """What is to be translated for a line: nothing if it holds no text."""
         if not self._split:
             try:
-                return [self._translator.encode(line, number)]
+                row = self._translator.encode(line, number)
             except DataError as error:
                 raise DataError(f"{error} (--split-sentences)") from None
-        rows = []
+            return [row] if len(row) > 1 else []
+        rows: list[list[int]] = []
         for sentence in sentences(line, self._language):
             parts = list(self._parts(sentence, number))
             if len(parts) > 1:
@@ -93,7 +92,7 @@ class LineTranslator:
                     f"line {number}: a sentence is longer than the {longest} tokens that the model reads; "
                     f"translated in {len(parts)} parts"
                 )
-            rows += parts
+            rows += (row for row in parts if len(row) > 1)
         return rows
 
     def _parts(self, text: str, number: int) -> Iterator[list[int]]:

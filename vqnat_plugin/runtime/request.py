@@ -16,8 +16,6 @@ KINDS = {**DECODING, "details": bool, "n_best": int}
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number"}
 # Of a text, for each token that the model reads: longer ones are refused before they cost time.
 CHARACTERS = 16
-# Largest penalty, either way: beyond it, powers of lengths are no numbers any more.
-PENALTY = 50
 
 
 class TooLarge(UserError):
@@ -69,8 +67,10 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
     details, n_best = values.pop("details", False), values.pop("n_best", None)
     options = Decoding(**values)
     _check(options, limits, model)
-    if n_best is not None and not (details and 1 <= n_best <= options.candidates):
-        needed = f"from 1 to {options.candidates}, the candidates" if details else "details true"
+    most = 1 if options.verify else options.candidates
+    if n_best is not None and not (details and 1 <= n_best <= most):
+        why = "since verify leaves one" if options.verify else "the candidates"
+        needed = f"from 1 to {most}, {why}" if details else "details true"
         raise UsageError(f"n_best {n_best}: needs {needed}")
     return Request(lines, options, details, n_best)
 
@@ -136,9 +136,6 @@ def _check(options: Decoding, limits: Limits, model: Exported) -> None:
         raise UsageError(message) from None
     if options.candidates > limits.max_candidates:
         raise UsageError(f"candidates {options.candidates}: needs at most {limits.max_candidates}")
-    for name in ("lenpen", "unkpen"):
-        if abs(getattr(options, name)) > PENALTY:
-            raise UsageError(f"{name} {getattr(options, name)}: needs a value from -{PENALTY} to {PENALTY}")
     for name in ("rescore", "verify"):
         if getattr(options, name) and not model.teacher:
             raise UsageError(f"{name} true: this model was exported without a teacher")

@@ -98,19 +98,25 @@ class Service:
         return _json(self._model)
 
     async def _translate(self, connection: Connection) -> Response:
-        start = time.perf_counter()
+        start, timeout = time.perf_counter(), self._limits.timeout
         try:
-            answer = await asyncio.wait_for(self._answer(connection), self._limits.timeout)
+            request = await asyncio.wait_for(self._request(connection), timeout)
         except asyncio.TimeoutError:
-            raise asyncio.TimeoutError(f"it took longer than {self._limits.timeout:g} seconds") from None
+            raise HTTPException(408, f"the request took longer than {timeout:g} seconds to arrive") from None
+        try:
+            answer = await asyncio.wait_for(self._answer(connection, request), timeout)
+        except asyncio.TimeoutError:
+            raise asyncio.TimeoutError(f"it took longer than {timeout:g} seconds") from None
         return _json({**answer, "milliseconds": round(1000 * (time.perf_counter() - start), 2)})
 
-    async def _answer(self, connection: Connection) -> dict[str, Any]:
+    async def _request(self, connection: Connection) -> Request:
         kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             # A page of another origin cannot send this type without asking, which is not answered.
             raise HTTPException(415, f"Content-Type '{kind[:40]}': needs application/json")
-        request = parse(await self._body(connection), self._limits, self._translator.exported)
+        return parse(await self._body(connection), self._limits, self._translator.exported)
+
+    async def _answer(self, connection: Connection, request: Request) -> dict[str, Any]:
         # Text costs time that other requests should not wait for.
         rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
@@ -128,7 +134,8 @@ class Service:
     def _rows(self, request: Request) -> dict[int, list[int]]:
         """Sources of the lines that are not empty, by their place."""
         encode = self._translator.encode
-        rows = {i: encode(line, i + 1) for i, line in enumerate(request.lines) if line.strip()}
+        encoded = [encode(line, number) for number, line in enumerate(request.lines, 1)]
+        rows = {place: row for place, row in enumerate(encoded) if len(row) > 1}
         if rows:
             check_length(max(map(len, rows.values())), request.options, self._translator.exported)
         return rows
@@ -271,7 +278,9 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 async def _explain(connection: Connection, error: Exception) -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return _json({"error": str(error)}, status, RETRY if status == 503 else None)
+    # A request may hold half characters, which no answer can.
+    said = str(error).encode("utf-8", "backslashreplace").decode()
+    return _json({"error": said}, status, RETRY if status == 503 else None)
 
 
 async def _explain_http(connection: Connection, error: HTTPException) -> Response:

@@ -149,6 +149,9 @@ class SourceReader:
         feeds |= {"positions": self._positions(accepted + count)[accepted:], "extra": extra, **SEARCH}
         scores, best, best_scores, *present = self._scorer.run(self._names, feeds)
         self._past = dict(zip(self._past, present, strict=True))
+        # What the best tokens are taken with counts for those that are shown as well.
+        special = np.flatnonzero(scored[0] < SPECIALS)
+        scores[special] += extra[special, scored[0, special]]
         return Verdict(best.tolist(), best_scores.tolist(), scores.tolist())
 
 

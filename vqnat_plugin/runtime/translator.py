@@ -74,7 +74,7 @@ class Translator:
             self._batch([[UNK, EOS]], Decoding(min_len=4, max_len_b=8), False)
             if len(self.target.symbols) == symbols:
                 return
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:  # ONNX Runtime's own, which have no common class
             odd = str(error).partition("\n")[0]
@@ -190,16 +190,19 @@ class Translator:
         self, lines: Sequence[str], options: Decoding, scores: bool
     ) -> list[list[Hypothesis] | None]:
         """Hypotheses for each line, None for an empty one."""
-        rows = {i: self.encode(line, i + 1) for i, line in enumerate(lines) if line.strip()}
+        encoded = [self.encode(line, number) for number, line in enumerate(lines, 1)]
+        rows = {place: row for place, row in enumerate(encoded) if len(row) > 1}
         found = dict(zip(rows, self.decode(list(rows.values()), options, scores), strict=True))
         return [found.get(number) for number in range(len(lines))]
 
     def encode(self, line: str, number: int = 1) -> list[int]:
-        """Numbers of the source dictionary for a line of raw text, EOS at the end.
+        """Numbers of the source dictionary for a line of raw text, EOS at the end; EOS alone for no text.
 
         Raises:
             DataError: it is longer than the model reads; `number` of the line is in the message.
         """
+        if not line.strip():
+            return [EOS]
         if self.pipeline is not None:
             line = self.pipeline.encode(line, self.exported.source)
         row = self.source.encode(line)

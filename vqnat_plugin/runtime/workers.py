@@ -112,16 +112,17 @@ class Workers:
 
 
 def _work(make: Callable[[], AnswerBlock], connection: Connection) -> None:
-    # The other end is closed when the process that reads is gone, however it went.
-    with contextlib.suppress(EOFError, ConnectionError):
-        try:
-            answer = make()
-        except Exception as error:
-            explained = explain(error)
-            if explained is None:
-                raise
-            connection.send(error if isinstance(error, UserError) else DataError(explained[0]))
-            return
+    try:
+        answer = make()
         connection.send(None)
         while True:
             connection.send(answer(*connection.recv()))
+    except (EOFError, ConnectionError):
+        # The other end is closed when the process that reads is gone, however it went.
+        return
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        with contextlib.suppress(ConnectionError):
+            connection.send(error if isinstance(error, UserError) else DataError(explained[0]))

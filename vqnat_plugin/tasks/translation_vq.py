@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
@@ -99,12 +100,24 @@ class TranslationVQTask(EMTask, TranslationTask):
     ) -> LatentGenerator:
         """What `fairseq-generate`, `fairseq-interactive` and `--eval-bleu` decode with."""
         paths = (self.cfg.rescore_with or "").split(":")
-        rescorers = [load_rescorer(Path(path), models[0], self) for path in paths if path]
+        rescorers = [self._teacher(path, models[0], "--rescore-with") for path in paths if path]
         path = self.cfg.verify_with
-        verifier = load_rescorer(Path(path), models[0], self, "--verify-with") if path else None
+        verifier = self._teacher(path, models[0], "--verify-with") if path else None
         return LatentGenerator.from_options(
             models, args, self.target_dictionary, rescorers, verifier, self.cfg.verify_tolerance
         )
+
+    def _teacher(self, path: str, model: nn.Module, flag: str) -> nn.Module:
+        """A model that ranks or checks; read once, since some callers build a generator for each batch."""
+        first = next(model.parameters())
+        key = path, first.device, first.dtype
+        if key not in self._teachers:
+            self._teachers[key] = load_rescorer(Path(path), model, self, flag)
+        return self._teachers[key]
+
+    @cached_property
+    def _teachers(self) -> dict[Any, nn.Module]:
+        return {}
 
     def inference_step(
         self,
