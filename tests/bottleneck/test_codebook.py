@@ -78,6 +78,21 @@ def test_decay_zero_is_one_lloyd_step() -> None:
     torch.testing.assert_close(quantizer.counts[0], torch.bincount(nearest, minlength=12).float())
 
 
+@pytest.mark.parametrize("kernel", ["all codes", "near codes"])
+def test_a_code_that_is_far_from_everything_stays_in_a_lloyd_step(kernel: str) -> None:
+    """However small the share is that its posterior leaves it; codes are few, or many."""
+    size = 6 if kernel == "all codes" else 64
+    torch.manual_seed(0)
+    quantizer = EMVectorQuantizer(size, 3, "posterior", decay=0.0, revival=False)
+    codes = torch.randn(size, 3)
+    codes[0] = 50.0
+    quantizer.set_codebook(codes)
+    quantizer(torch.randn(500, 3))
+    quantizer.update_codebook()
+    assert torch.equal(quantizer.codebook[0], codes[0])
+    assert not torch.equal(quantizer.codebook[1:], codes[1:])
+
+
 @pytest.mark.parametrize("assignment", ["hard", "posterior"])
 def test_two_forwards_equal_one_with_both_batches(assignment: str) -> None:
     torch.manual_seed(2)

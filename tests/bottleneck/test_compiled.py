@@ -18,6 +18,7 @@ from vqnat_plugin.bottleneck import (
     build,
     kinds,
 )
+from vqnat_plugin.bottleneck.operators import nearest_codes
 
 SIZE, DIM = 32, 4
 KINDS = [*kinds(), "cosine", "blocks", "residual"]
@@ -214,3 +215,11 @@ def test_vmap_of_codes_and_vectors(kind: str) -> None:
     assert torch.equal(codes, quantizer.encode(z))
     assert torch.equal(torch.vmap(torch.vmap(quantizer.encode), in_dims=1, out_dims=1)(z), codes)
     assert torch.equal(torch.vmap(quantizer.lookup)(codes), quantizer.lookup(codes))
+
+
+def test_vmap_of_codebooks_over_the_same_vectors() -> None:
+    torch.manual_seed(0)
+    vectors, codebooks = torch.randn(9, DIM), torch.randn(4, 6, DIM)
+    found = torch.vmap(nearest_codes, in_dims=(None, 0))(vectors, codebooks)
+    assert torch.equal(found, torch.stack([nearest_codes(vectors, each) for each in codebooks]))
+    assert torch.equal(torch.vmap(nearest_codes, in_dims=(None, 1))(vectors, codebooks.movedim(0, 1)), found)

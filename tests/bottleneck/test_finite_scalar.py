@@ -77,3 +77,14 @@ def test_levels_of_a_size() -> None:
 def test_bad_levels(levels: list[int]) -> None:
     with pytest.raises(ValueError, match="levels is"):
         FiniteScalarQuantizer(levels)
+
+
+def test_no_vector_has_a_code_beyond_the_grid() -> None:
+    quantizer = FiniteScalarQuantizer([1200, 2001, 2])
+    far = torch.tensor([[50.0] * 3, [-50.0] * 3])
+    assert quantizer.encode(far).tolist() == [quantizer.codebook_size - 1, 0]
+    z = torch.tensor([[float("nan"), 0, 0], [float("inf"), float("-inf"), 0]])
+    out = quantizer(z)
+    assert int(out.codes.min()) >= 0 and int(out.codes.max()) < quantizer.codebook_size
+    # So that a step of mixed precision is seen to fail, and is skipped.
+    assert bool(out.quantized[0].isnan().any())

@@ -77,3 +77,16 @@ def test_freezing_is_saved_and_states_of_before_it_can_be_read() -> None:
     other(torch.randn(60, 4))
     other.update_codebook()
     assert not torch.equal(other.codebook[2], quantizer.codebook[2])
+
+
+def test_a_state_of_other_parts_releases_nothing() -> None:
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(4, 4), "quantizer": make()})
+    quantizer = model["quantizer"]
+    quantizer.freeze(torch.tensor([1, 5]))  # type: ignore[operator]
+    parts = {name: value for name, value in model.state_dict().items() if name.startswith("encoder")}
+    model.load_state_dict(parts, strict=False)
+    assert quantizer.frozen.nonzero().flatten().tolist() == [1, 5]  # type: ignore[operator, union-attr]
+    # One of before there was such a thing.
+    older = {name: value for name, value in model.state_dict().items() if not name.endswith("frozen")}
+    model.load_state_dict(older)
+    assert not bool(quantizer.frozen.any())  # type: ignore[operator, union-attr]

@@ -106,6 +106,23 @@ def test_a_state_goes_through_safetensors(kind: str, tmp_path) -> None:  # type:
     assert torch.equal(other.eval()(z).quantized, quantizer.eval()(z).quantized)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", kinds())
+def test_a_model_of_another_precision(kind: str, dtype: torch.dtype) -> None:
+    quantizer = make(kind).to(dtype)
+    z = torch.randn(50, DIM, dtype=dtype, requires_grad=True)
+    out = quantizer(z)
+    assert out.quantized.dtype == dtype and out.commitment_loss.dtype == torch.float32
+    (out.quantized.float().square().sum() + out.commitment_loss).backward()
+    assert z.grad is not None and bool(z.grad.isfinite().all())
+    quantizer.update_codebook()
+    # Counts are many, and not to be rounded.
+    assert quantizer.histogram.dtype == torch.float64
+    assert float(quantizer.histogram.sum()) == pytest.approx(50, abs=1e-9)
+    codes = quantizer.eval()(z).codes
+    assert quantizer.lookup(codes).shape == z.shape and quantizer.codebook.shape == (SIZE, DIM)
+
+
 def test_settings_reach_the_kinds() -> None:
     em = make("em", samples=3, temperature=2.0, decay=0.5, epsilon=0.1, commitment_weight=0.7)
     assert (em.samples, em.temperature, em.decay, em.epsilon, em.commitment_weight) == (3, 2.0, 0.5, 0.1, 0.7)

@@ -7,6 +7,7 @@ import torch
 
 import vqnat_plugin.bottleneck.residual as module
 from vqnat_plugin.bottleneck import EMVectorQuantizer, ResidualEMQuantizer
+from vqnat_plugin.bottleneck.rotation import rotate
 
 ASSIGNMENTS = ["hard", "monte_carlo", "posterior"]
 
@@ -156,3 +157,26 @@ def test_bad_arguments_are_named(options: dict[str, object], message: str) -> No
 def test_docstring_example_runs() -> None:
     result = doctest.testmod(module)
     assert result.attempted >= 5 and result.failed == 0
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_codes_alone_are_those_of_evaluation(assignment: str, blocks: int) -> None:
+    quantizer = make(assignment=assignment, blocks=blocks, level_dropout=0.5, temperature=4.0)
+    z, mask = torch.randn(2, 20, 4), torch.rand(2, 20) < 0.7
+    found = quantizer.train().encode(z, mask)
+    assert torch.equal(found, quantizer.eval().encode(z, mask))
+    assert torch.equal(found, quantizer(z, mask).codes)
+    first = make(assignment=assignment, channels="first")
+    image = torch.randn(2, 4, 3, 5)
+    assert torch.equal(first.encode(image), first.eval()(image).codes)
+
+
+def test_the_rotation_is_that_of_the_chain() -> None:
+    quantizer = make(gradient="rotation")
+    z = torch.randn(2, 20, 4, requires_grad=True)
+    out, upstream = quantizer(z), torch.randn(2, 20, 4)
+    (gradient,) = torch.autograd.grad(out.quantized, z, upstream)
+    (expected,) = torch.autograd.grad(rotate(z, out.quantized.detach()), z, upstream)
+    torch.testing.assert_close(gradient, expected)
+    assert not torch.allclose(gradient, upstream)

@@ -38,6 +38,14 @@ for size, dim, temperature in ((1, 3, 1.0), (7, 3, 1.0), (64, 2, 0.1), (1000, 4,
     assert (soft.samples == soft_.samples).float().mean() > 0.97, size
     assert 0 <= soft_.samples.min() and soft_.samples.max() < size
 
+# More draws than a block of the kernel may have.
+uniforms = torch.rand(20, 2500, device=device)
+vectors = torch.randn(20, 4, device=device)
+found = []
+for kernels in (False, True):
+    found.append(assignment.sample_codes(vectors, codes, 0.5, uniforms, rows=8).samples)
+assert (found[0] == found[1]).float().mean() > 0.97
+
 kernels = True
 vectors = torch.tensor([[float("nan")] * 4, [float("inf"), 0, 0, 0], [1e38] * 4], device=device)
 found = assignment.sample_codes(vectors, codes, 1.0, torch.rand(3, 4, device=device))

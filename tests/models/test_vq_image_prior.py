@@ -29,8 +29,24 @@ def test_a_code_depends_on_those_before_it_alone() -> None:
     for position in range(8):
         changed = codes.clone()
         changed.view(-1)[position] = (changed.view(-1)[position] + 1) % 6
-        moved = (prior.logits(changed).flatten(0, 2) - logits).abs().sum(-1) > 1e-6
+        moved = (prior.logits(changed).flatten(0, 2) != logits).any(-1)
         assert moved.tolist() == [later > position for later in range(8)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_tells_nothing_of_a_code(dtype: torch.dtype) -> None:
+    """Not even where embeddings are of very different sizes."""
+    torch.manual_seed(0)
+    head = tiny_prior(shape=(2, 2, 4)).head.to(dtype)
+    with torch.no_grad():
+        head.embedding.weight.mul_(torch.logspace(-3, 3, len(head.embedding.weight))[:, None])
+    states = torch.randn(50, head.places.size(1), dtype=dtype)
+    codes = torch.randint(6, (50, 4))
+    logits = head(states, codes)
+    for slot in range(4):
+        changed = codes.clone()
+        changed[:, slot:] = torch.randint(6, (50, 4 - slot))
+        assert torch.equal(head(states, changed)[:, : slot + 1], logits[:, : slot + 1])
 
 
 def test_every_place_has_its_own_position() -> None:

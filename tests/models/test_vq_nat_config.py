@@ -132,6 +132,14 @@ def test_unknown_choice_is_refused(name: str, capsys: pytest.CaptureFixture[str]
     assert flag in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dim", [1, 2])
+def test_codes_that_normalisation_leaves_nothing_of_are_refused(dim: int) -> None:
+    message = f"--code-dim {dim}: needs at least 3, since vectors are normalised"
+    with pytest.raises(UsageError, match=message):
+        tiny_config(code_dim=dim)
+    tiny_config(code_dim=3)
+
+
 def test_values_within_range_pass() -> None:
     tiny_config(em_decay=0.0, code_revival=0.0, dropout=0.99, compress_steps=0, codebook_size=1, code_dim=7)
     tiny_config(decoder_attention="causal", gold_mixing_updates=5)

@@ -138,3 +138,18 @@ def test_options_out_of_range(changes: dict[str, float], message: str) -> None:
 def test_every_option_has_help() -> None:
     for entry in dataclasses.fields(VQVAEConfig):
         assert entry.name == "_name" or entry.metadata["help"], entry.name
+
+
+@pytest.mark.parametrize("bottleneck", ["em", "fsq", "gradient", "simvq"])
+def test_a_model_in_half_precision(bottleneck: str) -> None:
+    unquantized = 10 if bottleneck == "em" else 0
+    model = tiny_autoencoder(
+        bottleneck=bottleneck, codebook_size=8, unquantized_updates=unquantized
+    ).bfloat16()
+    for update in (0, 20):
+        model.set_num_updates(update)
+        out = model.train()(images())
+        sum(out.losses.values()).backward()
+        assert bool(torch.stack(list(out.losses.values())).isfinite().all())
+    codes = model.eval().encode_codes(images())
+    assert model.decode_codes(codes).dtype == torch.bfloat16

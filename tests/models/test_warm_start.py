@@ -102,6 +102,18 @@ def test_postnorm_teacher_is_refused(tiny_corpus: Path, tiny_teacher: Path) -> N
     assert "its --encoder-normalize-before is False, needed is True" in message
 
 
+def test_teacher_with_embeddings_of_its_own_is_refused_where_ours_are_shared(
+    tiny_corpus: Path, prenorm_teacher: Path, tmp_path: Path
+) -> None:
+    """The encoder's layers would read the decoder's words."""
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(prenorm_teacher))
+    state["model"]["encoder.embed_tokens.weight"] = state["model"]["encoder.embed_tokens.weight"] + 1
+    state["cfg"] = OmegaConf.to_container(state["cfg"])
+    torch.save(state, tmp_path / "own.pt")
+    message = refusal(tiny_corpus, tmp_path / "own.pt")
+    assert "its --share-all-embeddings is False, needed is True" in message
+
+
 @pytest.mark.parametrize("flags", [["--embed-dim=64"], ["--ffn-dim=32"]])
 def test_teacher_of_other_widths_is_refused(
     tiny_corpus: Path, prenorm_teacher: Path, flags: list[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,6 +112,20 @@ class Quantizer(nn.Module):
         """Starts a new epoch of `histogram` and `revived`."""
         self.histogram.zero_()
         self.revived.zero_()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """Moves to another device, but statistics keep their type: `.half()` must not round them."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype and self.keeps_type(name):
+                self._buffers[name] = old.to(new.device)
+        return self
+
+    def keeps_type(self, name: str) -> bool:
+        """Whether a buffer has one type whatever that of the model is."""
+        return name == "histogram"
 
     def positions(
         self, z: Tensor, mask: Tensor | None, lengths: Tensor | None = None

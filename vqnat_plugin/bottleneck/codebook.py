@@ -311,7 +311,8 @@ class EMCodebook(Quantizer):
                 return
             codes, moves = sums / denominators, torch.ones_like(codebook, dtype=torch.bool)
         if self.decay == 0.0:
-            moves = moves & (self.counts.t()[:, :, None] > 0)
+            # Posteriors are never quite 0; below epsilon, it and not the vectors would say where a code is.
+            moves = moves & (self.counts.t()[:, :, None] > self.epsilon)
         codebook.copy_(torch.where(moves if where is None else moves & where, codes, codebook))
 
     def _by_block(self, tensor: Tensor) -> Tensor:
@@ -350,20 +351,21 @@ class EMCodebook(Quantizer):
         return z.reshape(-1, self.dim), None if mask is None else mask.reshape(-1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EMCodebook:
-        """Moves to another device, but keeps every type: `.half()` must not round the statistics."""
-        before = dict(self._buffers)
+        """See `Quantizer`; what is accumulated moves as well."""
         super()._apply(fn, recurse)
-        for name, old in before.items():
-            new = self._buffers[name]
-            if old is not None and new is not None and new.dtype != old.dtype:
-                self._buffers[name] = old.to(new.device)
         if self._pending is not None:
             self._pending.to(self.codebook.device)
         return self
 
+    def keeps_type(self, name: str) -> bool:
+        """All do."""
+        return True
+
     def upgrade_state(self, state: dict[str, Any], prefix: str = "") -> None:
         """Codes of before they could be frozen are free."""
-        state.setdefault(prefix + "frozen", torch.zeros_like(self.frozen))
+        # A state of other parts of a model says nothing of codes.
+        if prefix + "codebook" in state:
+            state.setdefault(prefix + "frozen", torch.zeros_like(self.frozen))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         self.upgrade_state(state_dict, prefix)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import require
@@ -56,13 +57,20 @@ class FiniteScalarQuantizer(ParameterCodebook):
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
         with torch.autocast(z.device.type, enabled=False):
-            bounded = self._bounded(self.project_in(zero_padding(z, mask).float()))
-            rounded = bounded.detach().round()
+            bounded = self._bounded(_project(self.project_in, zero_padding(z, mask).float()))
+            # What is no number has a code as well: a batch that is skipped must not stop a training before.
+            rounded = bounded.detach().round().nan_to_num().clamp(*self._range)
             codes = ((rounded.long() + self.levels // 2) * self.strides).sum(dim=-1)
-            quantized = self.project_out(straight_through(bounded, rounded) / (self.levels // 2))
+            scaled = straight_through(bounded, rounded) / (self.levels // 2)
+            quantized = _project(self.project_out, scaled)
             error = mean_over_valid((bounded.detach() - rounded).square(), mask)
         none = torch.zeros((), device=z.device)
         return self.output(quantized.to(z.dtype), codes, codes, mask, accumulate, none, {"commitment": error})
+
+    @property
+    def _range(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest integer of each value."""
+        return -(self.levels // 2).float(), ((self.levels - 1) // 2).float()
 
     def _bounded(self, values: Tensor) -> Tensor:
         """Squashes values (..., n) so that rounding gives one of `levels` integers, about 0."""
@@ -74,12 +82,19 @@ class FiniteScalarQuantizer(ParameterCodebook):
         """Code vectors: codes `(...)` to `(..., dim)`."""
         digits = codes[..., None] // self.strides % self.levels
         middle = self.levels // 2
-        return self.project_out((digits - middle).float() / middle)
+        return _project(self.project_out, (digits - middle).float() / middle)
 
     @property
     def codebook(self) -> Tensor:  # type: ignore[override]
         """All code vectors, (codebook_size, dim)."""
         return self.lookup(torch.arange(self.codebook_size, device=self.levels.device))
+
+
+def _project(layer: nn.Module, values: Tensor) -> Tensor:
+    """A layer in fp32, whatever the type of its weights."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(values, layer.weight.float(), layer.bias.float())
+    return values
 
 
 def levels_of(size: int) -> list[int]:

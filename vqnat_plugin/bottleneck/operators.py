@@ -44,10 +44,10 @@ def _(vectors: Tensor, codes: Tensor) -> Tensor:
 @_nearest.register_vmap
 def _(info, in_dims, vectors, codes):  # type: ignore[no-untyped-def]
     if in_dims[1] is not None:
-        pairs = zip(
-            vectors.movedim(in_dims[0], 0).unbind(), codes.movedim(in_dims[1], 0).unbind(), strict=True
-        )
-        return torch.stack([_nearest(*pair) for pair in pairs]), 0
+        tables = codes.movedim(in_dims[1], 0).unbind()
+        shared = in_dims[0] is None
+        every = [vectors] * len(tables) if shared else vectors.movedim(in_dims[0], 0).unbind()
+        return torch.stack([_nearest(*pair) for pair in zip(every, tables, strict=True)]), 0
     rows = vectors.movedim(in_dims[0], 0)
     return _nearest(rows.flatten(0, 1), codes).view(rows.shape[:2]), 0
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from .base import Quantizer, require, require_integer
 from .output import QuantizerOutput, zero_padding
 from .quantizer import EMVectorQuantizer
-from .rotation import straight_through
+from .rotation import rotate, straight_through
 
 
 class ResidualEMQuantizer(Quantizer):
     """A chain of `EMVectorQuantizer`, with what each of them guarantees.
 
     One level is an `EMVectorQuantizer` of dim; the next one quantises z minus what the levels before found.
-    The M step is that of all levels; `commitment_loss` is their mean. Gradients go straight through the whole
-    chain.
+    The M step is that of all levels; `commitment_loss` is their mean. Gradients pass the chain as a whole,
+    straight through or turned as one vector.
 
     Args:
         levels: number of codebooks.
@@ -77,6 +77,7 @@ class ResidualEMQuantizer(Quantizer):
             for _ in range(levels)
         )
         self.blocks = self._levels[0].blocks
+        self._estimator = rotate if self._levels[0].gradient == "rotation" else straight_through
 
     @property
     def _levels(self) -> list[EMVectorQuantizer]:
@@ -118,7 +119,7 @@ class ResidualEMQuantizer(Quantizer):
             left_out = ~used if mask is None else ~used & mask[..., None]
             codes = codes.masked_fill(left_out.view(*left_out.shape, *[1] * (codes.dim() - z.dim())), -1)
         return QuantizerOutput(
-            quantized=straight_through(z, total),
+            quantized=self._estimator(z, total),
             codes=codes,
             samples=torch.stack(samples, dim=place) if samples else None,
             commitment_loss=torch.stack([out.commitment_loss for out in outs]).mean(),
@@ -129,6 +130,16 @@ class ResidualEMQuantizer(Quantizer):
             _mask=mask if used is None else used,
             _posteriors=[posterior for out in outs for posterior in out._posteriors],
         )
+
+    @torch.no_grad()
+    def encode(self, z: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
+        """See `Quantizer.encode`: nearest codes of what is left by nearest codes, in training as well."""
+        z, mask = self.positions(z, mask, lengths)
+        residual, codes = zero_padding(z, mask).float(), []
+        for level in self._levels:
+            codes.append(level.encode(residual, mask))
+            residual = residual - level.lookup(codes[-1])
+        return torch.stack(codes, dim=z.dim() - 1)
 
     def _used_levels(self, z: Tensor, mask: Tensor | None) -> Tensor:
         """(..., levels) bool, true where a valid position of z (..., dim) is coded by a level."""

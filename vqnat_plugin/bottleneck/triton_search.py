@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 MOST_LANES = 1024
+# A block of Triton has at most 2^20 elements.
+MOST_DRAWS = 1024
 
 
 @triton.jit
@@ -93,19 +96,27 @@ def search(
     if rows == 0:
         return
     count = 0 if samples is None else samples.shape[1]
+    if samples is not None and uniforms is not None and count > MOST_DRAWS:
+        for some, drawn in zip(samples.split(MOST_DRAWS, 1), uniforms.split(MOST_DRAWS, 1), strict=True):
+            part = some.new_empty(some.shape)
+            search(scores, nearest, entropy, part, drawn, lowest)
+            some.copy_(part)
+        return
     unused = scores
     lanes = min(MOST_LANES, triton.next_power_of_2(size))
-    _search[(rows,)](
-        scores,
-        unused if uniforms is None else uniforms.contiguous(),
-        nearest,
-        unused if entropy is None else entropy,
-        unused if samples is None else samples,
-        scores.stride(0),
-        size,
-        count,
-        lowest,
-        LANES=lanes,
-        DRAWS=triton.next_power_of_2(count) if count else 0,
-        SOFT=entropy is not None,
-    )
+    # Triton takes the current device, not that of its arguments.
+    with torch.cuda.device_of(scores):
+        _search[(rows,)](
+            scores,
+            unused if uniforms is None else uniforms.contiguous(),
+            nearest,
+            unused if entropy is None else entropy,
+            unused if samples is None else samples,
+            scores.stride(0),
+            size,
+            count,
+            lowest,
+            LANES=lanes,
+            DRAWS=triton.next_power_of_2(count) if count else 0,
+            SOFT=entropy is not None,
+        )

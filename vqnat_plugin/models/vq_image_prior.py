@@ -77,7 +77,8 @@ class CodesHead(nn.Module):
     def forward(self, states: Tensor, codes: Tensor) -> Tensor:
         """Logits of every code given those before it: (..., dim) and (..., slots) to (..., slots, K)."""
         embedded = self.embed(codes)
-        before = embedded.cumsum(-2) - embedded
+        # Not the sum less the code itself: what rounding leaves of that would tell which it is.
+        before = F.pad(embedded[..., :-1, :].cumsum(-2), (0, 0, 1, 0))
         return self.logits(states[..., None, :] + before + self.places)
 
 

@@ -65,6 +65,9 @@ class VQNATConfig(BottleneckConfig):
         require(
             self, "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
         )
+        # The compressor normalises vectors: one value is always 0, and two are +-1.
+        wide = (self.code_dim or self.embed_dim) > 2
+        require(self, "code_dim", wide, "at least 3, since vectors are normalised")
         mixes = self.gold_mixing_updates == 0 or self.decoder_attention == "causal"
         require(self, "gold_mixing_updates", mixes, "--decoder-attention causal")
 

@@ -127,7 +127,7 @@ class VQVAE(QuantizedModel):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (batch, 3, size, size), 0 to 255, to latent vectors (batch, codes of an image, dim)."""
-        return self.encoder(to_unit(images))
+        return self.encoder(to_unit(images).to(self._type))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latent vectors (batch, codes of an image, dim) to the features that `likelihood` reads."""
@@ -163,7 +163,12 @@ class VQVAE(QuantizedModel):
     @torch.no_grad()
     def decode_codes(self, codes: Tensor) -> Tensor:
         """Codes (batch, grid, grid, codes a position) to features of images, see `decode`."""
-        return self.decode(self.quantizer.lookup(codes.flatten(1)))
+        return self.decode(self.quantizer.lookup(codes.flatten(1)).to(self._type))
+
+    @property
+    def _type(self) -> torch.dtype:
+        """That of the weights: images and codes have their own."""
+        return next(self.encoder.parameters()).dtype
 
 
 register_sizes("vq_vae_em", SIZES)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UsageError
@@ -90,6 +91,11 @@ def start_from_teacher(model: Any, path: str) -> None:
     ]
     try:
         _check_options(checkpoint.config.model, model.config.attention_heads)
+        if model.source_embedding.tokens is model.target_embedding.tokens:
+            source, target = (state["weight"] for _, state in parts)
+            if source is not None and target is not None and not torch.equal(source, target):
+                raise ValueError("its --share-all-embeddings is False, needed is True")
+            parts.pop()
         parts.append((model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False)))
         for stack in (model.decoder, model.predictor.stack):
             parts.append((stack, _stack_state(teacher, "decoder", stack, cross=True)))
