@@ -149,6 +149,16 @@ def test_a_stream_of_carriage_returns_is_refused_with_the_way_out() -> None:
     for size in (1, 99):
         with pytest.raises(DataError, match="text: its only line ends are carriage returns"):
             list(read_blocks(io.BytesIO(b"a\rb\r"), "text", size))
+        # Some programs add a last line feed to any file.
+        with pytest.raises(DataError, match="only line ends are carriage returns"):
+            list(read_blocks(io.BytesIO(b"a\rb\rc\n"), "text", size))
+        blocks = read_blocks(io.BytesIO(b"a\rb\nc\n"), "text", size)
+        assert [line for block in blocks for line in block] == ["a\rb", "c"]
+        found: list[str] = []
+        with pytest.raises(DataError, match="line 2: not UTF-8"):
+            for block in read_blocks(io.BytesIO(b"a\rb\n\xff\n"), "text", size):
+                found += block
+        assert found == ["a\rb"]
 
 
 @given(st.lists(st.binary().filter(lambda line: b"\n" not in line)), st.booleans())

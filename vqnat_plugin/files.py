@@ -305,23 +305,29 @@ def read_blocks(stream: BinaryIO, name: str = "standard input", size: int = 1 <<
         DataError: a line is not UTF-8, or carriage returns are the only line ends; after the lines before.
     """
     number = 0
-    for lines, ended in _arriving(stream, size):
+    # The first line, while it may be all there is, and many lines in truth.
+    held: list[str] = []
+    for lines in _arriving(stream, size):
         block: list[str] = []
         for line in lines:
             number += 1
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
             except UnicodeDecodeError as error:
-                yield block
+                yield [*held, *block]
                 raise DataError(f"{name}: line {number}: not UTF-8 ({error.reason})") from None
-            if ended and number == 1 and "\r" in text:
-                raise _without_line_feeds(name)
-            block.append(text)
+            if number == 1 and "\r" in text:
+                held = [text]
+            else:
+                block += [*held, text]
+                held = []
         yield block
+    if held:
+        raise _without_line_feeds(name)
 
 
-def _arriving(stream: BinaryIO, size: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Lines that are whole by now; at the end, if there is one, that without a line feed, and True."""
+def _arriving(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
+    """Lines that are whole by now; at the end, if there is one, that without a line feed."""
     start: list[bytes] = []
     while found := stream.read1(size):  # type: ignore[attr-defined]
         first, *others = found.split(b"\n")
@@ -330,9 +336,9 @@ def _arriving(stream: BinaryIO, size: int) -> Iterator[tuple[list[bytes], bool]]
         if others:
             lines = [b"".join(start), *others[:-1]]
             start = [others[-1]]
-        yield lines, False
+        yield lines
     if rest := b"".join(start):
-        yield [rest], True
+        yield [rest]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vqnat_plugin.analysis.plot import plot_diagnosis
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import CheckpointError, DataError, UserError
 from vqnat_plugin.evaluation.plots import finish
+from vqnat_plugin.tasks.validation_bleu import UNKNOWN_IN_REFERENCE
 
 
 def diagnosis(student: Path, teacher: Path | None, **options: Any) -> Diagnosis:
@@ -88,9 +89,27 @@ def test_batch_size_changes_what_is_shuffled_only(
     written: Written, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     other = decode(diagnosis(tiny_student, tiny_teacher), batch_size=3)
+    # Seven in a batch, and one alone.
+    alone = decode(diagnosis(tiny_student, tiny_teacher), batch_size=7)
+    same = [text == alone.systems["autoencoder"][i] for i, text in alone.systems["shuffled"].items()]
+    assert len(same) == 8 and sum(same) < 4 and not same[-1]
     for name in set(SYSTEMS) - {"oracle", "shuffled", "random"}:
         assert other.systems[name] == written.systems[name], name
     assert other.candidates == written.candidates
+
+
+def test_an_unknown_word_is_never_right(
+    tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = diagnosis(tiny_student, tiny_teacher)
+    unknown = one.dictionary.unk()
+    sample = next(iter(one.batches(8)))
+    sample["target"] = torch.full_like(sample["target"], unknown)
+    monkeypatch.setattr(one, "batches", lambda size: iter([sample]))
+    monkeypatch.setattr(one, "teacher_output", lambda sample: [row[:3] for row in sample["target"]])
+    found = decode(one)
+    assert not set(found.systems["teacher_greedy"].values()) & set(found.references.values())
+    assert all(text.split()[0] == UNKNOWN_IN_REFERENCE for text in found.references.values())
 
 
 def test_predictor_by_position() -> None:

@@ -152,6 +152,17 @@ def test_parts_of_two_versions_are_not_mixed(site: Site, tmp_path: Path) -> None
     assert out.read_bytes() == CONTENT[::-1]
 
 
+def test_parts_of_two_files_are_not_mixed(site: Site, tmp_path: Path) -> None:
+    """Not even where the server calls both by the same mark."""
+    out = tmp_path / "file.bin"
+    site.troubles = [-70_000]
+    with pytest.raises(DataError):
+        download(site.url, out, attempts=1)
+    site.content = CONTENT[::-1]
+    download(site.url.replace("file", "other"), out)
+    assert out.read_bytes() == CONTENT[::-1] and site.ranges == [None, None]
+
+
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(
     site: Site, tmp_path: Path, waits: list[float]
 ) -> None:
@@ -285,6 +296,18 @@ def test_the_command_downloads_several_files(
     assert "other.bin: 200,000 bytes" in capsys.readouterr().out
     assert main(["download", site.url, "--out", str(tmp_path / "file.bin")]) == 0
     assert "200,000 bytes, was there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tail", ["", ".gz"])
+def test_two_files_of_one_name_are_refused_before_anything_is_fetched(
+    tail: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = [f"{site.url}?f=en", f"{site.url}{tail}?f=de"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["download", *urls, "--out-dir", str(tmp_path), "--gunzip"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{urls[1]}: would be written to {tmp_path}/file.bin, as {urls[0]}" in line
+    assert site.ranges == [] and names(tmp_path) == []
 
 
 def test_the_command_undoes_gzip(site: Site, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sacremoses import MosesDetokenizer
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.data import prepare as preparation
-from vqnat_plugin.data.parallel import find_splits, read_pairs
+from vqnat_plugin.data.parallel import find_splits, read_corpus, read_pairs
 from vqnat_plugin.data.prepare import Prepared, unusable
 from vqnat_plugin.data.settings import PrepareOptions
 from vqnat_plugin.errors import BusyError, DataError, UserError
@@ -168,6 +168,15 @@ def test_every_test_set_is_found_and_keeps_its_name(data: Path, tmp_path: Path) 
     assert binarised(tmp_path / "out" / "bin", "test", "de") == [tokenize(GERMAN[2], "de")]
 
 
+def test_numbers_of_test_sets_are_in_order(data: Path) -> None:
+    for number in (1, 2, 3, 10, 11, 21):
+        write_split(data, f"test{number}", ENGLISH[:1], GERMAN[:1])
+    found = {split.subset: split.target.name for split in find_splits(data, "en", "de")[2:]}
+    numbers = ["", "1", "2", "3", "10", "11", "21"]
+    expected = {f"test{i or ''}": f"test{number}.de" for i, number in enumerate(numbers)}
+    assert found == expected
+
+
 def test_further_references_of_a_test_set_are_kept(data: Path, tmp_path: Path) -> None:
     (data / "test.de.1").write_bytes("\ufeffEin anderes.\r\n".encode())
     (data / "test.de.10").write_text("Ein zehntes.\n")
@@ -231,6 +240,14 @@ def test_merges_depend_on_the_words_alone() -> None:
 )
 def test_usable_pairs(source: str, target: str, good: bool) -> None:
     assert usable(source, target, max_length=2, max_ratio=2.0) == good
+
+
+def test_a_piece_that_looks_like_a_mark_counts() -> None:
+    assert moses.APART in moses.MARKS
+    piece = [moses.APART] * 3
+    assert unusable(piece, ["a"], 9, 2.5) == "empty"
+    assert unusable(piece, ["a"], 9, 2.5, typical=0.5) is None
+    assert unusable(piece, ["a"], 2, 2.5, typical=0.5) == "longer than --max-length 2"
 
 
 def test_lopsided_pairs_are_not_usable() -> None:
@@ -309,6 +326,13 @@ def test_tables_are_read(data: Path, tmp_path: Path, header: str) -> None:
     prepare(data, tmp_path / "table", "en", "de", merges=10)
     for name in ("bpe/train.en", "bpe/valid.de", "reference/test.de", "bin/train.en-de.de.bin"):
         assert (tmp_path / "table" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_columns_and_keys_may_leave_the_country_out(data: Path) -> None:
+    (data / "c.tsv").write_text("de\ten\neins\tone\n")
+    assert read_corpus([data / "c.tsv"], "en-US", "de") == [("one", "eins")]
+    (data / "c.jsonl").write_text('{"en": "one", "de-AT": "eins", "de": "zwei"}\n')
+    assert read_corpus([data / "c.jsonl"], "en-US", "de-AT") == [("one", "eins")]
 
 
 def test_json_lines_are_read_and_split(data: Path, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_batches_belong_to_the_identity_of_samples_alone(tiny_corpus: Path, tiny
         assert (made[1] != made[0], made[2] != made[0]) == (sampling, sampling)
 
 
+def test_the_seed_belongs_to_the_identity_of_samples_alone(tiny_corpus: Path, tiny_teacher: Path) -> None:
+    data = open_data(tiny_corpus)
+    for sampling in (False, True):
+        one, other = (
+            identity(options(teacher=str(tiny_teacher), sampling=sampling, seed=seed), data)
+            for seed in (1, 2)
+        )
+        assert (one != other) == sampling
+
+
 def test_samples_of_other_batches_are_not_mixed(
     distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -467,12 +467,15 @@ def test_a_paired_bootstrap_tells_chance_from_difference() -> None:
         return [" ".join("x" if noise.random() < share else word for word in line.split()) for line in truth]
 
     base, like_it = spoilt(0.1, 3), spoilt(0.1, 4)
-    systems = {"worse": spoilt(0.3, 2), "base": base, "like it": like_it, "same": [*base]}
+    # Other words that are as wrong.
+    alike = [line.replace("x", "y") for line in base]
+    systems = {"worse": spoilt(0.3, 2), "base": base, "like it": like_it, "same": [*base], "alike": alike}
     found = paired_bootstrap(systems, [truth], "base")
     assert found.keys() == systems.keys()
     assert "bleu_p" not in found["base"] and found["worse"]["bleu_baseline"] == "base"
     assert found["worse"]["bleu_p"] < 0.01 < 0.05 < found["like it"]["bleu_p"] <= 1 == found["same"]["bleu_p"]
     assert all(0.1 < each["bleu_interval"] < 5 for each in found.values())
+    assert found["alike"]["bleu_p"] == 1
     assert "|bs:1000|seed:" in found["base"]["bleu_test"]
     # The same numbers each time.
     assert paired_bootstrap(systems, [truth], "base") == found

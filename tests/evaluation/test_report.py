@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,12 @@ import pytest
 
 from vqnat_plugin.evaluation.report import (
     comparison_report,
+    own_command,
     render_markdown,
     results,
     without_folders,
 )
+from vqnat_plugin.options import option
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 
@@ -151,9 +154,34 @@ def test_report_does_not_name_its_folders(tmp_path: Path, monkeypatch: pytest.Mo
     assert system["checkpoints"] == ["OUT/teacher.pt", "elsewhere.pt", f"{tmp_path}2/a.pt", "x=OUT/a:OUT/b"]
     assert system["rescore_with"] == f"DATA{tmp_path}/a.pt"
     monkeypatch.chdir(tmp_path)
-    words = ["runs/a/b.pt", f"{tmp_path}/runs/a", "runs/a2", "--out", "runs/a"]
-    masked = ["OUT/b.pt", "OUT", "runs/a2", "--out", "OUT"]
-    assert without_folders(words, {"OUT": Path("runs/a")}) == masked
+    words = ["runs/a/b.pt", f"{tmp_path}/runs/a", "runs/a2"]
+    assert without_folders(words, {"OUT": Path("runs/a")}) == ["OUT/b.pt", "OUT", "runs/a2"]
+
+
+def test_words_that_are_called_as_a_folder_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = {"OUT": Path("cpu"), "DATA": Path("test")}
+    report = {"device": "cpu", "title": "cpu: fast", "systems": {"cpu": {"checkpoints": ["cpu/a.pt"]}}}
+    found = without_folders(report, folders)
+    assert found == {**report, "systems": {"cpu": {"checkpoints": ["OUT/a.pt"]}}}
+
+    @dataclass
+    class Options:
+        data: Path = option(Path("x"), "", positional=True)
+        out: Path = option(Path("x"), "")
+        ref: tuple[Path, ...] = option((), "")
+        baseline: str = option("", "")
+
+    options = Options(Path("test"), Path("cpu"), (Path("cpu/a.de"), Path("other.de")), "cpu")
+    command = own_command(["vqnat", "compare"], options, folders)
+    assert command == "vqnat compare DATA --out OUT --ref OUT/a.de other.de --baseline cpu"
+    # Data that are in the other folder.
+    options = Options(Path("cpu/data/bin"), Path("cpu"))
+    command = own_command(["vqnat"], options, {"OUT": options.out, "DATA": options.data})
+    assert command == "vqnat OUT/data/bin --out OUT"
+    options = Options(tmp_path / "bin", tmp_path)
+    command = own_command(["vqnat"], options, {"OUT": options.out, "DATA": options.data})
+    assert command == "vqnat OUT/bin --out OUT"
 
 
 def test_ratios_have_intervals_and_parts_of_exported_models_a_table_of_their_own() -> None:

@@ -142,6 +142,12 @@ def test_evaluation_as_users_type_it(
     # Nothing of the evaluation before is taken for one of this.
     assert {path.name for path in out.glob("*.png")} == {"reconstructions.png", "codes.png", "progress.png"}
     assert "samples.png" not in (out / "report.md").read_text()
+    # In a folder that no evaluation has written to, there is nothing to clear away.
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "samples.png").write_bytes(b"mine")
+    assert run(*words[:4], "--out", own) == 0
+    assert (own / "samples.png").read_bytes() == b"mine"
     assert Image.open(out / "progress.png").size == (8 * (pixel + gap) + gap, 3 * (pixel + gap) + gap)
 
 

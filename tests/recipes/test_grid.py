@@ -510,6 +510,11 @@ comparisons:
     assert render_report(alone) in outputs[0]
     assert (alone / "report.md").read_text() == report
     assert (alone / "assignment.png").read_bytes() == (out / "assignment.png").read_bytes()
+    # Curves that are not asked for any more are none of this report.
+    grid_file(tmp_path, text.replace("curves: true", "curves: false"))
+    assert main([*command, "--report-only"]) == 0
+    assert not (out / "assignment_curves.png").exists()
+    assert "curves" not in (out / "report.md").read_text()
 
 
 def test_options_that_a_kind_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -586,3 +591,6 @@ comparisons:
     # The data are decoded once.
     assert (out / "images").is_dir() and not list(out.glob("cells/*/images"))
     assert render_report(out) in shown and (out / "report.md").read_text() == report
+    grid_file(tmp_path, text.replace("curves: true", "curves: false"))
+    assert main([*command, "--report-only"]) == 0
+    assert "training.png" not in (out / "report.md").read_text()

@@ -315,6 +315,9 @@ def test_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     out = str(tmp_path / "out")
     assert main(["stage", "one", "--out", out, "--dry-run", "--", "echo", "a b", "--out", "x", "$y"]) == 0
     assert capfd.readouterr().out == "echo 'a b' --out x '$y'\n" and not (tmp_path / "out").exists()
+    # A pattern of files that come later is for the shell that the line is given to.
+    assert main(["stage", "one", "--out", out, "--dry-run", "--", "echo", f"{out}/a b/x*", "y*"]) == 0
+    assert capfd.readouterr().out == f"echo '{out}/a b/x'* 'y*'\n"
     words = ["stage", "one", "--out", out, "--data", str(tmp_path), "--", "echo", "--redo", f"{tmp_path}/x"]
     assert main(words) == 0 and main(words) == 0
     assert capfd.readouterr().out == f"== one\n--redo {tmp_path}/x\n== one: done before\n"

@@ -193,6 +193,12 @@ def test_a_model_that_has_not_learnt_marks_does_not_see_them() -> None:
     assert "￭" in TextPipeline("en", "de", marks=True).encode("A/B")
 
 
+def test_more_addresses_than_sacremoses_takes() -> None:
+    pipeline = TextPipeline("en", "de")
+    line = " ".join(["a@b.co"] * 1001)
+    assert pipeline.decode(pipeline.encode(line), "en") == line
+
+
 def test_addresses_stay_whole() -> None:
     line = "See http://a.b/c?d=e&f=g, or write to x.y@z.org."
     assert moses.tokenize(line, "en") == [

@@ -17,6 +17,7 @@ from ..evaluation.detokenizer import Detokenizer
 from ..generation.latent_search import Latents
 from ..generation.rescoring import load_rescorer, rescore
 from ..models.checkpoints import training_data
+from ..tasks.validation_bleu import UNKNOWN, UNKNOWN_IN_REFERENCE
 from .latent_model import batches, codes_of, load_latent_model
 
 # What is decoded, in the order of the table. `text` is the teacher's output, or the reference without one.
@@ -122,7 +123,12 @@ class Diagnosis:
     def write(self, memory: Any, codes: Tensor, mask: Tensor) -> list[str]:
         """What the decoder makes of codes (batch, latents), real where mask is true."""
         latents = Latents(codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32))
-        return [self.text(found[0]["tokens"]) for found in self.greedy.write([self.model], [memory], latents)]
+        found = self.greedy.write([self.model], [memory], latents)
+        return [self.written(hypotheses[0]["tokens"]) for hypotheses in found]
+
+    def written(self, tokens: Tensor) -> str:
+        """The text of an output; an unknown word is never that of a reference."""
+        return self.text(tokens, UNKNOWN)
 
     @torch.no_grad()
     def of_true_length(self, memory: Any, lengths: Tensor) -> list[str]:
@@ -180,32 +186,37 @@ def decode(diagnosis: Diagnosis, batch_size: int = 50, seed: int = 1) -> Written
     """Decode the subset under every kind of latents; the seed is that of the random ones."""
     written = Written(codebook_size=diagnosis.model.quantizer.codebook_size)
     generator = torch.Generator().manual_seed(seed)
+    before: tuple[Tensor, Tensor] | tuple[()] = ()
     for sample in diagnosis.batches(batch_size):
         numbers = sample["id"].tolist()
         source = sample["net_input"]["src_tokens"]
         with torch.no_grad():
             memory = diagnosis.model.encode(source)
-        written.references.update(zip(numbers, map(diagnosis.text, sample["target"]), strict=True))
+        references = [diagnosis.text(target, UNKNOWN_IN_REFERENCE) for target in sample["target"]]
+        written.references.update(zip(numbers, references, strict=True))
         written.lengths.update(zip(numbers, memory.lengths.tolist(), strict=True))
         tokens = sample["target"]
         if diagnosis.teachers:
             outputs = diagnosis.teacher_output(sample)
-            written.add("teacher_greedy", numbers, [diagnosis.text(output) for output in outputs])
+            written.add("teacher_greedy", numbers, [diagnosis.written(output) for output in outputs])
             tokens = diagnosis.padded(outputs)
         codes, mask = codes_of(diagnosis.model, tokens, memory)
         written.codes.update(codes[mask].tolist())
         diagnosis.add_predictor(written.predictor, codes, mask, memory)
+        # A sentence alone in its batch gets codes of the batch before.
+        others = (codes.roll(1, 0), mask.roll(1, 0)) if len(codes) > 1 or not before else before
+        before = (codes[:1], mask[:1])
         drawn = torch.randint(written.codebook_size, codes.shape, generator=generator)
         systems = {
             "autoencoder": diagnosis.write(memory, codes, mask),
             "true_length": diagnosis.of_true_length(memory, mask.sum(1)),
-            "shuffled": diagnosis.write(memory, codes.roll(1, 0), mask.roll(1, 0)),
+            "shuffled": diagnosis.write(memory, *others),
             "random": diagnosis.write(memory, drawn.to(codes.device), mask),
         }
         for name, texts in systems.items():
             written.add(name, numbers, texts)
         greedy = diagnosis.greedy.generate([diagnosis.model], sample)
-        written.add("predicted", numbers, [diagnosis.text(found[0]["tokens"]) for found in greedy])
+        written.add("predicted", numbers, [diagnosis.written(found[0]["tokens"]) for found in greedy])
         _add_candidates(diagnosis, sample, written)
     return written
 
@@ -213,7 +224,7 @@ def decode(diagnosis: Diagnosis, batch_size: int = 50, seed: int = 1) -> Written
 def _add_candidates(diagnosis: Diagnosis, sample: dict[str, Any], written: Written) -> None:
     numbers = sample["id"].tolist()
     found = diagnosis.beam.generate([diagnosis.model], sample)
-    texts = [[diagnosis.text(each["tokens"]) for each in hypotheses] for hypotheses in found]
+    texts = [[diagnosis.written(each["tokens"]) for each in hypotheses] for hypotheses in found]
     written.candidates.update(zip(numbers, texts, strict=True))
     written.add("candidates", numbers, [candidates[0] for candidates in texts])
     if not diagnosis.teachers:

@@ -10,11 +10,9 @@ Writes report.md, report.json and plots to --out; the exit status is 1 if a trai
   vqnat ablate examples/cifar10/grid.yaml --data IMAGES --out runs/cifar10_compare
 """
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from ..options import words
 from ..recipes.grid_options import GridOptions as Options
 
 
@@ -29,7 +27,7 @@ def run(options: Options) -> int:
 
     grid = read_grid(options.grid)
 
-    from ..evaluation.report import without_folders
+    from ..evaluation.report import own_command
     from ..recipes.cells import GridRun, run_grid
     from ..recipes.grid_report import KINDS, write_report
     from ..recipes.stages import Stages
@@ -40,9 +38,9 @@ def run(options: Options) -> int:
     failed = 0 if options.report_only else run_grid(grid, grid_run, options.jobs or kind.jobs)
     before = Stages(options.out)
     # Looking at it once more is not what made it.
-    own = ["vqnat", "ablate", *words(replace(options, report_only=False))]
-    own = without_folders(own, {"OUT": options.out, "DATA": options.data})
-    commands = [*before.commands(), shlex.join(own)]
+    folders = {"OUT": options.out, "DATA": options.data}
+    own = own_command(["vqnat", "ablate"], replace(options, report_only=False), folders)
+    commands = [*before.commands(), own]
     print(write_report(grid, grid_run, options.title or grid.title, commands, before.seconds()))
     print(f"\n{options.out}: report.md, report.json and plots written")
     return 1 if failed else 0

@@ -51,12 +51,18 @@ def run(options: Options) -> None:
     """Download one after the other."""
     from ..data.download import download, file_name
 
-    for url, sha256 in zip(options.urls, options.sha256 or (None,) * len(options.urls), strict=True):
+    files: dict[Path, str] = {}
+    for url in options.urls:
         if options.out_dir is None:
             assert options.out is not None
             out = options.out
         else:
             name = file_name(url)
             out = options.out_dir / (name.removesuffix(".gz") if options.gunzip else name)
+        if out in files:
+            raise UsageError(f"{url}: would be written to {out}, as {files[out]}; name a file with --out")
+        files[out] = url
+    checksums = options.sha256 or (None,) * len(files)
+    for (out, url), sha256 in zip(files.items(), checksums, strict=True):
         new = download(url, out, sha256, options.gunzip or None, options.attempts)
         print(f"{out}: {out.stat().st_size:,} bytes" + ("" if new else ", was there"))

@@ -7,13 +7,12 @@ and report.md, which also have the stages and commands of a recipe with the same
   vqnat images evaluate autoencoder/checkpoint_best.pt --prior prior/checkpoint_best.pt --data cifar10
 """
 
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, named_files, option, words
+from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, named_files, option
 
 # The row of the report.
 MODEL = "vq_vae_em"
@@ -90,11 +89,12 @@ def run(options: Options) -> None:
     logs = {name: TrainingLog(path) for name, path in named_files("train_log", options.train_log).items()}
     if logs:
         from ..imaging.curves import draw_training
+    again = (out / "images.json").is_file()
     result, drawn = _evaluate(options, out)
     write_json(out / "images.json", result)
     if logs and draw_training(logs, out / "training.png"):
         drawn.append("training.png")
-    for name in SHEETS.keys() - set(drawn):
+    for name in (SHEETS.keys() - set(drawn)) if again else ():
         # Of an evaluation before, of which nothing else is left.
         (out / name).unlink(missing_ok=True)
     write_images_report(_report(options, out, result, time.monotonic() - start), out)
@@ -141,18 +141,18 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The report, with the stages before this one that were run for the same folder."""
-    from ..evaluation.report import without_folders
+    from ..evaluation.report import own_command
     from ..imaging.image_file import shown
     from ..imaging.report import images_report
     from ..recipes.stages import Stages
 
     stages, commands = Stages(out).before(PROGRAM)
-    own = without_folders([*PROGRAM, *words(options)], {"OUT": out, "DATA": options.data})
+    own = own_command(PROGRAM, options, {"OUT": out, "DATA": options.data})
     return images_report(
         options.title or f"Images of '{options.gen_subset}'",
         {MODEL: [result]},
         [],
         {**stages, "evaluate": round(seconds, 1)},
-        [*commands, shown(shlex.join(own))],
+        [*commands, shown(own)],
         options.seed,
     )

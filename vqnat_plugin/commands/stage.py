@@ -46,6 +46,12 @@ def run(options: Options) -> None:
         stages.redo(name)
         print(f"{name}: will be run again; stages that use what it makes stay as they are")
     if options.dry_run:
-        print(shlex.join(options.command))
+        print(" ".join(map(_shown, options.command)))
     elif options.name is not None:
         stages.run(options.name, options.command)
+
+
+def _shown(word: str) -> str:
+    """A word as a shell is given it; a pattern of files that are not there yet is left for the shell."""
+    pattern = word.endswith("*") and "/" in word
+    return shlex.quote(word[:-1]) + "*" if pattern else shlex.quote(word)

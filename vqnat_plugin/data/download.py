@@ -145,15 +145,17 @@ def _attempt(url: str, part: Path) -> None:
     offset, validator = _size(part), _validator_file(part)
     headers = {"User-Agent": "vqnat-plugin"}
     if offset and validator.is_file():
-        # If-Range: the rest if the file is still the same, else all of it.
-        headers |= {"Range": f"bytes={offset}-", "If-Range": read_text(validator)}
+        address, _, mark = read_text(validator).partition("\n")
+        if address == url:
+            # If-Range: the rest if the file is still the same, else all of it.
+            headers |= {"Range": f"bytes={offset}-", "If-Range": mark}
     request = urllib.request.Request(plain(url), headers=headers)
     with _try(lambda: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:
         part.parent.mkdir(parents=True, exist_ok=True)
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             offset = 0
             part.unlink(missing_ok=True)
-            _remember(validator, response.headers)
+            _remember(validator, url, response.headers)
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             part.unlink()
             raise _Interrupted("the server sent another part than it was asked for")
@@ -184,13 +186,13 @@ def _try(call: Callable[[], Any]) -> Any:
         raise _Interrupted(f"connection lost ({str(error) or type(error).__name__})") from None
 
 
-def _remember(validator: Path, headers: Any) -> None:
-    """Keep what identifies this version of the file; without it an attempt cannot be gone on with."""
+def _remember(validator: Path, url: str, headers: Any) -> None:
+    """Keep what identifies this version of this file; without it an attempt cannot be gone on with."""
     tag = headers.get("ETag") or ""
     # Weak tags do not promise the same bytes.
     mark = headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
     if mark:
-        write_text(validator, mark)
+        write_text(validator, f"{url}\n{mark}")
     else:
         validator.unlink(missing_ok=True)
 

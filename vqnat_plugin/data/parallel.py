@@ -60,12 +60,23 @@ def find_splits(data: Path, source: str, target: str) -> list[Split]:
     endings = [*_endings(source), *READERS]
     found = {file.name.removesuffix(ending) for ending in endings for file in data.glob(f"test*{ending}")}
     # Without any, `pair` says what is missing.
-    return splits + [pair(f"test{i or ''}", name) for i, name in enumerate(sorted(found) or ["test"])]
+    names = sorted(found, key=_by_number) or ["test"]
+    return splits + [pair(f"test{i or ''}", name) for i, name in enumerate(names)]
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """What puts test2 before test10."""
+    return [(int(digits or 0), letters) for letters, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _endings(language: str) -> list[str]:
     """What the name of a file in a language ends in: `.en-US`, or `.en`."""
-    return [f".{language}", f".{base_language(language)}"]
+    return [f".{name}" for name in _names(language)]
+
+
+def _names(language: str) -> list[str]:
+    """What a language may be called: `en-US`, or `en`."""
+    return [language, base_language(language)]
 
 
 def _files(data: Path, name: str, languages: tuple[str, str]) -> tuple[Path, ...]:
@@ -103,9 +114,11 @@ def _table(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     """Two columns, source and target; or columns under a first line that names the languages."""
     rows = [line.split("\t") for line in read_lines(path)]
     columns = (0, 1)
-    if rows and set(languages) <= {cell.strip() for cell in rows[0]}:
-        names = [cell.strip() for cell in rows.pop(0)]
-        columns = (names.index(languages[0]), names.index(languages[1]))
+    names = [cell.strip() for cell in rows[0]] if rows else []
+    named = [next((name for name in _names(each) if name in names), None) for each in languages]
+    if named[0] is not None and named[1] is not None:
+        del rows[0]
+        columns = (names.index(named[0]), names.index(named[1]))
         width, first = len(names), 2
     else:
         width, first = 2, 1
@@ -124,12 +137,16 @@ def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
         except (ValueError, RecursionError):
             raise DataError(f"{path}: line {number}: not JSON") from None
         found = content.get("translation", content) if isinstance(content, dict) else None
-        texts = [found.get(language) for language in languages] if isinstance(found, dict) else []
+        texts = [_named(found, language) for language in languages] if isinstance(found, dict) else []
         if not texts or not all(isinstance(text, str) for text in texts):
             raise DataError(
                 f'{path}: line {number}: needs an object {{"{source}": "...", "{target}": "..."}}'
             )
         yield _one_line(texts[0]), _one_line(texts[1])
+
+
+def _named(texts: dict[str, Any], language: str) -> Any:
+    return next((texts[name] for name in _names(language) if name in texts), None)
 
 
 def _one_line(text: Any) -> str:

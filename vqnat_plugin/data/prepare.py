@@ -79,16 +79,19 @@ def mapping(workers: int) -> Iterator[Mapping]:
 
 
 def unusable(
-    source: Tokens, target: Tokens, max_length: int, max_ratio: float, typical: float = 1.0
+    source: Tokens, target: Tokens, max_length: int, max_ratio: float, typical: float | None = None
 ) -> str | None:
     """Why a training pair is left out; None for one that is not.
 
     Args:
         source, target: tokens of both sides.
         max_length, max_ratio: see `PrepareOptions`.
-        typical: target tokens for a source token, for which a pair is not lopsided.
+        typical: of pieces, target tokens for a source token, for which a pair is not lopsided; None for
+            words, among which marks do not count.
     """
-    lengths = [len(without_marks(side)) for side in (source, target)]
+    # SentencePiece has a piece that looks like a mark.
+    words, typical = typical is None, typical or 1.0
+    lengths = [len(without_marks(side) if words else side) for side in (source, target)]
     if not min(lengths):
         return "empty"
     if max(lengths) > max_length:
@@ -228,7 +231,7 @@ def _sides(
 
 
 def _filter(
-    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions, typical: float = 1.0
+    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions, typical: float | None = None
 ) -> tuple[list[tuple[Tokens, Tokens]], Counter[str]]:
     """The training pairs that stay, and how many do not, by reason.
 

@@ -37,8 +37,8 @@ NAMES = {
 def identity(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
     """Everything that decides the translations: only chunks made under one identity may be put together.
 
-    With sampling, batches are part of it: a batch's sentences share one stream of random numbers. Otherwise
-    they only change roundings.
+    With sampling, seed and batches are part of it: a batch's sentences share one stream of random numbers.
+    Otherwise the seed changes nothing, and batches only roundings.
     """
     batches = {"max_tokens": options.max_tokens, "batch_size": options.batch_size}
     return {
@@ -50,7 +50,8 @@ def identity(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
         "chunk_size": options.chunk_size,
         **options.search(),
         "precision": options.precision,
-        **(batches if options.sampling else {}),
+        # Nothing else draws random numbers.
+        **(batches if options.sampling else {"seed": DistillOptions.seed}),
     }
 
 

@@ -193,11 +193,11 @@ def paired_bootstrap(
         logger.setLevel(level)
     sure: dict[str, dict[str, Any]] = {}
     results: Sequence[Any] = found["BLEU"]
-    for (name, texts), result in zip(named, results, strict=True):
+    for (name, _), result in zip(named, results, strict=True):
         sure[name] = {"bleu_interval": float(result.ci), "bleu_test": str(signatures["BLEU"])}
         if name != baseline:
             # sacreBLEU takes no difference at all for a sure one.
-            p = 1.0 if texts == named[0][1] else float(result.p_value)
+            p = 1.0 if result.score == results[0].score else float(result.p_value)
             sure[name] |= {"bleu_p": p, "bleu_baseline": baseline}
     return sure
 

@@ -9,7 +9,6 @@ import dataclasses
 import gc
 import json
 import math
-import shlex
 import statistics
 import sys
 import time
@@ -22,7 +21,6 @@ import torch
 from ..errors import DataError, UsageError
 from ..files import read_json_if_there, read_lines, sha256, write_json, write_lines
 from ..machine import available_device, describe_machine
-from ..options import words
 from ..recipes.stages import Stages
 from ..text.languages import sacrebleu_tokenizer
 from .bleu import bleu_metric, paired_bootstrap, score
@@ -30,7 +28,7 @@ from .detokenizer import Detokenizer
 from .kinds import EXPORTED, FAIRSEQ, check_systems, kind_of, load
 from .latency import Timing, beam_baseline, choose_batches, measure, summarize
 from .parts import profile
-from .report import comparison_report, without_folders
+from .report import comparison_report, own_command, without_folders
 from .settings import ComparisonOptions, TimingOptions
 from .systems import Conditions, System
 
@@ -346,5 +344,5 @@ def _report(
         notes=options.note,
         **parts,
     )
-    own = without_folders([*program, *words(options)], folders)
-    return {**without_folders(report, folders), "commands": [*commands, shlex.join(own)]}
+    own = own_command(program, options, folders)
+    return {**without_folders(report, folders), "commands": [*commands, own]}

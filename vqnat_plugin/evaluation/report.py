@@ -2,12 +2,15 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..files import write_json, write_text
 from ..machine import describe_machine, describe_versions
+from ..options import words
 from .tables import code, code_block, escape, markdown_table
 
 
@@ -59,10 +62,10 @@ def comparison_report(
 
 
 def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
-    """A report, or a word of a command, with names for folders: it may be read far from where it was made.
+    """A report with names for folders: it may be read far from where it was made.
 
     Args:
-        value: of JSON.
+        value: of JSON. A word that is no more than a folder's name, and not where it is, may mean anything.
         folders: by name. The first one that a path is in counts.
     """
     if isinstance(value, dict):
@@ -71,11 +74,29 @@ def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
         return [without_folders(each, folders) for each in value]
     if isinstance(value, str):
         for name, folder in folders.items():
-            for path in sorted({os.path.abspath(folder), str(folder)} - {"."}, key=len, reverse=True):
-                # The whole path, at the start of a word or behind NAME= or a ':'.
-                pattern = rf"(?<![^=:]){re.escape(path)}(?=[/:]|\Z)"
-                value = re.sub(pattern, name, value)
+            for path, behind in ((os.path.abspath(folder), r"(?=[/:]|\Z)"), (str(folder), "(?=/)")):
+                # At the start of a word, or behind NAME= or a ':'.
+                if path != ".":
+                    value = re.sub(rf"(?<![^=:]){re.escape(path)}{behind}", name, value)
     return value
+
+
+def own_command(program: Sequence[str], options: Any, folders: Mapping[str, Path]) -> str:
+    """The command that makes a report, with names for folders.
+
+    Args:
+        program: its first words.
+        options: a dataclass of options; those that are one of the folders become its name.
+        folders: see `without_folders`.
+    """
+    named = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path) and value in folders.values():
+            inside = without_folders(str(value), folders)
+            whole = next(name for name, folder in folders.items() if folder == value)
+            named[field.name] = Path(whole if inside == str(value) else inside)
+    return shlex.join(without_folders([*program, *words(replace(options, **named))], folders))
 
 
 def results_table(report: Mapping[str, Any]) -> str:

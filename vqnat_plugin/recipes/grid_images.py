@@ -58,7 +58,10 @@ class ImageKind:
             for each in drawn
             for name, log in grid_run.logs(each).items()
         }
-        draw_training(logs, grid_run.out / "training.png")
+        curves = grid_run.out / "training.png"
+        if not draw_training(logs, curves):
+            # Of a report before.
+            curves.unlink(missing_ok=True)
         paper = [f"{each.title}, the paper: {each.paper}" for each in grid.comparisons if each.paper]
         here = [f"{each.title}, here: {each.note}" for each in grid.comparisons if each.note]
         return {

@@ -77,9 +77,10 @@ class TranslationKind:
     ) -> dict[str, Any]:
         """What was measured, by comparison and row; draws the curves."""
         for comparison in grid.comparisons:
-            if comparison.curves:
-                curves = grid_run.out / f"{comparison.name}_curves.png"
-                plot_training(grid_run.logs(comparison), curves)
+            curves = grid_run.out / f"{comparison.name}_curves.png"
+            if not (comparison.curves and plot_training(grid_run.logs(comparison), curves)):
+                # Of a report before.
+                curves.unlink(missing_ok=True)
         return {
             "title": title,
             "caption": grid.caption,

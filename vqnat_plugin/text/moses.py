@@ -5,6 +5,7 @@ would be wrong, a mark stands between the tokens: `JOINED`, or `APART`. A line w
 none and is cut as Moses always did; in another, web and mail addresses stay whole.
 """
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Sequence
@@ -55,8 +56,10 @@ def tokenize(line: str, language: str) -> list[str]:
     tokenizer = _rules(language).tokenizer
     tokens = _marked(line, tokenizer.tokenize(line, aggressive_dash_splits=True), language)
     if tokens is None or not MARKS.isdisjoint(tokens):
-        whole = tokenizer.tokenize(line, aggressive_dash_splits=True, protected_patterns=ADDRESSES)
-        tokens = _marked(line, whole, language)
+        # sacremoses has no name for more than a thousand addresses.
+        with contextlib.suppress(ValueError):
+            whole = tokenizer.tokenize(line, aggressive_dash_splits=True, protected_patterns=ADDRESSES)
+            tokens = _marked(line, whole, language)
     if tokens is None:
         # Moses has changed a character.
         tokens = _marked(line, tokenizer.escape_xml(line.replace("@", " @ ")).split(), language)
