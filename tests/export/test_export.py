@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exporting import assert_same, by_torch, exported, random_teacher
 from tiny import sentences, tiny_model, train_student
 
@@ -13,11 +14,13 @@ from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.export import run
 from vqnat_plugin.export.comparison import describe, validation_pairs
+from vqnat_plugin.export.graph import FLOAT, MOST_WEIGHT, Graph, quantize_rows
 from vqnat_plugin.export.run import export
 from vqnat_plugin.files import read_json, sha256
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.graphs import Wanted
+from vqnat_plugin.runtime.sessions import open_session
 from vqnat_plugin.runtime.translator import Translator
 
 FILES = {"config.json", "encoder.onnx", "step.onnx", "writer.onnx", "dict.source.txt", "dict.target.txt"}
@@ -175,6 +178,22 @@ def test_int8_is_a_quarter_of_the_size_and_close(tmp_path: Path) -> None:
     one, other = (each.write(memory, codes, codes >= 0, wanted).ends for each in (full, small))
     for exact, rounded in ((memory.predictor[0], small.encode(rows).predictor[0]), (one, other)):
         assert np.linalg.norm(exact - rounded) < 0.03 * np.linalg.norm(exact)
+
+
+def test_int8_products_do_not_leave_the_range_of_any_processor(tmp_path: Path) -> None:
+    """The worst case: all activations and all weights are as large as they can be."""
+    for weight in (torch.ones(24, 64), -torch.ones(24, 64), torch.linspace(-1, 1, 24 * 64).view(64, 24).T):
+        graph = Graph("g", "int8")
+        product = graph.linear(graph.input("x", FLOAT, "rows", 64), weight)
+        graph.output(product, "y", FLOAT, "rows", len(weight))
+        graph.save(tmp_path / "g.onnx")
+        session = open_session(tmp_path / "g.onnx", 1)
+        for x in (torch.ones(5, 64), torch.rand(5, 64, generator=torch.Generator().manual_seed(1))):
+            [found] = session.run(None, {"x": x.numpy()})
+            size = np.linalg.norm((x @ weight.abs().T).numpy())
+            assert np.linalg.norm(found - (x @ weight.T).numpy()) < 0.02 * size
+    numbers, _ = quantize_rows(torch.randn(9, 50), MOST_WEIGHT)
+    assert np.abs(numbers).max() == MOST_WEIGHT and 2 * 255 * MOST_WEIGHT < 1 << 15
 
 
 def test_two_thousand_words(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ OPSET, IR_VERSION = 17, 8
 # Operators of ONNX Runtime's own: attention, and products with int8 weights, each as one node.
 CONTRIB = "com.microsoft"
 FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
+# Largest numbers of int8 tables, and of int8 weights: processors without instructions for such products, as
+# VNNI, add two of them, with activations of 0 to 255, in 16 bits, which hold no more than 2 * 255 * 64.
+MOST_ENTRY, MOST_WEIGHT = 127, 64
 # Added to the scores of what may not be seen; the softmax of it is 0.
 HIDDEN = -1e9
 
@@ -28,14 +31,14 @@ class Graph:
         """
         Args:
             name: of the graph.
-            precision: `fp32`, or `int8` for weights and tables of 8 bits with a scale a channel or row.
+            precision: `fp32`, or `int8` for weights and tables with a scale a channel or row.
         """
         self.name, self.precision, self.int8 = name, precision, precision == "int8"
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
-        self._tables: dict[int, tuple[Tensor, str, str]] = {}
+        self._multiplied: dict[int, tuple[Tensor, str, str]] = {}
 
     def input(self, name: str, kind: int, *shape: str | int) -> str:
         """An input of the graph."""
@@ -69,12 +72,12 @@ class Graph:
         return names
 
     def linear(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
-        """`x @ weight.T + bias`, weight (out, in) as in `nn.Linear`; stored once if it is a table, too."""
-        if weight.data_ptr() in self._tables:
-            _, rows, scale = self._tables[weight.data_ptr()]
+        """`x @ weight.T + bias`, weight (out, in) as in `nn.Linear`; see `lookup` on tables."""
+        if weight.data_ptr() in self._multiplied:
+            _, rows, scale = self._multiplied[weight.data_ptr()]
             columns = self.add("Transpose", rows, perm=[1, 0])
         elif self.int8:
-            numbers, scales = quantize_rows(weight)
+            numbers, scales = quantize_rows(weight, MOST_WEIGHT)
             columns, scale = self.constant(numbers.T), self.constant(scales)
         else:
             columns = self.constant(weight.t())
@@ -90,11 +93,13 @@ class Graph:
         weights, biases = ([getattr(each, name) for each in layers] for name in ("weight", "bias"))
         return self.linear(x, torch.cat(weights), torch.cat(biases))
 
-    def lookup(self, table: Tensor, rows: str) -> str:
-        """Rows of `table` (rows, dim)."""
-        numbers, scales = quantize_rows(table) if self.int8 else (table, None)
+    def lookup(self, table: Tensor, rows: str, multiplied: bool = False) -> str:
+        """Rows of `table` (rows, dim); if `linear` is to multiply it as well, it is stored once."""
+        most = MOST_WEIGHT if multiplied else MOST_ENTRY
+        numbers, scales = quantize_rows(table, most) if self.int8 else (table, None)
         stored, scale = self.constant(numbers), "" if scales is None else self.constant(scales)
-        self._tables[table.data_ptr()] = table, stored, scale
+        if multiplied:
+            self._multiplied[table.data_ptr()] = table, stored, scale
         found = self.add("Gather", stored, rows)
         if not self.int8:
             return found
@@ -168,10 +173,10 @@ def build(model: nn.Module, precision: str, **parts: Callable[[Graph, Any], None
     return graphs
 
 
-def quantize_rows(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Whole numbers of 8 bits, like `weight` (rows, columns), and a scale for each row."""
+def quantize_rows(weight: Tensor, most: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers from -most to most, like `weight` (rows, columns), and a scale for each row."""
     values = weight.detach().float().cpu().numpy()
-    scale = np.abs(values).max(1) / 127
+    scale = np.abs(values).max(1) / most
     scale[scale == 0] = 1
     numbers = np.rint(values / scale[:, None])
     return numbers.astype(np.int8), scale.astype(np.float32)

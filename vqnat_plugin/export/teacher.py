@@ -102,7 +102,7 @@ def _scorer(g: Graph, model: Any) -> None:
 
     mask = g.input("mask", INT32, "batch", "source")
     by_sentence = g.add("Concat", g.add("Shape", mask, start=0, end=1), g.constant([-1, dim]), axis=0)
-    x = _embed(g, decoder, g.lookup(decoder.embed_tokens.weight, before))
+    x = _embed(g, decoder, g.lookup(decoder.embed_tokens.weight, before, multiplied=True))
     shape = g.add("Shape", x)
     for number, layer in enumerate(decoder.layers):
         past = keys_and_values("past", number, "rows", "read_before")
