@@ -7,9 +7,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from vqnat_plugin.commands.main import GROUPS, load, summary
+from vqnat_plugin.models import vq_image_prior, vq_nat_config, vq_vae
 from vqnat_plugin.models.quantized import BottleneckConfig
 from vqnat_plugin.models.vq_image_prior import VQImagePriorConfig
-from vqnat_plugin.models.vq_nat_config import SIZES, VQNATConfig
+from vqnat_plugin.models.vq_nat_config import VQNATConfig
 from vqnat_plugin.models.vq_vae import VQVAEConfig
 from vqnat_plugin.options import flag, option_fields
 from vqnat_plugin.tasks.image_vq import ImageVQConfig
@@ -66,18 +67,22 @@ def _own_fields(config: type, parent: type | None = None) -> list[dataclasses.Fi
 
 
 def _config(title: str, config: type, parent: type | None = None) -> str:
-    rows = (_row(entry, flag(entry.name)) for entry in _own_fields(config, parent))
+    # fairseq's name for what comes without a flag.
+    rows = (
+        _row(entry, "DATA" if entry.name == "data" else flag(entry.name))
+        for entry in _own_fields(config, parent)
+    )
     return "\n".join([f"### {title}", "", *HEADER, *rows])
 
 
-def _sizes() -> str:
-    """The named architectures of the translation model, where they differ."""
-    names = ["vq_nat_em", *SIZES]
+def _sizes(base: str, config: type, sizes: dict[str, dict[str, Any]]) -> str:
+    """The named architectures of a model, where they differ."""
+    names = [base, *sizes]
     lines = [f"| | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for option in sorted({option for sizes in SIZES.values() for option in sizes}):
-        values = [SIZES.get(name, {}).get(option, getattr(VQNATConfig, option)) for name in names]
+    for option in sorted({option for size in sizes.values() for option in size}):
+        values = [sizes.get(name, {}).get(option, getattr(config, option)) for name in names]
         lines.append(f"| `{flag(option)}` | {' | '.join(map(str, values))} |")
-    return "\n".join(["### Sizes, where they differ", "", *lines])
+    return "\n".join([f"### Sizes of `{base}`, where they differ", "", *lines])
 
 
 def _parts() -> Iterable[str]:
@@ -86,11 +91,13 @@ def _parts() -> Iterable[str]:
     yield "## Models and tasks, for `fairseq-train` and `vqnat train`"
     yield _config("The bottleneck, of translation and image models", BottleneckConfig)
     yield _config("`--arch vq_nat_em`", VQNATConfig, BottleneckConfig)
-    yield _sizes()
+    yield _sizes("vq_nat_em", VQNATConfig, vq_nat_config.SIZES)
     translation = TranslationVQConfig.__base__
     yield _config("`--task translation_vq`, beyond `--task translation`", TranslationVQConfig, translation)
     yield _config("`--arch vq_vae_em`", VQVAEConfig, BottleneckConfig)
+    yield _sizes("vq_vae_em", VQVAEConfig, vq_vae.SIZES)
     yield _config("`--arch vq_image_prior`", VQImagePriorConfig)
+    yield _sizes("vq_image_prior", VQImagePriorConfig, vq_image_prior.SIZES)
     yield _config("`--task image_vq`", ImageVQConfig)
     for title, names in GROUPS.items():
         yield f"## Commands: {title}"

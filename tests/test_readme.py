@@ -87,7 +87,9 @@ def test_flags_exist() -> None:
     *images, evaluation = blocks("bash")[0].replace("\\\n", " ").splitlines()
     for line, arch in zip(images, ("vq_vae_em", "vq_image_prior"), strict=True):
         assert program(line) == "vqnat train"
-        arguments = options.parse_args_and_arch(options.get_training_parser(), words(line)[2:])
+        # What `vqnat train` shares out among its workers.
+        flags = ["--batch-size" if word == "--batch-tokens" else word for word in words(line)[2:]]
+        arguments = options.parse_args_and_arch(options.get_training_parser(), flags)
         assert (arguments.task, arguments.arch) == ("image_vq", arch)
     assert program(evaluation) == "vqnat images"
     for line in [*commands(), evaluation]:

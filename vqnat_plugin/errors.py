@@ -17,7 +17,7 @@ EXTRAS = {
     "bench": ("ctranslate2",),
 }
 # fairseq's packages ask for torchaudio, which nothing here needs.
-FAIRSEQ = "pip install 'vqnat-plugin[translation]' && pip install --no-deps ve-fairseq==0.12.3"
+FAIRSEQ = "pip install --no-deps ve-fairseq==0.12.3, and where the source is, pip install '.[translation]'"
 # Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
 MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 # What a command says after Ctrl-C, unless it says something else.
@@ -50,7 +50,7 @@ def missing_package(error: ModuleNotFoundError) -> str:
     if name.startswith("fairseq"):
         return f"needs fairseq, which is not installed: {FAIRSEQ} (scripts/setup.sh installs everything)"
     extra = next((extra for extra, packages in EXTRAS.items() if name in packages), None)
-    way = f"pip install 'vqnat-plugin[{extra}]'" if extra else f"pip install {name}"
+    way = f"pip install '.[{extra}]' where the source is" if extra else f"pip install {name}"
     return f"needs {name}, which is not installed: {way} (scripts/setup.sh installs everything)"
 
 

@@ -2,11 +2,11 @@
 # usage: examples/ablations/run.sh --data DIR [--kinds] [--out DIR] [--dry-run]
 #
 # The paper's comparisons with small models. Trains a small teacher on English-German text, distils it, then trains
-# and measures everything in grid.yaml, two trainings side by side, one thread each, and writes report.md,
-# report.json and plots. Hours on two cores; run it again to go on after a kill.
+# and measures everything in grid.yaml, two trainings side by side, and writes report.md, report.json and plots. Hours
+# on two cores; run it again to go on after a kill.
 #
 #   --data DIR  folder with train.en, train.de, val.en, val.de, test*.en, test*.de (Multi30k, for example)
-#   --kinds     take kinds.yaml instead: EM beside what came after it
+#   --kinds     take kinds.yaml instead, EM beside what came after it; its report takes the place of the other in DIR
 #   --out DIR   where everything goes (default: runs/ablations)
 #   --dry-run   print the commands and run nothing
 

@@ -7,7 +7,7 @@
 # on valid. For 100,000 sentence pairs or more; run it again to go on after a kill.
 #
 #   --data DIR          folder with train.LANG, valid.LANG (or val, dev) and test.LANG of both languages, one
-#                       sentence a line
+#                       sentence a line, or train.tsv, ... or train.jsonl, ...: see vqnat prepare --help
 #   --source-lang LANG  language that is translated (default: en)
 #   --target-lang LANG  language of the translations (default: de)
 #   --title TEXT        of the report (default: the name of the folder)

@@ -118,7 +118,7 @@ def test_light_answers(arguments: list[str], status: int) -> None:
         (errors.DataError("file:\n  broken"), "file: broken", 2),
         (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory", 2),
         (OSError(28, "No space left on device"), "No space left on device", 2),
-        (ModuleNotFoundError("no", name="torchvision.io"), "pip install 'vqnat-plugin[images]'", 2),
+        (ModuleNotFoundError("no", name="torchvision.io"), "pip install '.[images]' where the source is", 2),
         (ModuleNotFoundError("no", name="fairseq"), "pip install --no-deps ve-fairseq", 2),
         (KeyboardInterrupt(), "interrupted", 130),
     ],

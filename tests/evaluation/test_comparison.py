@@ -408,4 +408,4 @@ def test_a_missing_package_shows_before_anything_is_decoded(
     monkeypatch.delitem(sys.modules, "vqnat_plugin.evaluation.plots")
     monkeypatch.delattr(evaluation, "plots")
     line = refused("a", tiny_teacher)
-    assert "needs matplotlib, which is not installed: pip install 'vqnat-plugin[plots]'" in line
+    assert "needs matplotlib, which is not installed: pip install '.[plots]' where the source is" in line

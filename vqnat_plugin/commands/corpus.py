@@ -21,7 +21,7 @@ from ..options import FOLDER, option
 class Options:
     """Options of `vqnat corpus`."""
 
-    corpus: str = option(..., "see above", positional=True, choices=sorted(CORPORA))
+    corpus: str = option(..., "which corpus", positional=True, choices=sorted(CORPORA))
     archives: Path = option(..., "folder of the archives", metavar="DIR", exists=FOLDER)
     out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
 

@@ -1,8 +1,10 @@
 """Prepare parallel text of any language for training: clean, tokenise, segment, binarise.
 
 --data is a folder with train, valid (or val, dev) and test*, each as two files (train.LANG), as a table with
-tabs (train.tsv) or as JSON lines (train.jsonl); further references of test.LANG lie beside it as test.LANG.1,
-test.LANG.2, ... Or --data is one such file, or two, from which valid and test are held out.
+tabs (train.tsv: source and target, or columns under a first line that names the languages) or as JSON lines
+(train.jsonl: {"en": "...", "de": "..."}, also under "translation"); further references of test.LANG lie
+beside it as test.LANG.1, test.LANG.2, ... Or --data is one such file, or two, from which valid and test are
+held out.
 
 How text was treated is written to text.json beside the dictionaries: training, decoding of raw text, scoring
 and Python read it there.

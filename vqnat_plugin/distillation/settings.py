@@ -118,14 +118,14 @@ class DistillOptions:
     unkpen: float = option(0.0, "above 0: fewer <unk>", group=SEARCH)
     max_len_a: float = option(
         2.0,
-        "a translation has at most A * source tokens + B tokens",
+        "a translation has at most A * source sub-words + B sub-words",
         least=0,
         most=MOST_TOKENS,
         metavar="A",
         group=SEARCH,
     )
-    max_len_b: int = option(20, "see there", least=0, most=MOST_TOKENS, metavar="B", group=SEARCH)
-    min_len: int = option(1, "fewest tokens", least=0, most=MOST_TOKENS, group=SEARCH)
+    max_len_b: int = option(20, "B of --max-len-a", least=0, most=MOST_TOKENS, metavar="B", group=SEARCH)
+    min_len: int = option(1, "fewest sub-words", least=0, most=MOST_TOKENS, group=SEARCH)
     no_repeat_ngram_size: int = option(
         0, "no n-gram of this size twice; 0 for no such rule", least=0, group=SEARCH
     )

@@ -40,7 +40,7 @@ class Search:
     max_len_a: float = option(
         0.0, "with --max-len-b: at most a * longest source of the batch + b tokens", least=0, most=MOST_TOKENS
     )
-    max_len_b: int = option(200, "see --max-len-a", least=0, most=MOST_TOKENS)
+    max_len_b: int = option(200, "b of --max-len-a", least=0, most=MOST_TOKENS)
     min_len: int = option(1, "at least so many tokens", least=0, most=MOST_TOKENS)
     lenpen: float = option(1.0, "exponent of the length by which scores are divided")
     compute_type: str = option("default", "precision; that of the folder by default")

@@ -66,12 +66,17 @@ class TimingOptions:
         (), "a line under the report's table; once for each", repeat=True, metavar="TEXT"
     )
     max_len_a: float | None = option(
-        None, "at most A * source tokens + B words", least=0, most=MOST_TOKENS, group=LENGTHS, metavar="A"
+        None,
+        "at most A * source sub-words + B sub-words",
+        least=0,
+        most=MOST_TOKENS,
+        group=LENGTHS,
+        metavar="A",
     )
     max_len_b: int | None = option(
-        None, "see --max-len-a", least=0, most=MOST_TOKENS, group=LENGTHS, metavar="B"
+        None, "B of --max-len-a", least=0, most=MOST_TOKENS, group=LENGTHS, metavar="B"
     )
-    min_len: int | None = option(None, "at least so many words", least=0, most=MOST_TOKENS, group=LENGTHS)
+    min_len: int | None = option(None, "at least so many sub-words", least=0, most=MOST_TOKENS, group=LENGTHS)
     batch_sizes: tuple[int, ...] = option(
         (1, 32), "sentences a batch", least=1, most=MOST_ROUNDS, group=TIMING, metavar="N"
     )

@@ -33,10 +33,11 @@ COLUMNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 KEPT = ("images", "subset", "bits_per_dim", "bits_per_code", "usage", "perplexity", "psnr", "ssim")
 JPEG_NOTE = "images are JPEG copies"
 NOTES = (
-    "bits/dim: images given their codes, plus codes under the learned prior; with a uniform prior beside it. "
-    "Both are upper bounds of -log2 p(image) a dimension (one channel of one pixel)",
+    "images: bits a dimension (one channel of one pixel) of images given their codes; with codes under the "
+    "learned prior (bits/dim), or with all codes as likely (uniform prior), upper bounds of -log2 p(image)",
     f"codes used, perplexity: over the whole subset; collapsed: under {COLLAPSED:.0%} of the codes used",
-    "PSNR, SSIM: of the expected image, means over images; ±: half the range over seeds",
+    "PSNR, SSIM: of the expected image, means over images; ±: half the range over seeds; deviation of "
+    "images: standard deviation over seeds",
 )
 
 

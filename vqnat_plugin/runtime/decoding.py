@@ -27,7 +27,7 @@ class Decoding:
     verify: bool = option(
         False,
         "let the teacher check the best translation and put its own sub-words where they differ: the result "
-        "is the teacher's greedy translation; needs a model exported --with-teacher",
+        "is the teacher's greedy translation (int8 rounds); needs a model exported --with-teacher",
     )
     tolerance: float = option(
         0.0,
@@ -41,7 +41,7 @@ class Decoding:
         least=0,
         most=MOST_TOKENS,
     )
-    max_len_b: int = option(200, "see --max-len-a", least=0, most=MOST_TOKENS)
+    max_len_b: int = option(200, "b of --max-len-a", least=0, most=MOST_TOKENS)
     min_len: int = option(1, "at least so many sub-words a translation", least=0, most=MOST_TOKENS)
     lenpen: float = option(
         1.0, "exponent of the length by which scores are divided", least=-MOST_EXPONENT, most=MOST_EXPONENT
