@@ -66,7 +66,9 @@ fi
 # Everything that decides what gets installed: when none of it changed, there is nothing to do.
 stamp_file=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vqnat_setup.stamp
 stamp=$(cat scripts/setup.sh scripts/constraints.txt scripts/requirements-ci.txt setup.cfg pyproject.toml | cksum; pwd)
-if [ -f "$stamp_file" ] && [ "$(cat "$stamp_file")" = "$stamp" ]; then
+found=$(cat "$stamp_file" 2>/dev/null || true)
+# What was installed by hashes will do for those who ask for none.
+if [ "$found" = "$stamp, locked" ] || { [ "$found" = "$stamp" ] && [ "$locked" = 0 ]; }; then
     echo "setup: up to date ($("$python" -V), $(dirname "$("$python" -c 'import sys; print(sys.executable)')"))"
     exit 0
 fi
@@ -83,7 +85,7 @@ if [ "$locked" = 1 ]; then
     rm "$stamp_file.first"
     pip install "${locked_file[@]}" scripts/requirements-ci.txt
     pip install --quiet --no-deps --no-build-isolation --editable .
-    printf '%s' "$stamp" > "$stamp_file"
+    printf '%s' "$stamp, locked" > "$stamp_file"
     echo "setup: done"
     exit 0
 fi
@@ -98,13 +100,19 @@ pip install --quiet "${constraints[@]}" --editable '.[dev]'
 # which translation never imports, hence --no-deps; their true needs stand in setup.cfg.
 if ! "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("fairseq") is None)'; then
     echo "setup: installing fairseq"
-    if ! pip install --quiet --no-deps --only-binary :all: ve-fairseq==0.12.3 2>/dev/null; then
-        echo "setup: no wheel for this platform, building fairseq (a few minutes, needs a C++ compiler)"
+    if ! pip install --quiet --no-deps --only-binary :all: ve-fairseq==0.12.3 2> "$stamp_file.log"; then
+        echo "setup: there is no wheel ($(tail -n 1 "$stamp_file.log"))"
+        echo "setup: building fairseq (a few minutes, needs a C++ compiler)"
         pip install --quiet "${constraints[@]}" setuptools wheel cython
         pip install --quiet --no-deps --no-build-isolation fairseq-fixed==0.12.3.1
     fi
 fi
 
-"$python" -W ignore -c 'import fairseq, torch, vqnat_plugin as v; print(f"setup: torch {torch.__version__}, plugin {v.__version__}")' 2>/dev/null
+# fairseq says a lot when it is imported; it is shown where that fails.
+if ! "$python" -W ignore -c 'import fairseq, torch, vqnat_plugin as v; print(f"setup: torch {torch.__version__}, plugin {v.__version__}")' 2> "$stamp_file.log"; then
+    cat "$stamp_file.log" >&2
+    exit 1
+fi
+rm -f "$stamp_file.log"
 printf '%s' "$stamp" > "$stamp_file"
 [ "$venv" = 0 ] || echo "setup: done; activate with: source .venv/bin/activate"

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from vqnat_plugin.errors import BusyError, DataError
 from vqnat_plugin.files import (
     alone,
     count_lines,
+    is_stream,
     read_blocks,
     read_json,
     read_json_if_there,
@@ -349,3 +351,25 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, error: OSEr
     with pytest.raises(FileNotFoundError, match="source"):
         write_atomically(tmp_path / "file", lambda part: shutil.copyfile(tmp_path / "source", part))
     assert not os.listdir(tmp_path)
+
+
+def test_devices_and_pipes_are_written_to_and_stay_what_they_are(tmp_path: Path) -> None:
+    pipe, lines = tmp_path / "pipe", ["one", "two"]
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_lines(pipe, lines)
+    reader.join()
+    assert read == ["one\ntwo\n"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe"}
+    code = "import sys; from pathlib import Path; from vqnat_plugin.files import write_lines\n"
+    code += "write_lines(Path('/dev/stdout'), ['a']); write_lines(Path('/dev/null'), ['b'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert shown == b"a\n" and Path("/dev/stdout").is_symlink() and not Path("/dev/null").is_file()
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_bytes() == b"a\n" and Path("/dev/stdout").is_symlink()
+    # A link to a file is none of these.
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    assert not is_stream(tmp_path / "link") and not is_stream(tmp_path) and not is_stream(tmp_path / "new")

@@ -100,6 +100,9 @@ def test_gpus_are_left_to_fairseq(gpus: list[dict[str, Any]]) -> None:
     command = [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--max-tokens", "2048"]
     assert gpus == [{"commands": [command], "environment": {"VQNAT_BATCH_TOKENS": "8192"}}]
     assert launch.train(["DATA", "--cpu"]) == 7 and len(gpus[1]["commands"]) == 6
+    for given in (["--distributed-world-size=8"], ["--distributed-world-size", "8"]):
+        launch.train(["DATA", *given], batch_tokens=8192)
+        assert gpus[-1]["commands"][0][-2:] == ["--max-tokens", "1024"]
 
 
 @pytest.mark.parametrize("flag", ["workers", "threads"])
@@ -187,7 +190,18 @@ def test_workers_run_in_an_environment_for_one_thread(tmp_path: Path) -> None:
     commands = [python(code, tmp_path / str(rank), *names) for rank in range(2)]
     assert launch.run_workers(commands, launch.worker_environment(3)) == 0
     for rank in range(2):
-        assert (tmp_path / str(rank)).read_text() == f"3 3 {4 << 30} {os.environ['PATH']}"
+        threshold = launch.worker_environment(3)["MALLOC_MMAP_THRESHOLD_"]
+        assert (tmp_path / str(rank)).read_text() == f"3 3 {threshold} {os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("version", "threshold"), [("2.31", 32 << 20), ("2.36", 4 << 30), ("2.41", 4 << 30), ("", 32 << 20)]
+)
+def test_older_versions_of_glibc_get_what_they_take(
+    version: str, threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", version))
+    assert launch.worker_environment(1)["MALLOC_MMAP_THRESHOLD_"] == str(threshold)
 
 
 MEETS = """

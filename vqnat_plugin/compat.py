@@ -23,6 +23,7 @@ from . import fairseq_commands, fairseq_options, registration, safe_loading
 from .cpu import has_bfloat16
 from .data import dictionaries
 from .errors import CheckpointError, UsageError
+from .plain_expression import evaluate
 from .plain_pickle import FOR_TORCH, ForeignName, values_in
 
 fairseq_commands.explain_errors()
@@ -314,9 +315,18 @@ def _with_whole_help(parse: Callable[..., Any]) -> Callable[..., Any]:
     return parse_args_and_arch
 
 
+def _evaluate_plainly() -> None:
+    """Keep fairseq from running what options of a checkpoint say: some are given to `eval`."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fairseq."):
+            # A name of the module hides that of Python.
+            vars(module)["eval"] = evaluate
+
+
 @functools.cache
 def install() -> None:
     """Teach fairseq today's torch. Idempotent."""
+    _evaluate_plainly()
     for beginning in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=rf"\s*{re.escape(beginning)}")
     torch.serialization.add_safe_globals(FOR_TORCH)

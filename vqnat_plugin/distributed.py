@@ -100,7 +100,7 @@ def _without_dummies(train_step: Callable[..., Any]) -> Callable[..., Any]:
 def _with_shards(state_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     @functools.wraps(state_dict)
     def state_dict_with_shards(self: EpochBatchIterator) -> dict[str, Any]:
-        return {**state_dict(self), "shards": self.num_shards}
+        return {**state_dict(self), "shards": self.num_shards, "batches": len(self.frozen_batches)}
 
     return state_dict_with_shards
 
@@ -109,14 +109,18 @@ def _for_other_shards(load_state_dict: Callable[..., None]) -> Callable[..., Non
     """Let a training go on in the middle of an epoch with another number of processes.
 
     fairseq keeps how many batches each process has had, and gives the new ones as many: fewer processes see
-    sentences twice, and more of them leave sentences out. Where the place falls between two updates of the
-    new processes, it is the one before.
+    sentences twice, and more of them leave sentences out. Where batches are shared out among processes, an
+    epoch has more or fewer of them now, and the same share of them is done. Where the place falls between two
+    updates of the new processes, it is the one before.
     """
 
     @functools.wraps(load_state_dict)
     def load_state_dict_of_others(self: EpochBatchIterator, state: dict[str, Any]) -> None:
-        batches = state.get("iterations_in_epoch", 0) * state.get("shards", self.num_shards)
-        load_state_dict(self, {**state, "iterations_in_epoch": batches // self.num_shards})
+        done, shards = state.get("iterations_in_epoch", 0), state.get("shards", self.num_shards)
+        if shards != self.num_shards:
+            now = len(self.frozen_batches)
+            done = done * shards * now // (state.get("batches", now) * self.num_shards)
+        load_state_dict(self, {**state, "iterations_in_epoch": done})
 
     return load_state_dict_of_others
 

@@ -29,9 +29,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     The temporary name cannot be foreseen, and the file is created exclusively: several hosts may write to one
     folder, and nobody's link is followed. What a killed process leaves of it is for `remove_parts`.
 
+    A device or a pipe is written to, once all of it is there, see `is_stream`.
+
     Raises:
         DataError: it cannot be written, for want of room for example; then `path` is as it was before.
     """
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / f"whole{path.suffix}"
+            write(whole)
+            with _writing(path), whole.open("rb") as written, path.open("wb") as stream:
+                shutil.copyfileobj(written, stream)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: matplotlib goes by it. 40 characters fit in a name, whatever their bytes.
     # The name is known before the file is there, so that no interruption leaves it behind.
@@ -43,6 +52,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with part.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(part, path)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is no place for a file: a device, a pipe, or a name of what is open, as /dev/stdout."""
+    opened = path.is_symlink() and path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    return path.exists() and not path.is_dir() and (opened or not path.is_file())
 
 
 @contextlib.contextmanager

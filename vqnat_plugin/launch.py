@@ -8,6 +8,8 @@ fastest on a CPU. None of them changes what is learnt, except for the precision 
 import ctypes
 import importlib
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +19,9 @@ from pathlib import Path
 from .errors import UsageError
 from .fairseq_commands import BATCH_TOKENS, VOICE, WORKER, program, short_complaints
 
-# Without these glibc gives large tensors back to the system and asks for them again all the time;
-# the page faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
+# From this version on glibc takes a threshold for mmap of any size; an earlier one at most 32 MiB, and where
+# it is larger, its own start of 128 KiB for ever.
+ANY_THRESHOLD = (2, 36)
 # Workers talk to each other by sockets that no other machine can reach.
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
 
@@ -49,6 +51,17 @@ def flags(arguments: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in arguments if word.startswith("-")}
 
 
+def _value(arguments: list[str], flag: str) -> int:
+    """The last value of an option among the arguments of a command; 0 where there is none."""
+    found = 0
+    for word, behind in zip(arguments, [*arguments[1:], ""], strict=False):
+        name, given, value = word.partition("=")
+        value = value if given else behind
+        if name == flag and value.isdecimal():
+            found = int(value)
+    return found
+
+
 def worker_process(arguments: list[str]) -> list[str]:
     """The command line of one training process, set up as fast as it can be; it ends with its parent."""
     return [sys.executable, "-m", WORKER, *arguments]
@@ -56,7 +69,19 @@ def worker_process(arguments: list[str]) -> list[str]:
 
 def worker_environment(threads: int) -> dict[str, str]:
     """What one CPU process with `threads` threads needs in its environment."""
-    return {**MALLOC, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return {
+        # Else glibc gives large tensors back to the system and asks for them again all the time; the page
+        # faults then cost more than the arithmetic. 4 GiB: never by mmap, never trimmed.
+        "MALLOC_MMAP_THRESHOLD_": str(4 << 30 if _glibc() >= ANY_THRESHOLD else 32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+
+
+def _glibc() -> tuple[int, ...]:
+    """Its version; the lowest where it is not known."""
+    return tuple(map(int, re.findall(r"\d+", platform.libc_ver()[1])))
 
 
 def available_cores() -> int:
@@ -150,8 +175,8 @@ def train(
     Args:
         arguments: what `fairseq-train` takes.
         workers: number of data-parallel processes on the CPU; one a core by default.
-        batch_tokens: target tokens of one batch, over all processes; becomes fairseq's `--max-tokens`, which
-            counts a single process.
+        batch_tokens: tokens (of a pair, those of the longer side) or images of one batch, over all
+            processes; becomes fairseq's `--max-tokens`, which counts a single process.
         threads: threads of each process on the CPU; the cores shared out evenly by default.
         mixed_precision: compute in half precision on GPUs, in bfloat16 on a CPU that is faster with it.
 
@@ -171,7 +196,8 @@ def train(
                 "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
             )
     cores = available_cores()
-    workers = torch.cuda.device_count() if on_gpu else workers or cores
+    on_all = _value(arguments, "--distributed-world-size") or torch.cuda.device_count()
+    workers = on_all if on_gpu else workers or cores
     environment = {} if batch_tokens is None else {BATCH_TOKENS: str(batch_tokens)}
     if batch_tokens is not None:
         if batch_tokens < workers:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import UsageError, UserError
-from .files import count_lines, read_blocks, remove_parts, write_lines
+from .files import count_lines, is_stream, read_blocks, remove_parts, write_lines
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.
@@ -124,7 +124,7 @@ def run_filter(
     blocks = _with_progress(program, unit, answers(source), source.count() if shown else None, shown)
     if output is None:
         _write(sys.stdout.buffer, blocks)
-    elif output.exists() and not output.is_file():
+    elif is_stream(output):
         with output.open("wb") as stream:
             _write(stream, blocks)
     else:

@@ -19,6 +19,7 @@ from vqnat_plugin.imaging.codes import decode, encode, read_codes
 from vqnat_plugin.imaging.evaluation import evaluate, table
 from vqnat_plugin.imaging.models import load_autoencoder, load_prior
 from vqnat_plugin.imaging.reading import read_images
+from vqnat_plugin.models.vq_vae import VQVAE
 from vqnat_plugin.modules.likelihood import to_levels
 from vqnat_plugin.recipes.stages import Stages
 
@@ -50,6 +51,17 @@ def test_bits_per_dim_by_hand() -> None:
     assert found["images"] == 7
     shown = table(found)
     assert f"{bits['total']:.3f}" in shown and len({len(line) for line in shown.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("size", [4, 8, 12])
+def test_images_of_any_size_have_figures(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = VQVAE(tiny_autoencoder().config, size).eval()
+    model.quantizer.set_codebook(torch.randn(model.quantizer.codebook.shape))
+    images = np.random.default_rng(1).integers(0, 256, (3, 3, size, size), np.uint8)
+    assert -1 <= evaluate(model, None, images, batch_size=2)["ssim"] <= 1
+    # However near: an error in one value of many is more than none.
+    monkeypatch.setattr("vqnat_plugin.imaging.evaluation.peak_signal_noise_ratio", lambda *_: 101.0)
+    assert evaluate(model, None, images, batch_size=2)["psnr"] == 100.0
 
 
 def test_without_a_prior_and_error_of_images() -> None:

@@ -149,7 +149,7 @@ def test_a_decoding_that_was_stopped_leaves_nothing(image_folder: Path, tmp_path
     [
         ("I;16", (SIZE, SIZE), "odd.png: has colour mode I;16, needs RGB"),
         ("RGBA", (SIZE, SIZE), "odd.png: has colour mode RGBA, needs RGB without transparent pixels"),
-        ("RGB", (SIZE, 2 * SIZE), f"odd.png: has 8x16 pixels, but --image-size is {SIZE}"),
+        ("RGB", (SIZE, 2 * SIZE), f"odd.png: has 8x16 pixels, needed are {SIZE}x{SIZE} "),
     ],
 )
 def test_images_of_another_form(
@@ -198,7 +198,7 @@ def test_cifar10_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
     found = [everything(tmp_path, tmp_path / "cache", split, 32) for split in ("train", "valid")]
     expected = np.concatenate([batches[name] for name in names])
     assert {p.tobytes() for p in np.concatenate(found)} == {p.tobytes() for p in expected}
-    with pytest.raises(UsageError, match=r"--image-size 8: the images in .* have 32"):
+    with pytest.raises(UsageError, match=r"the images have 32x32 pixels, needed are 8x8"):
         everything(tmp_path, tmp_path / "cache", "test", 8)
 
 

@@ -119,6 +119,14 @@ def test_digest_belongs_to_the_codebook() -> None:
     assert 0 <= first.digest() < 2**63
 
 
+def test_models_with_the_same_grid_have_digests_of_their_own() -> None:
+    """Four numbers of 4 or 5 levels: nothing of that is learnt."""
+    sizes = dict(bottleneck="fsq", codebook_size=400, code_dim=4)
+    first, second = tiny_autoencoder(1, **sizes), tiny_autoencoder(2, **sizes)
+    assert torch.equal(first.quantizer.codebook, second.quantizer.codebook)
+    assert first.digest() == tiny_autoencoder(1, **sizes).digest() != second.digest()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

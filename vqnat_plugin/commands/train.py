@@ -25,7 +25,10 @@ class Options:
         None, "processes on a CPU (default: one a core)", least=1, most=MOST_PROCESSES
     )
     batch_tokens: int | None = option(
-        None, "target tokens a batch over all processes (fairseq's --max-tokens counts one process)", least=1
+        None,
+        "tokens (of a pair, those of the longer side) or images a batch, over all processes (fairseq's "
+        "--max-tokens counts one process)",
+        least=1,
     )
     threads: int | None = option(
         None,

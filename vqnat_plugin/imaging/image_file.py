@@ -99,8 +99,8 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, bool]:
 def _check_size(path: Path, image: Image.Image, size: int) -> None:
     if image.size != (size, size):
         raise DataError(
-            f"{shown(path)}: has {image.width}x{image.height} pixels, but --image-size is {size};"
-            " scale it first"
+            f"{shown(path)}: has {image.width}x{image.height} pixels, needed are {size}x{size} (--image-size"
+            " of the training); scale it first"
         )
 
 

@@ -26,6 +26,7 @@ DOWNLOADS = ("none", "cifar10", "svhn")
 FOLDERS = ("train", "test")
 SVHN_FILES = "*_32x32.mat"
 JPEG = ("JPEG", "MPO")
+DOWNLOADING = "vqnat train --download-data cifar10 or svhn fetches some"
 # Held out of the training images, the same ones whatever the machine.
 HOLD_OUT_SEED = 1
 
@@ -117,9 +118,7 @@ def _decoded(
     Before anything is put there, `check` is given their number.
     """
     if not root.is_dir() and download == "none":
-        raise DataError(
-            f"{shown(root)}: no such folder of images (--download-data cifar10 or svhn fetches some)"
-        )
+        raise DataError(f"{shown(root)}: no such folder of images ({DOWNLOADING})")
 
     def kept() -> tuple[Path, np.ndarray | None, str]:
         digest = _fingerprint(root, cache)
@@ -167,12 +166,15 @@ def _find(root: Path, folder: str, size: int, cache: Path, download: str) -> tup
     if kinds and kinds[0] in DOWNLOADS:
         data = _from_torchvision(root, folder, kinds[0], download != "none")
         if data.shape[2] != size:
-            raise UsageError(f"--image-size {size}: the images in {root} have {data.shape[2]}")
+            raise UsageError(
+                f"{root}: the images have {data.shape[2]}x{data.shape[2]} pixels, needed are {size}x{size} "
+                "(--image-size of the training)"
+            )
         return data, len(data)
     if not (root / folder).is_dir():
         raise DataError(
             f"{root}: holds neither '{folder}' with class folders of images, nor CIFAR-10, nor SVHN "
-            "(--download-data cifar10 or svhn fetches those)"
+            f"({DOWNLOADING})"
         )
     paths = find_images(root / folder, cache)
     return _read_all(paths, size, root / folder), len(paths)
@@ -188,7 +190,8 @@ def _from_torchvision(root: Path, folder: str, name: str, download: bool) -> np.
     except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{root}: torchvision cannot read {name} there ({reason}); --download-data {name} fetches it"
+            f"{root}: torchvision cannot read {name} there ({reason}); vqnat train --download-data {name} "
+            "fetches it"
         ) from None
 
 

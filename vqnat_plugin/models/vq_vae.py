@@ -152,8 +152,14 @@ class VQVAE(QuantizedModel):
 
     def digest(self) -> int:
         """A number that changes with the codebook: codes mean nothing to a model with another one."""
-        codes = self.quantizer.codebook.detach().float().cpu().contiguous()
-        return int.from_bytes(hashlib.sha256(codes.numpy().tobytes()).digest()[:7], "big")
+        parts = [self.quantizer.codebook]
+        # A grid is the same for all models; what its codes stand for is not.
+        if not self.quantizer.state_dict():
+            parts.append(next(self.decoder.parameters()))
+        found = hashlib.sha256()
+        for part in parts:
+            found.update(part.detach().float().cpu().contiguous().numpy().tobytes())
+        return int.from_bytes(found.digest()[:7], "big")
 
     @torch.no_grad()
     def encode_codes(self, images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from omegaconf import II, MISSING
 from torch import nn
 
 from ..errors import CheckpointError, UsageError
-from ..files import write_atomically
+from ..files import sha256, write_atomically
 from ..imaging.cache import make_once
 from ..imaging.dataset import ArrayDataset, ImageDataset
 from ..imaging.models import encode_images, load_autoencoder
@@ -73,9 +73,9 @@ class ImageVQTask(EMTask, FairseqTask):
     names = ("image_vq", "vq_vae_loss")
     cfg: ImageVQConfig
 
-    def __init__(self, cfg: ImageVQConfig, autoencoder: VQVAE | None = None) -> None:
+    def __init__(self, cfg: ImageVQConfig, autoencoder: VQVAE | None = None, digest: str = "") -> None:
         super().__init__(cfg)
-        self.autoencoder = autoencoder
+        self.autoencoder, self._digest = autoencoder, digest
 
     @classmethod
     def setup_task(cls, cfg: ImageVQConfig, **kwargs: Any) -> "ImageVQTask":
@@ -86,17 +86,24 @@ class ImageVQTask(EMTask, FairseqTask):
             CheckpointError: see `load_autoencoder`.
         """
         complete(ImageVQConfig, cfg)
-        autoencoder = None
+        autoencoder, digest = None, ""
         if cfg.codes_from:
+            path = Path(cfg.codes_from)
             try:
-                autoencoder = load_autoencoder(Path(cfg.codes_from))
+                digest = sha256(path) if path.is_file() else ""
+                autoencoder = load_autoencoder(path)
             except CheckpointError as error:
                 raise CheckpointError(f"--codes-from {error}") from None
+            # Codes are kept under this name.
+            if sha256(path) != digest:
+                raise CheckpointError(f"--codes-from {path}: is still written to; wait for that training")
+            if cfg.crop:
+                raise UsageError(f"--crop {cfg.crop}: is for images; leave it out with --codes-from")
             if autoencoder.image_size != cfg.image_size:
                 raise UsageError(
                     f"--codes-from {cfg.codes_from}: was trained with --image-size {autoencoder.image_size}"
                 )
-        return cls(cfg, autoencoder)
+        return cls(cfg, autoencoder, digest)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
         """Build the model; `UsageError` for one that this task cannot drive, or not with these options."""
@@ -135,11 +142,9 @@ class ImageVQTask(EMTask, FairseqTask):
 
     def _codes(self, images: Images, split: str, mirrored: bool) -> np.ndarray:
         """Codes of all images, (images, *codes_shape), made once and kept in the cache, in few bytes."""
-        autoencoder, checkpoint = self.autoencoder, self.cfg.codes_from
-        assert autoencoder is not None and checkpoint is not None
-        digest = hashlib.sha256(Path(checkpoint).read_bytes())
-        digest.update(f"{images.digest} {self.cfg.valid_size}".encode())
-
+        autoencoder = self.autoencoder
+        assert autoencoder is not None
+        digest = hashlib.sha256(f"{self._digest} {images.digest} {self.cfg.valid_size}".encode())
         kind = np.uint8 if autoencoder.config.codebook_size <= 256 else np.int32
 
         def make(file: Path) -> None:
