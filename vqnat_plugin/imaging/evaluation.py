@@ -14,6 +14,9 @@ from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.likelihood import bits_per_dim, to_levels
 
+# dB.
+MOST_PSNR = 100.0
+
 
 @torch.no_grad()
 def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: int) -> dict[str, Any]:
@@ -74,10 +77,6 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
         "psnr": psnr / count,
         "ssim": ssim / count,
     }
-
-
-# dB.
-MOST_PSNR = 100.0
 
 
 def table(result: dict[str, Any]) -> str:
