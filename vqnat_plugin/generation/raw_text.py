@@ -90,8 +90,10 @@ class RawTextTranslator:
 
     def _encode(self, line: str, number: int) -> torch.Tensor | None:
         """Tokens of a line; None where it holds no text."""
+        if not line.strip():
+            return None
         tokens: torch.Tensor = self._hub.encode(line)
-        if not line.strip() or len(tokens) == 1:
+        if len(tokens) == 1:
             return None
         batch = self._hub.cfg.dataset.max_tokens
         if batch is not None and len(tokens) > batch:
