@@ -46,7 +46,8 @@ def gains(examples: Path) -> str:
         f"batches of 32, {many['vs_greedy']:.2f} and {many['vs_beam']:.1f} times. That costs {lost:.1f} BLEU "
         f"against greedy ({student['bleu']:.1f}, teacher {teacher['bleu']:.1f}) and {beside_beam:.1f} "
         f"against beam 4. With four candidates, ranked by the teacher, it scores {rescored['bleu']:.1f} at "
-        f"{ranked:.2f} of greedy's speed, in batches of 32 at {slow:.2f} ({link}).\n\n{_engines(examples)}"
+        f"{ranked:.2f} of greedy's speed, in batches of 32 at {slow:.2f} ({link})."
+        f"\n\n{_engines(examples)}\n\n{_trained(examples)}"
     )
 
 
@@ -77,8 +78,30 @@ def _engines(examples: Path) -> str:
         f"{against('base_fp32', 1, '6-6_fp32')}. With four candidates the shape for speed is "
         f"{against('fast_int8_4', 1, '6-6_int8')} times as fast, in batches of 32 "
         f"{against('fast_int8_4', 32, '6-6_int8')} (reports: {named(link, 'with AMX')}, "
-        f"{named(other_link, 'without')}). {_checked(examples)} How good `vq_nat_em_6_1_3` is once trained "
-        "has not been measured yet."
+        f"{named(other_link, 'without')}). {_checked(examples)}"
+    )
+
+
+def _trained(examples: Path) -> str:
+    """How good and how fast the small shape for speed is once trained, against the same teacher's engine."""
+    report, link = _report(examples, TRANSLATION[0], "results")
+    systems = report["systems"]
+
+    def bleu(name: str) -> str:
+        return f"{systems[name]['bleu']:.1f}"
+
+    def at(name: str, size: int = 1) -> str:
+        return f"{systems[name]['ratios'][f'batch_{size}']['ct2_int8']['ratio']:.2f}"
+
+    tolerance = systems["int8_tolerant"]["options"]["tolerance"]
+    return (
+        "Small models have less to gain. The student of Multi30k has the shape for speed "
+        f"(`vq_nat_em_small_6_1_3`). Against its teacher in CTranslate2, int8, greedy ({bleu('ct2_int8')} "
+        f"BLEU; beam 4 {bleu('ct2_int8_beam4')} at {at('ct2_int8_beam4')} of the speed), it is {at('int8')} "
+        f"times as fast, {at('int8', 32)} in batches of 32, at {bleu('int8')} BLEU; with four candidates "
+        f"{at('int8_4')} at {bleu('int8_4')}; with four that the teacher ranks {at('int8_4_rescored')} at "
+        f"{bleu('int8_4_rescored')}; and where the teacher checks the draft, with a tolerance of "
+        f"{tolerance:g} nat, {at('int8_tolerant')} at {bleu('int8_tolerant')} ({link})."
     )
 
 

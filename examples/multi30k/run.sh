@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR] [--dry-run]
+# usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR] [--shapes] [--dry-run]
 #
 # English-German image captions (Multi30k, task 1). Trains an autoregressive teacher, lets it translate the training
-# set and back-translations of it, trains vq_nat_em on these translations, and writes report.json, report.md and
-# plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
+# set and back-translations of it, trains vq_nat_em on these translations, exports it, and writes report.json,
+# report.md and plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
 #
 #   --data DIR  folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
 #   --download  fetch those files first, to the folder of --data if given
 #   --out DIR   where everything goes (default: runs/multi30k)
+#   --shapes    train students of other shapes as well, in the same way, and report them beside the others
 #   --dry-run   print the commands and run nothing
 
-OUT=runs/multi30k
+OUT=runs/multi30k SHAPES=""
 source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 DATA=${DATA:-${DOWNLOAD:+$OUT/raw}}
 need_data "--data: name a folder of Multi30k, or say --download"
@@ -45,7 +46,7 @@ stage distil vqnat distill --data "$OUT/data/bin" --out "$OUT/distilled" "${FORW
 # of a model of the other direction, so that no other text is needed.
 stage reverse_teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang de --target-lang en \
     "${TEACHER_MODEL[@]}" \
-    --total-num-update 1600 --max-update 1600 --save-dir "$OUT/reverse_teacher"
+    --total-num-update 1000 --max-update 1000 --save-dir "$OUT/reverse_teacher"
 stage back_translate_1 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_1" "${BACKWARD[@]}" --seed 1
 stage distil_1 vqnat distill --data "$OUT/back_translated_1" --out "$OUT/distilled_1" "${FORWARD[@]}"
 stage back_translate_2 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_2" "${BACKWARD[@]}" --seed 2
@@ -56,25 +57,46 @@ stage back_translate_4 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_tra
 stage distil_4 vqnat distill --data "$OUT/back_translated_4" --out "$OUT/distilled_4" "${FORWARD[@]}"
 
 # fairseq takes one of these data sets an epoch, in turn.
-stage student vqnat train \
-    "$OUT/distilled:$OUT/distilled_1:$OUT/distilled_2:$OUT/distilled_3:$OUT/distilled_4" \
-    "${TRAINING[@]}" --source-lang en --target-lang de \
-    --task translation_vq --arch vq_nat_em_small --criterion vq_nat_loss \
-    --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2 \
-    --unquantized-updates 100 --code-revival-until 2200 --lr 1.5e-3 --warmup-updates 200 \
-    --total-num-update 3000 --max-update 3000 --save-dir "$OUT/student"
+STUDENTS=(vqnat train
+    "$OUT/distilled:$OUT/distilled_1:$OUT/distilled_2:$OUT/distilled_3:$OUT/distilled_4"
+    "${TRAINING[@]}" --source-lang en --target-lang de --task translation_vq --criterion vq_nat_loss
+    --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2
+    --unquantized-updates 100 --code-revival-until 1700 --lr 1.5e-3 --warmup-updates 200
+    --total-num-update 2400 --max-update 2400)
+stage student "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --save-dir "$OUT/student"
 stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosis"
+# Layers of encoder, latent predictor and decoder.
+given SHAPES stage shape_3_3_3 "${STUDENTS[@]}" --arch vq_nat_em_small --save-dir "$OUT/shape_3_3_3"
+given SHAPES stage shape_3_1_3 "${STUDENTS[@]}" --arch vq_nat_em_small --predictor-layers 1 \
+    --save-dir "$OUT/shape_3_1_3"
+
+# The fastest engines that there are for both: ONNX Runtime and CTranslate2.
+EXPORT=(vqnat export --data "$OUT/data/bin" --source-lang en --target-lang de)
+CONVERT=(vqnat benchmark --convert "$TEACHER" --source-lang en --target-lang de)
+stage convert_fp32 "${CONVERT[@]}" --precision fp32 --out "$OUT/converted/fp32"
+stage convert_int8 "${CONVERT[@]}" --precision int8 --out "$OUT/converted/int8"
+stage export "${EXPORT[@]}" "$STUDENT" --with-teacher "$TEACHER" --out "$OUT/exported/student"
+given SHAPES stage export_3_3_3 "${EXPORT[@]}" "$OUT/shape_3_3_3" --out "$OUT/exported/3_3_3"
+given SHAPES stage export_3_1_3 "${EXPORT[@]}" "$OUT/shape_3_1_3" --out "$OUT/exported/3_1_3"
 
 # lenpen was chosen on valid: the student's own score favours short outputs.
+SHAPE_SYSTEMS=(--system int8_3_3_3 "$OUT/exported/3_3_3" --system int8_3_3_3_4 "$OUT/exported/3_3_3" beam=4 lenpen=2
+    --system int8_3_1_3 "$OUT/exported/3_1_3" --system int8_3_1_3_4 "$OUT/exported/3_1_3" beam=4 lenpen=2)
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT/data/reference/test.de" \
     --out "$OUT" --title "Multi30k, English to German, test_2016_flickr" --seed 1 \
     --note "the student also learns from back-translations of the training set" \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
-    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
+    --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy --baseline ct2_int8 \
     --system teacher_beam4 "$TEACHER" beam=4 \
     --system teacher_greedy "$TEACHER" \
     --system student_greedy "$STUDENT" \
     --system student_4_candidates "$STUDENT" beam=4 lenpen=2 \
     --system student_4_rescored "$STUDENT" beam=4 rescore_with="$TEACHER" \
-    --system student_10_candidates "$STUDENT" beam=10 lenpen=2 \
-    --system student_10_rescored "$STUDENT" beam=10 rescore_with="$TEACHER"
+    --system ct2_fp32 "$OUT/converted/fp32" \
+    --system ct2_int8 "$OUT/converted/int8" \
+    --system ct2_int8_beam4 "$OUT/converted/int8" beam=4 \
+    --system int8 "$OUT/exported/student" \
+    --system int8_4 "$OUT/exported/student" beam=4 lenpen=2 \
+    --system int8_4_rescored "$OUT/exported/student" beam=4 rescore=True \
+    --system int8_verified "$OUT/exported/student" verify=True \
+    --system int8_tolerant "$OUT/exported/student" verify=True tolerance=1 ${SHAPES:+"${SHAPE_SYSTEMS[@]}"}
