@@ -79,7 +79,7 @@ stage export "${EXPORT[@]}" "$STUDENT" --with-teacher "$TEACHER" --out "$OUT/exp
 given SHAPES stage export_3_3_3 "${EXPORT[@]}" "$OUT/shape_3_3_3" --out "$OUT/exported/3_3_3"
 given SHAPES stage export_3_1_3 "${EXPORT[@]}" "$OUT/shape_3_1_3" --out "$OUT/exported/3_1_3"
 
-# lenpen was chosen on valid: the student's own score favours short outputs.
+# lenpen and tolerance were chosen on valid: the student's own score favours short outputs.
 SHAPE_SYSTEMS=(--system int8_3_3_3 "$OUT/exported/3_3_3" --system int8_3_3_3_4 "$OUT/exported/3_3_3" beam=4 lenpen=2
     --system int8_3_1_3 "$OUT/exported/3_1_3" --system int8_3_1_3_4 "$OUT/exported/3_1_3" beam=4 lenpen=2)
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT/data/reference/test.de" \
@@ -99,4 +99,4 @@ always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$O
     --system int8_4 "$OUT/exported/student" beam=4 lenpen=2 \
     --system int8_4_rescored "$OUT/exported/student" beam=4 rescore=True \
     --system int8_verified "$OUT/exported/student" verify=True \
-    --system int8_tolerant "$OUT/exported/student" verify=True tolerance=1 ${SHAPES:+"${SHAPE_SYSTEMS[@]}"}
+    --system int8_tolerant "$OUT/exported/student" verify=True tolerance=2 ${SHAPES:+"${SHAPE_SYSTEMS[@]}"}
