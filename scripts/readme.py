@@ -47,86 +47,84 @@ def gains(examples: Path) -> str:
         f"against greedy ({student['bleu']:.1f}, teacher {teacher['bleu']:.1f}) and {beside_beam:.1f} "
         f"against beam 4. With four candidates, ranked by the teacher, it scores {rescored['bleu']:.1f} at "
         f"{ranked:.2f} of greedy's speed, in batches of 32 at {slow:.2f} ({link})."
-        f"\n\n{_engines(examples)}\n\n{_trained(examples)}"
+        f"\n\n{_engines(examples)}"
     )
 
 
 def _engines(examples: Path) -> str:
     """The same without fairseq: exported models against the fastest engine for Transformers."""
-    report, link = _report(examples, "speed", "results")
-    other, other_link = _report(examples, "speed", "results", "epyc")
+    threads = _report(examples, "speed", "results")[0]["latency"]["threads"]
+    checked = _report(examples, "speed", "results", "verification")[0]["systems"]
 
-    def named(link: str, name: str) -> str:
-        return link.replace("[report]", f"[{name}]")
+    def ratio(name: str) -> str:
+        return f"{checked[name]['ratios']['batch_1']['ct2_greedy']['ratio']:.1f}"
 
-    def against(name: str, size: int, baseline: str) -> str:
-        """How many times faster, with AMX and without."""
-        each = (
-            made["systems"][name]["ratios"][f"batch_{size}"][f"ct2_{baseline}"]["ratio"]
-            for made in (report, other)
-        )
-        return " / ".join(f"{ratio:.1f}" for ratio in each)
-
+    header = ["exported model", "teacher", "batch 1", "batch 32", "BLEU", ""]
+    table = _table(header, [*_untrained_rows(examples), *_trained_rows(examples)])
     return (
-        "Exported, it needs neither fairseq nor torch. At the paper's size (d 512, 32,000 words, untrained, "
-        f"{report['latency']['threads']} thread), against CTranslate2, the fastest engine for Transformers "
-        "that we know, greedy, int8 on both sides, on a processor with AMX / without: the shape for speed, "
-        f"`vq_nat_em_6_1_3`, is **{against('fast_int8', 1, '6-6_int8')} times faster than a Transformer of "
-        f"6-6 layers**, {against('fast_int8', 1, '6-1_int8')} times than one of 6-1, and "
-        f"{against('fast_int8', 32, '6-6_int8')} times than 6-6 in batches of 32; the paper's shape is "
-        f"{against('base_int8', 1, '6-6_int8')} times faster than 6-6, in fp32 "
-        f"{against('base_fp32', 1, '6-6_fp32')}. With four candidates the shape for speed is "
-        f"{against('fast_int8_4', 1, '6-6_int8')} times as fast, in batches of 32 "
-        f"{against('fast_int8_4', 32, '6-6_int8')} (reports: {named(link, 'with AMX')}, "
-        f"{named(other_link, 'without')}). {_checked(examples)}"
+        "Exported, it needs neither fairseq nor torch. So many times is it as fast as the teacher in "
+        "CTranslate2, the fastest engine for Transformers that we know, greedy, int8 on both sides, "
+        f"{threads} thread, on a processor with AMX / without:\n\n{table}\n\n"
+        "The paper's size: d 512, 32,000 words, untrained; 6-6: layers of the teacher's encoder and decoder. "
+        "Checked (`--verify`): the teacher corrects what the student wrote, and **the output is the "
+        "teacher's greedy translation, token for token** (in fp32; int8 rounds). At the paper's size that is "
+        f"{ratio('verified')} times as fast if all of the draft is wrong, {ratio('tolerance_14')} times if "
+        "all is right."
     )
 
 
-def _trained(examples: Path) -> str:
-    """How good and how fast the small shape for speed is once trained, against the same teacher's engine."""
+def _untrained_rows(examples: Path) -> list[list[str]]:
+    """Models of the paper's size, on two processors."""
+    found = [_report(examples, "speed", "results", *folder) for folder in ([], ["epyc"])]
+    reports, (with_amx, without) = [report for report, _ in found], [link for _, link in found]
+    links = f"{with_amx.replace('report]', 'AMX]')}, {without.replace('report]', 'without]')}"
+
+    def ratio(name: str, size: int, baseline: str) -> str:
+        each = (made["systems"][name]["ratios"][f"batch_{size}"][f"ct2_{baseline}"] for made in reports)
+        return " / ".join(f"{found['ratio']:.1f}" for found in each)
+
+    def row(name: str, system: str, layers: str, precision: str, links: str = "") -> list[str]:
+        baseline = f"{layers}_{precision}"
+        return [name, layers, ratio(system, 1, baseline), ratio(system, 32, baseline), "", links]
+
+    checked, link = _report(examples, "speed", "results", "verification")
+    system = checked["systems"]["tolerance_11.5"]
+    times = system["ratios"]["batch_1"]["ct2_greedy"]
+    spread = f"- / {times['ratio']:.1f} ({times['low']:.1f} to {times['high']:.1f})"
+    passes = f"the same, checked: {system['passes']:.0f} passes for 25 tokens"
+    return [
+        row("paper's size, shape for speed (`vq_nat_em_6_1_3`)", "fast_int8", "6-6", "int8", links),
+        row("the same", "fast_int8", "6-1", "int8"),
+        row("the same, four candidates", "fast_int8_4", "6-6", "int8"),
+        [passes, "6-6", spread, "", "", link],
+        row("paper's size and shape (`vq_nat_em`)", "base_int8", "6-6", "int8"),
+        row("the same, fp32 on both sides", "base_fp32", "6-6", "fp32"),
+    ]
+
+
+def _trained_rows(examples: Path) -> list[list[str]]:
+    """The small shape for speed once trained, against the same teacher's engine."""
     report, link = _report(examples, TRANSLATION[0], "results")
     systems = report["systems"]
 
-    def bleu(name: str) -> str:
-        return f"{systems[name]['bleu']:.1f}"
+    def row(what: str, name: str, link: str = "") -> list[str]:
+        found = systems[name]
+        ratios = (found["ratios"][f"batch_{size}"]["ct2_int8"]["ratio"] for size in (1, 32))
+        return [what, "3-3", *(f"- / {ratio:.2f}" for ratio in ratios), f"{found['bleu']:.1f}", link]
 
-    def at(name: str, size: int = 1) -> str:
-        return f"{systems[name]['ratios'][f'batch_{size}']['ct2_int8']['ratio']:.2f}"
-
-    def passes(name: str) -> str:
+    def checked(name: str) -> str:
         return f"{systems[name]['passes']:.1f} passes for {systems[name]['mean_output_tokens']:.1f} tokens"
 
     tolerance = systems["int8_tolerant"]["options"]["tolerance"]
-    return (
-        "Small models have less to gain. The student of Multi30k has the shape for speed "
-        f"(`vq_nat_em_small_6_1_3`). Against its teacher in CTranslate2, int8, greedy ({bleu('ct2_int8')} "
-        f"BLEU; beam 4 {bleu('ct2_int8_beam4')} at {at('ct2_int8_beam4')} of the speed), it is {at('int8')} "
-        f"times as fast, {at('int8', 32)} in batches of 32, at {bleu('int8')} BLEU; with four candidates "
-        f"{at('int8_4')} at {bleu('int8_4')}; with four that the teacher ranks {at('int8_4_rescored')} at "
-        f"{bleu('int8_4_rescored')}; and where the teacher checks the draft, {at('int8_verified')} at "
-        f"{bleu('int8_verified')} ({passes('int8_verified')}), with a tolerance of {tolerance:g} nats "
-        f"{at('int8_tolerant')} at {bleu('int8_tolerant')} ({passes('int8_tolerant')}; {link})."
-    )
-
-
-def _checked(examples: Path) -> str:
-    """What drafts cost that a teacher checks, from the worst case to the best one."""
-    report, link = _report(examples, "speed", "results", "verification")
-    systems = report["systems"]
-
-    def ratio(name: str, part: str = "ratio") -> str:
-        return f"{systems[name]['ratios']['batch_1']['ct2_greedy'][part]:.1f}"
-
-    between = "tolerance_11.5"
-    passes = f"{systems[between]['passes']:.0f} passes for 25 tokens"
-    spread = f"({ratio(between, 'low')} to {ratio(between, 'high')})"
-    return (
-        "With `--verify` a Transformer of 6-6 layers checks what it writes: **the output is the greedy "
-        "translation of that Transformer, token for token** (in fp32; int8 rounds). One sentence at a time, "
-        f"in int8 and without AMX, that is {ratio('verified')} times as fast as CTranslate2 if all of the "
-        f"draft is wrong, {ratio(between)} {spread} times with {passes}, and {ratio('tolerance_14')} times "
-        f"if all is right ({link})."
-    )
+    return [
+        row("Multi30k, small (`vq_nat_em_small_6_1_3`)", "int8", link),
+        row("the same, four candidates", "int8_4"),
+        row("the same, four candidates, ranked by the teacher", "int8_4_rescored"),
+        row(f"the same, checked: {checked('int8_verified')}", "int8_verified"),
+        row(f"with a tolerance of {tolerance:g} nats: {checked('int8_tolerant')}", "int8_tolerant"),
+        row("its teacher in CTranslate2, greedy", "ct2_int8"),
+        row("its teacher in CTranslate2, beam 4", "ct2_int8_beam4"),
+    ]
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
