@@ -5,7 +5,10 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -93,6 +96,31 @@ def test_devices_and_pipes_are_written_as_it_comes(tmp_path: Path) -> None:
     for thread in (reader, writer):
         thread.join()
     assert found == ["A\nB\n"] and pipes[1].is_fifo()
+
+
+class Reluctant(io.RawIOBase):
+    """An unbuffered stream: takes few bytes at a time, and after some, for now, none."""
+
+    def __init__(self, room: int) -> None:
+        self.taken, self.room = b"", room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int | None:
+        part = bytes(data[: min(3, self.room - len(self.taken))])
+        self.taken += part
+        return len(part) or None
+
+
+def test_a_stream_that_takes_a_part_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").write_text("first\nsecond\n")
+    for room, taken in ((99, b"FIRST\nSECOND\n"), (4, b"FIRS")):
+        stream = Reluctant(room)
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=stream, isatty=lambda: False))
+        with nullcontext() if room > 4 else pytest.raises(OSError, match="takes no more"):
+            filtered(Input(str(tmp_path / "in")))
+        assert stream.taken == taken
 
 
 def test_speed_is_told_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What the user can put right: few kinds of errors, and the one place that turns them into one line."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ EXTRAS = {
 }
 # fairseq's packages ask for torchaudio, which nothing here needs.
 FAIRSEQ = "pip install --no-deps ve-fairseq==0.12.3, and where the source is, pip install '.[translation]'"
+NO_MEMORY = re.compile(
+    r"DefaultCPUAllocator: .*?(\d+) bytes|Storage size calculation overflowed"
+    r"|Failed to allocate memory for requested buffer of size (\d+)|std::bad_alloc"
+)
 # Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
 MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 # What a command says after Ctrl-C, unless it says something else.
@@ -56,11 +61,12 @@ def missing_package(error: ModuleNotFoundError) -> str:
 
 def _out_of_memory(error: BaseException) -> str:
     """What did not fit into memory; empty where that was not the matter."""
-    # torch has no class for it on a CPU, nor for what no memory could hold.
-    found = re.search(r"DefaultCPUAllocator: .*?(\d+) bytes|Storage size calculation overflowed", str(error))
+    # torch and ONNX Runtime have no class for it on a CPU, torch none for what no memory could hold.
+    found = NO_MEMORY.search(str(error))
     if not isinstance(error, MemoryError) and found is None:
         return ""
-    wanted = f"{int(found[1]):,} bytes do" if found and found[1] else "what is asked for does"
+    size = found and (found[1] or found[2])
+    wanted = f"{int(size):,} bytes do" if size else "what is asked for does"
     return f"{wanted} not fit into memory; lower a size, such as that of the batch or of the model"
 
 
@@ -87,6 +93,21 @@ def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int]
     return None
 
 
+def _flush_output() -> None:
+    """Write now what waits for standard output.
+
+    Raises:
+        OSError: it cannot be written. It is dropped: Python would try once more at its end, and complain.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
 @contextmanager
 def one_line(program: str, interrupted: str = GOES_ON) -> Iterator[None]:
     """At the edge of a command: what `explain` knows becomes one line on stderr and an exit status.
@@ -99,7 +120,10 @@ def one_line(program: str, interrupted: str = GOES_ON) -> Iterator[None]:
         SystemExit: with that status. Any other error passes, with its traceback.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            _flush_output()
     except BaseException as error:
         explained = explain(error, interrupted)
         if explained is None:

@@ -319,6 +319,14 @@ def read_blocks(stream: BinaryIO, name: str = "standard input", size: int = 1 <<
     Raises:
         DataError: a line is not UTF-8, or carriage returns are the only line ends; after the lines before.
     """
+    for lines, error in blocks_and_error(stream, name, size):
+        yield lines
+        if error is not None:
+            raise error
+
+
+def blocks_and_error(stream: BinaryIO, name: str, size: int) -> Iterator[tuple[list[str], DataError | None]]:
+    """As `read_blocks`, but the last block comes together with what is wrong behind it."""
     number = 0
     # The first line, while it may be all there is, and many lines in truth.
     held: list[str] = []
@@ -329,16 +337,16 @@ def read_blocks(stream: BinaryIO, name: str = "standard input", size: int = 1 <<
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
             except UnicodeDecodeError as error:
-                yield [*held, *block]
-                raise DataError(f"{name}: line {number}: not UTF-8 ({error.reason})") from None
+                yield [*held, *block], DataError(f"{name}: line {number}: not UTF-8 ({error.reason})")
+                return
             if number == 1 and "\r" in text:
                 held = [text]
             else:
                 block += [*held, text]
                 held = []
-        yield block
+        yield block, None
     if held:
-        raise _without_line_feeds(name)
+        yield [], _without_line_feeds(name)
 
 
 def _arriving(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:

@@ -1,5 +1,6 @@
 """What commands have in common that read lines and write lines, from and to files or pipes."""
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from .errors import UsageError, UserError
-from .files import count_lines, is_stream, read_blocks, remove_parts, write_lines
+from .errors import DataError, UsageError, UserError
+from .files import blocks_and_error, count_lines, is_stream, remove_parts, write_lines
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.
@@ -52,10 +53,10 @@ class Input:
         self._size = size
         self._stream: BinaryIO = sys.stdin.buffer if self.path is None else self.path.open("rb")
 
-    def __iter__(self) -> Iterator[list[str]]:
-        """The blocks; see `read_blocks`."""
+    def __iter__(self) -> Iterator[tuple[list[str], DataError | None]]:
+        """The blocks, the last one with what is wrong behind it, if anything is; see `read_blocks`."""
         name = "standard input" if self.path is None else str(self.path)
-        return read_blocks(self._stream, name, self._size)
+        return blocks_and_error(self._stream, name, self._size)
 
     def fileno(self) -> int | None:
         """The descriptor on which the next block arrives; None where none has to be waited for."""
@@ -89,9 +90,11 @@ def in_turn(answer: AnswerBlock) -> Callable[[Input], Iterator[Answer]]:
 
     def answers(source: Input) -> Iterator[Answer]:
         before = 0
-        for block in source:
+        for block, error in source:
             yield answer(block, before)
             before += len(block)
+            if error is not None:
+                raise error
 
     return answers
 
@@ -138,7 +141,13 @@ def _seen(stream: TextIO | None) -> bool:
 
 def _write(stream: BinaryIO, blocks: Iterable[Sequence[str]]) -> None:
     for lines in blocks:
-        stream.write("".join(f"{line}\n" for line in lines).encode())
+        rest = memoryview("".join(f"{line}\n" for line in lines).encode())
+        while rest:
+            # Under PYTHONUNBUFFERED standard output may take a part, or nothing where it would have to wait.
+            written = stream.write(rest)
+            if written is None:
+                raise BlockingIOError(errno.EAGAIN, "standard output takes no more; let it block")
+            rest = rest[written:]
         stream.flush()
 
 

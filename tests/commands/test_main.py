@@ -59,14 +59,35 @@ def test_one_name_for_one_option() -> None:
     assert {option: kinds for option, kinds in types.items() if len(kinds) > 1} == {}
 
 
-def test_overview_for_nobody() -> None:
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["prepare", "--help"]])
+def test_answers_for_nobody(words: list[str], unbuffered: dict[str, str]) -> None:
     read, write = os.pipe()
     os.close(read)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        [sys.executable, "-m", "vqnat_plugin", "--help"], stdout=write, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-m", "vqnat_plugin", *words],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env={**environment, **unbuffered},
+        check=False,
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_answers_without_room(unbuffered: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vqnat_plugin", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**environment, **unbuffered},
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, b"vqnat: error: No space left on device\n")
 
 
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +101,11 @@ def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(capsys, "trian") == "vqnat: error: no command 'trian'; did you mean 'train'?"
     assert "needs one of evaluate, encode, decode" in complaint(capsys, "images")
+    with pytest.raises(SystemExit) as ended:
+        vqnat.main(["images", "--help"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0].split()[-1] for line in lines] == ["evaluate", "encode", "decode"]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +115,7 @@ def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "--help"], 0),
         (["distill", "--bema", "4"], 2),
         (["diagnose", "none.pt"], 2),
+        (["benchmark", ".", "--out", "none", "--system", "a", "none.pt"], 2),
     ],
 )
 def test_light_answers(arguments: list[str], status: int) -> None:

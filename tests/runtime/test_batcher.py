@@ -1,12 +1,13 @@
 """What waits is decoded together, in order, and nothing is lost."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from serving import Gate
 
-from vqnat_plugin.runtime.batcher import Batcher, Unavailable
+from vqnat_plugin.runtime.batcher import MOST_TOKENS, Batcher, Unavailable
 from vqnat_plugin.runtime.decoding import Decoding
 
 PLAIN = Decoding()
@@ -82,10 +83,33 @@ def test_a_failure_is_told_and_does_not_end_it(gate: Gate, batcher: Batcher) -> 
     assert batcher.submit([[2]], PLAIN, False)[0].result(60) == [2]
 
 
-def test_what_was_taken_is_decoded_before_it_ends(gate: Gate, batcher: Batcher) -> None:
-    found = batcher.submit([[1]] * 9, PLAIN, False)
+def test_long_sentences_are_not_held_together(gate: Gate, batcher: Batcher) -> None:
+    long = [[number] * (MOST_TOKENS // 4) for number in range(1, 4)]
+    found = [
+        *batcher.submit([*long, long[0]], Decoding(candidates=2), False),
+        # One alone may be longer than that.
+        *batcher.submit([long[0], long[1]], Decoding(candidates=9), False),
+    ]
     gate.open.set()
-    batcher.close()
-    assert all(each.done() and each.result() == [1] for each in found)
+    assert [each.result(60)[0] for each in found] == [1, 2, 3, 1, 1, 2]  # type: ignore[comparison-overlap]
+    assert [sentences for sentences, _ in gate.batches] == [1, 2, 2, 1, 1]
+
+
+def test_what_has_begun_is_decoded_before_it_ends(gate: Gate, batcher: Batcher) -> None:
+    gate.open.set()
+    found = batcher.submit([[1]] * 4, PLAIN, False)
+    assert all(each.result(60) == [1] for each in found)
+    gate.open.clear()
+    begun = batcher.submit([[1]] * 4, PLAIN, False)
+    while begun[-1].running() is False:
+        pass
+    waiting = batcher.submit([[2]] * 4, PLAIN, False)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    while not batcher.closed:
+        pass
+    gate.open.set()
+    closing.join(60)
+    assert all(each.result(60) == [1] for each in begun) and all(each.cancelled() for each in waiting)
     with pytest.raises(Unavailable, match="the server stops"):
         batcher.submit([[1]], PLAIN, False)

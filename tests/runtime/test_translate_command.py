@@ -125,6 +125,22 @@ def test_a_reader_may_go_away(jobs: str, started: Filter) -> None:
 
 
 @JOBS
+def test_a_reader_may_be_gone_before_anything_is_written(
+    jobs: str, german_exported: Path, tmp_path: Path
+) -> None:
+    """Where output waits in a buffer, as it does unless the environment says otherwise."""
+    (tmp_path / "in").write_text("Hund\n")
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "vqnat_plugin", "translate", str(german_exported)]
+    command += ["--jobs", jobs, "--input", str(tmp_path / "in")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@JOBS
 def test_ctrl_c_ends_everything_quietly(jobs: str, started: Filter) -> None:
     process = started("--jobs", jobs)
     ask(process, "Hund")

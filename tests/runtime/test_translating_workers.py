@@ -1,6 +1,7 @@
 """Several processes do what one does; whatever happens to one of them, nothing hangs."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -26,7 +27,7 @@ def test_order_is_kept_and_few_blocks_are_in_memory(tmp_path: Path, monkeypatch:
     taken: list[int] = []
 
     class Counted(Input):
-        def __iter__(self) -> Iterator[list[str]]:
+        def __iter__(self) -> Iterator[tuple[list[str], DataError | None]]:
             for number, block in enumerate(super().__iter__()):
                 taken.append(number)
                 yield block
@@ -75,6 +76,17 @@ def test_errors_come_behind_the_lines_before(tmp_path: Path) -> None:
     with Workers(2, shouting) as workers:
         *before, last = workers.answers(Input(str(tmp_path / "in"), 1))
     assert [answer.lines for answer in before] == [["1 A"], ["2 B"]]
+    assert isinstance(last.error, DataError) and "line 3: not UTF-8" in str(last.error)
+
+
+def test_an_ill_line_of_a_pipe_that_stays_open_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with open(read, "rb") as stream, open(write, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        pipe.write(b"a\nb\n\xff\n")
+        with Workers(2, shouting) as workers:
+            *before, last = workers.answers(Input("-"))
+    assert [line for answer in before for line in answer.lines] == ["1 A", "2 B"]
     assert isinstance(last.error, DataError) and "line 3: not UTF-8" in str(last.error)
 
 

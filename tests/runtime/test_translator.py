@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError, UsageError
 from vqnat_plugin.models.vq_nat import VQNAT
-from vqnat_plugin.runtime import Translator
+from vqnat_plugin.runtime import Translator, graphs
 from vqnat_plugin.runtime.dictionary import Dictionary
 
 TEXT = [
@@ -77,6 +79,31 @@ def test_candidates_are_those_of_the_checkpoint(german_student: Path, german_exp
     two = Translator(german_exported).candidates(["", lines[0]], n_best=2)
     assert [len(found) for found in two] == [1, 2] and two[0][0].text == ""
     assert two[1] == ours[0][:2]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 40))
+def test_parts_are_all_rows_in_order(batch: int, group: int, most: int) -> None:
+    parts = list(graphs._parts(batch, group, most))
+    rows = [row for _, part in parts for row in range(part.start, part.stop)]
+    assert rows == list(range(batch * group))
+    for sentences, part in parts:
+        assert part.stop - part.start <= max(1, most)
+        assert {row // group for row in range(part.start, part.stop)} == set(
+            range(sentences.start, sentences.stop)
+        )
+
+
+def test_few_words_at_a_time_are_the_same_words(
+    german_exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = Translator(german_exported)
+    expected = translator.candidates(TEXT)
+    for logits in (1, 100, 5000):
+        monkeypatch.setattr(graphs, "LOGITS", logits)
+        for found, wanted in zip(translator.candidates(TEXT), expected, strict=True):
+            assert [each.text for each in found] == [each.text for each in wanted]
+            assert [each.score for each in found] == pytest.approx([each.score for each in wanted], abs=1e-5)
 
 
 def test_several_threads_may_use_one_translator(german_exported: Path) -> None:

@@ -67,7 +67,7 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the subcommand, of one word or two, and the arguments behind it.
 
     Raises:
-        SystemExit: there is none of this name; with one line on stderr.
+        SystemExit: there is none of this name, with one line on stderr; or those below it have been shown.
     """
     for words in (2, 1):
         name = " ".join(arguments[:words])
@@ -75,6 +75,10 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
             return name, list(arguments[words:])
     first = arguments[0]
     deeper = [name.split()[1] for name in COMMANDS if name.split()[0] == first]
+    if deeper and arguments[1:2] in (["-h"], ["--help"]):
+        for word in deeper:
+            print(f"vqnat {first} {word}: {summary(load(f'{first} {word}'))}")
+        raise SystemExit(0)
     if deeper:
         message = f"vqnat {first}: needs one of {', '.join(deeper)}"
     else:
@@ -106,9 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(overview(), flush=True)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(f"vqnat {__version__}")
+        with one_line("vqnat"):
+            print(f"vqnat {__version__}")
         return 0
-    name, rest = find(arguments)
+    with one_line("vqnat"):
+        name, rest = find(arguments)
     with one_line(f"vqnat {name}"):
         module = load(name)
         options = parse(module.Options, parser_of(name), rest)

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 from .decoding import Decoding
 from .hypotheses import Hypothesis
-from .translator import Translator
+from .translator import BATCH_TOKENS, Translator
+
+# Source tokens, for all candidates, behind which a batch takes no more: what waits can still be given up.
+MOST_TOKENS = 4 * BATCH_TOKENS
 
 
 class Unavailable(Exception):
@@ -23,6 +26,11 @@ class _Job:
     options: Decoding
     scores: bool
     found: "Future[list[Hypothesis]]" = field(default_factory=Future)
+
+    @property
+    def tokens(self) -> int:
+        """Source tokens, for all candidates."""
+        return len(self.row) * self.options.candidates
 
     def goes_with(self, other: "_Job") -> bool:
         return self.options == other.options and self.scores == other.scores
@@ -83,9 +91,11 @@ class Batcher:
         return [job.found for job in jobs]
 
     def close(self) -> None:
-        """Take nothing more; return when all that was taken is decoded."""
+        """Take nothing more, give up what nobody has begun, and return when what has begun is decoded."""
         with self._changed:
             self._closed = True
+            for job in self._jobs:
+                job.found.cancel()
             self._changed.notify()
         self._thread.join()
 
@@ -116,11 +126,13 @@ class Batcher:
         """The sentence that waits longest and those that go with it; the others keep their order."""
         batch: list[_Job] = []
         others: list[_Job] = []
-        while self._jobs and len(batch) < self._batch_size:
+        tokens = 0
+        while self._jobs and len(batch) < self._batch_size and tokens < MOST_TOKENS:
             job = self._jobs.popleft()
             if batch and not job.goes_with(batch[0]):
                 others.append(job)
             elif job.found.set_running_or_notify_cancel():
                 batch.append(job)
+                tokens += job.tokens
         self._jobs.extendleft(reversed(others))
         return batch

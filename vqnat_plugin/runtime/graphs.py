@@ -1,6 +1,6 @@
 """The graphs of an exported model in ONNX Runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,8 @@ class Memory:
         """Number of sentences."""
         return len(self.mask)
 
-    def part(self, start: int, end: int) -> "Memory":
+    def part(self, part: slice) -> "Memory":
         """Some of the sentences, not copied."""
-        part = slice(start, end)
         predictor, decoder = ([each[part] for each in values] for values in (self.predictor, self.decoder))
         return Memory(predictor, decoder, self.mask[part])
 
@@ -95,15 +94,27 @@ class Graphs:
             "extra": wanted.extra(needed),
             "scores": np.array([wanted.scores]),
         }
-        sentences = max(1, LOGITS // (group * needed * self._symbols))
         parts = []
-        for start in range(0, memory.batch, sentences):
-            rows = slice(start * group, (start + sentences) * group)
-            part = memory.part(start, start + sentences)
+        for sentences, rows in _parts(memory.batch, group, LOGITS // (needed * self._symbols)):
+            part = memory.part(sentences)
             feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **shared}
             feeds |= memory_feeds(part.decoder, part.mask)
             parts.append(self._sessions["writer"].run(["tokens", "log_probabilities", "ends"], feeds))
         return Words(*(parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))))
+
+
+def _parts(batch: int, group: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Sentences, and their rows, `group` for each: at most `most` rows at a time, but at least one."""
+    if most >= group:
+        sentences = most // group
+        for start in range(0, batch, sentences):
+            end = min(start + sentences, batch)
+            yield slice(start, end), slice(start * group, end * group)
+        return
+    for sentence in range(batch):
+        end = (sentence + 1) * group
+        for first in range(sentence * group, end, max(1, most)):
+            yield slice(sentence, sentence + 1), slice(first, min(first + max(1, most), end))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Service:
         self._model = _describe(translator, limits)
 
     def app(self) -> Starlette:
-        """An ASGI application; when it shuts down, what it has taken is decoded."""
+        """An ASGI application; when it shuts down, what it has begun is decoded."""
         routes = [
             Route("/", self._show),
             Route("/health", self._health),
@@ -104,7 +104,8 @@ class Service:
         except asyncio.TimeoutError:
             raise HTTPException(408, f"the request took longer than {timeout:g} seconds to arrive") from None
         try:
-            answer = await asyncio.wait_for(self._answer(connection, request), timeout)
+            left = timeout - (time.perf_counter() - start)
+            answer = await asyncio.wait_for(self._answer(connection, request), left)
         except asyncio.TimeoutError:
             raise asyncio.TimeoutError(f"it took longer than {timeout:g} seconds") from None
         return _json({**answer, "milliseconds": round(1000 * (time.perf_counter() - start), 2)})

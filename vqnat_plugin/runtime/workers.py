@@ -68,13 +68,8 @@ class Workers:
                         done[busy.pop(ready)] = answer
                     self._idle.append(ready)
                     continue
-                try:
-                    block = next(blocks, None)
-                except UserError as error:
-                    # Behind what is being translated.
-                    done[given], given, ended = Answer((), 0, error=error), given + 1, True
-                    continue
-                ended = block is None
+                block, error = next(blocks, (None, None))
+                ended = block is None or error is not None
                 if block:
                     worker = self._idle.pop()
                     # If it is dead by now, reading from it says so.
@@ -82,6 +77,9 @@ class Workers:
                         worker.send((block, before))
                     busy[worker] = given
                     given, before = given + 1, before + len(block)
+                if error is not None:
+                    # Behind what is being translated.
+                    done[given], given = Answer((), 0, error=error), given + 1
             while written in done:
                 yield done.pop(written)
                 written += 1
@@ -98,7 +96,7 @@ class Workers:
     def _receive(self, connection: Connection) -> Answer | None:
         """What a process says: an answer, or, at first, that it is ready."""
         try:
-            message = connection.recv()
+            message = _received(connection)
         except (EOFError, ConnectionError):
             process = self._processes[connection]
             process.join()
@@ -111,12 +109,26 @@ class Workers:
         return message
 
 
+def _received(connection: Connection) -> Any:
+    """The next message.
+
+    Raises:
+        EOFError, ConnectionError: the other end is gone, perhaps within a message.
+    """
+    try:
+        return connection.recv()
+    except OSError as error:
+        if error.errno is None:
+            raise EOFError from error
+        raise
+
+
 def _work(make: Callable[[], AnswerBlock], connection: Connection) -> None:
     try:
         answer = make()
         connection.send(None)
         while True:
-            connection.send(answer(*connection.recv()))
+            connection.send(answer(*_received(connection)))
     except (EOFError, ConnectionError):
         # The other end is closed when the process that reads is gone, however it went.
         return
