@@ -45,6 +45,17 @@ def test_rounding_and_its_gradient(level: int) -> None:
     torch.testing.assert_close(gradient, closed_form, rtol=1e-4, atol=1e-5)
 
 
+def test_two_levels_are_the_sign() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(2000, 3, requires_grad=True)
+    quantizer = FiniteScalarQuantizer([2, 2, 2])
+    out = quantizer(z)
+    assert torch.equal(out.quantized, torch.where(z > 0, 0.0, -1.0))
+    assert float(out.metrics["perplexity"]) > 7.9
+    (gradient,) = torch.autograd.grad(out.quantized.sum(), z)
+    torch.testing.assert_close(gradient, (1 - z.tanh() ** 2) * 1.001 / 2, rtol=1e-4, atol=1e-6)
+
+
 def test_layers_lead_to_and_from_other_widths() -> None:
     torch.manual_seed(0)
     quantizer = FiniteScalarQuantizer([5, 4], dim=7)

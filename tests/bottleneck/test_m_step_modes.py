@@ -50,6 +50,19 @@ def test_forward_starts_from_the_first_valid_batch() -> None:
     assert float(quantizer.eval()(z, mask).metrics["usage"]) == 1.0
 
 
+@pytest.mark.parametrize("nothing", [0.0, float("nan")])
+def test_forward_starts_from_the_first_batch_that_has_something(nothing: float) -> None:
+    torch.manual_seed(0)
+    quantizer = EMVectorQuantizer(4, 4, update="forward")
+    z = torch.randn(6, 10, 4)
+    mask = torch.full((6, 10), nothing != 0.0)
+    out = quantizer(torch.full_like(z, nothing), mask)
+    assert not quantizer.initialized and out.codes.shape == mask.shape
+    quantizer(z)
+    assert quantizer.initialized and quantizer.update_codebook()
+    assert bool(quantizer.codebook.isfinite().all())
+
+
 def test_an_update_by_hand_is_not_made_twice() -> None:
     torch.manual_seed(0)
     manual, forward = pair(init="random", revival=False)

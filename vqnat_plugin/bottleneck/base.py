@@ -23,7 +23,8 @@ class Quantizer(nn.Module):
         channels: where z has its vectors: "last" (..., dim), "first" (batch, dim, ...), or None: last, and
             z with four dimensions or more is refused when either place could be meant.
         codebook: (codebook_size, dim), the code vectors.
-        histogram: how often each code was taken in training since `reset_histogram`, fp64. Not saved.
+        histogram: how often each code was taken in training since `reset_histogram`, fp64: with EM in all M
+            steps and over all ranks, else in all forwards of this process. Not saved.
         revived: 0-d int64, how many codes were replaced since `reset_histogram`. Not saved.
     """
 

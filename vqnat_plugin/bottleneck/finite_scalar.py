@@ -76,7 +76,9 @@ class FiniteScalarQuantizer(ParameterCodebook):
         """Squashes values (..., n) so that rounding gives one of `levels` integers, about 0."""
         half = (self.levels - 1) * (1 + MARGIN) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        return (values + (offset / half).atanh()).tanh() * half - offset
+        # The paper's shift keeps 0 at 0. Of two levels that is an edge, where all values would be one level.
+        shift = torch.where(self.levels == 2, 0.0, (offset / half).atanh())
+        return (values + shift).tanh() * half - offset
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors: codes `(...)` to `(..., dim)`."""

@@ -6,6 +6,7 @@ Source: Roy et al. 2018 (arXiv 1805.11063); straight-through estimator and commi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
@@ -62,7 +63,8 @@ class EMVectorQuantizer(EMCodebook):
         revival: whether the M step replaces stale codes by vectors just seen, drawn by their squared distance
             to the nearest code; False is the paper's plain average.
         revival_threshold: a code is stale when its averaged count is below this fraction of the mean count.
-        distance: "euclidean", or "cosine": vectors and codes of length 1, a block, also in the output.
+        distance: "euclidean", or "cosine": vectors and codes of length 1, a block; the output is a code, or a
+            mean of codes.
         gradient: "straight_through", or "rotation": turned and stretched as z is (`rotation.rotate`).
         update: "manual", or "forward": each forward in training first does the M step of those before it, or
             starts the codebook from its batch. With several ranks such a forward is collective.
@@ -233,7 +235,9 @@ class EMVectorQuantizer(EMCodebook):
                 self.update_codebook()
             else:
                 flat, valid = self._flatten(z.detach(), mask)
-                self.initialize_codebook(flat, valid)
+                # A batch of padding, or of what is no number, leaves the start to the next one.
+                with contextlib.suppress(ValueError):
+                    self.initialize_codebook(flat, valid)
             return
         if torch.compiler.is_compiling():
             return
