@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What a wheel has to hold, and what has to work where it is installed without fairseq; see test_wheel.sh."""
+"""What a wheel has to hold, and what has to work where it is installed; see test_wheel.sh."""
 
 import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -86,8 +87,33 @@ def check_environment(programs: Path) -> None:
             sys.exit(f"check_wheel: vqnat {command} says {line!r}")
 
 
+def check_translation(programs: Path) -> None:
+    """From text to translations with the extra `translation` and fairseq alone."""
+    vqnat, pair = programs / "vqnat", ("--source-lang", "en", "--target-lang", "de")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data, out = folder / "data", folder / "student"
+        corpus = ROOT / "examples" / "quickstart" / "toy_corpus.py"
+        few = ("--train", "500", "--valid", "20", "--test", "20")
+        run(programs / "python", corpus, "--out", folder / "text", *few)
+        run(vqnat, "prepare", "--data", folder / "text", "--out", data, *pair, "--merges", "300")
+        words = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
+        limits = "--batch-tokens 500 --max-update 2 --no-epoch-checkpoints"
+        run(vqnat, "train", data / "bin", *words.split(), *limits.split(), "--save-dir", out)
+        source = data / "reference" / "test.en"
+        found = run(vqnat, "generate", "--path", out / "checkpoint_best.pt", "--input", source)
+        if len(found.splitlines()) != 20:
+            sys.exit(f"check_wheel: 20 sentences became {len(found.splitlines())}")
+
+
 if __name__ == "__main__":
     start = time.monotonic()
-    check_files(Path(sys.argv[1]))
-    check_environment(Path(sys.argv[2]))
-    print(f"wheel: files, command, quantiser and messages are right ({time.monotonic() - start:.0f} s)")
+    kind, *paths = sys.argv[1:]
+    if kind == "quantiser":
+        check_files(Path(paths[0]))
+        check_environment(Path(paths[1]))
+        what = "files, command, quantiser and messages are right"
+    else:
+        check_translation(Path(paths[0]))
+        what = "its extra 'translation' trains and translates"
+    print(f"wheel: {what} ({time.monotonic() - start:.0f} s)")

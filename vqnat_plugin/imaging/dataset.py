@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 
+# What torchvision can fetch.
+DOWNLOADS = ("none", "cifar10", "svhn")
+
 
 class ArrayDataset(FairseqDataset):
     """Rows of an array, in batches of a number of rows; each row counts as one token.

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from ..errors import DataError, UsageError
 from ..files import alone, write_atomically
 from .cache import open_array
+from .dataset import DOWNLOADS
 from .image_file import format_of_name, read_image, shown
 from .listing import find_images, list_files, some, state
 
 logger = logging.getLogger(__name__)
 
-DOWNLOADS = ("none", "cifar10", "svhn")
 FOLDERS = ("train", "test")
 SVHN_FILES = "*_32x32.mat"
 JPEG = ("JPEG", "MPO")

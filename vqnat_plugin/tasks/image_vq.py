@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -15,9 +15,8 @@ from torch import nn
 from ..errors import CheckpointError, UsageError
 from ..files import sha256, write_atomically
 from ..imaging.cache import make_once
-from ..imaging.dataset import ArrayDataset, ImageDataset
+from ..imaging.dataset import DOWNLOADS, ArrayDataset, ImageDataset
 from ..imaging.models import encode_images, load_autoencoder
-from ..imaging.reading import DOWNLOADS, Images, open_split
 from ..machine import available_device
 from ..models.options import complete
 from ..models.vq_image_prior import VQImagePrior
@@ -25,6 +24,9 @@ from ..models.vq_vae import VQVAE
 from ..modules.image_autoencoder import DOWNSAMPLING
 from ..options import MOST_WIDTH, option, require
 from .em_task import EMTask
+
+if TYPE_CHECKING:
+    from ..imaging.reading import Images
 
 
 @dataclass
@@ -127,6 +129,9 @@ class ImageVQTask(EMTask, FairseqTask):
         """Load "train", "valid" or "test": images, or with an autoencoder their codes."""
         if split not in ("train", "valid", "test"):
             raise UsageError(f"subset '{split}': needs one of train, valid, test")
+        # Translation, which registers this task as well, goes without torchvision.
+        from ..imaging.reading import open_split
+
         cfg, training = self.cfg, split == "train"
         images = open_split(
             Path(cfg.data), split, cfg.image_size, self.cache, cfg.valid_size, str(cfg.download_data)
@@ -140,7 +145,7 @@ class ImageVQTask(EMTask, FairseqTask):
             codes = np.concatenate([codes, self._codes(images, split, mirrored=True)])
         self.datasets[split] = ArrayDataset(codes, "codes", 3 * cfg.image_size**2)
 
-    def _codes(self, images: Images, split: str, mirrored: bool) -> np.ndarray:
+    def _codes(self, images: "Images", split: str, mirrored: bool) -> np.ndarray:
         """Codes of all images, (images, *codes_shape), made once and kept in the cache, in few bytes."""
         autoencoder = self.autoencoder
         assert autoencoder is not None
