@@ -18,6 +18,8 @@ PACKAGES = (
     "vector-quantize-pytorch",
     "vqnat-plugin",
 )
+# What a processor's speed in int8 and bfloat16 hangs on, as Linux names it.
+INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 # One of these provides fairseq, see scripts/setup.sh.
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
 
@@ -28,23 +30,33 @@ def available_device(cpu: bool = False) -> torch.device:
 
 
 def describe_machine() -> dict[str, Any]:
-    """System, processor, cores this process may use, memory in GiB, and GPU (or None)."""
+    """System, processor and its instructions for fast arithmetic, cores this process may use, memory, GPU.
+
+    Memory is in GiB. What is not known, or not there, is None.
+    """
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _processor(),
+        "cpu": _of_processor("model name") or platform.processor() or platform.machine(),
+        "instructions": _instructions(),
         "cores": available_cores(),
         "memory_gib": _memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 
-def _processor() -> str:
+def _of_processor(name: str) -> str | None:
+    """What Linux says of the first processor under `name`, or None."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return None
+
+
+def _instructions() -> str | None:
+    known = (_of_processor("flags") or "").split()
+    return " ".join(name for name in INSTRUCTIONS if name in known) or None
 
 
 def _memory() -> float | None:

@@ -3,8 +3,8 @@
 #
 # The whole job on a small made-up corpus, from nothing to a table of results: sets up the environment, makes
 # English-German text with several right translations of each sentence, trains an autoregressive teacher, distils it,
-# trains vq_nat_em on its translations, decodes a test set and writes report.json, report.md and plots. About twelve
-# minutes on two cores; run it again to go on after a kill.
+# trains vq_nat_em on its translations, decodes a test set and writes report.json, report.md and plots. Five to
+# ten minutes on two cores; run it again to go on after a kill.
 #
 #   --data DIR  folder with train, valid and test text (train.en, train.de, ...) instead of the made-up corpus
 #   --out DIR   where everything goes (default: runs/quickstart)

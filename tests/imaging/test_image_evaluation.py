@@ -19,6 +19,7 @@ from vqnat_plugin.imaging.codes import decode, encode, read_codes
 from vqnat_plugin.imaging.evaluation import evaluate, table
 from vqnat_plugin.imaging.models import load_autoencoder, load_prior
 from vqnat_plugin.imaging.reading import read_images
+from vqnat_plugin.imaging.sheets import row_label
 from vqnat_plugin.models.vq_vae import VQVAE
 from vqnat_plugin.modules.likelihood import to_levels
 from vqnat_plugin.recipes.stages import Stages
@@ -132,11 +133,15 @@ def test_evaluation_as_users_type_it(
     assert "bits/dim, learned prior" in shown and "images.json" in shown
     sizes = {path.name: Image.open(path).size for path in out.glob("*.png")}
     pixel, gap = 2 * SIZE, 2
-    # Columns by rows: 8 x (2 rows of originals, each over its copies), 8 codes in one row, 4 samples, 8 x 4.
+    # Columns by rows: 8 x (2 rows of originals, each over its copies), 8 codes in one row, 4 samples; 8 x 4
+    # with labels to the left.
     assert sizes["reconstructions.png"] == (8 * (pixel + gap) + gap, 4 * (pixel + gap) + gap)
     assert sizes["codes.png"] == (8 * (pixel + gap) + gap, pixel + 2 * gap)
     assert sizes["samples.png"] == (4 * (pixel + gap) + gap, pixel + 2 * gap)
-    assert sizes["progress.png"] == (8 * (pixel + gap) + gap, 4 * (pixel + gap) + gap)
+    assert sizes["progress.png"][1] == 4 * (pixel + gap) + gap
+    margin = sizes["progress.png"][0] - (8 * (pixel + gap) + gap)
+    written = np.asarray(Image.open(out / "progress.png"))[:, :margin].min((1, 2)) < 128
+    assert all(row.any() for row in np.array_split(written, 4))
     report = json.loads((out / "report.json").read_text())
     (figures,) = report["results"]["vq_vae_em"]
     assert figures["bits_per_dim"] == result["bits_per_dim"] and report["seed"] == 3
@@ -160,7 +165,12 @@ def test_evaluation_as_users_type_it(
     (own / "samples.png").write_bytes(b"mine")
     assert run(*words[:4], "--out", own) == 0
     assert (own / "samples.png").read_bytes() == b"mine"
-    assert Image.open(out / "progress.png").size == (8 * (pixel + gap) + gap, 3 * (pixel + gap) + gap)
+    assert Image.open(out / "progress.png").height == 3 * (pixel + gap) + gap
+
+
+def test_rows_are_called_by_their_updates() -> None:
+    assert row_label(Path("a/checkpoint_3_4000.pt")) == "4,000 updates"
+    assert row_label(Path("checkpoint_best.pt")) == "best" and row_label(Path("mine.pt")) == "mine"
 
 
 def test_mistakes(

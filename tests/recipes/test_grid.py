@@ -17,10 +17,10 @@ from tiny_images import AUTOENCODER, TEST
 from tiny_images import TRAINING as IMAGE_TRAINING
 
 from vqnat_plugin.bottleneck import kinds
-from vqnat_plugin.commands.main import main
+from vqnat_plugin.commands.main import TERMINATED, ended_by_sigterm, main
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.evaluation.tables import summary
-from vqnat_plugin.recipes.cells import TERMINATED, GridRun, Runner, run_grid
+from vqnat_plugin.recipes.cells import GridRun, Runner, run_grid
 from vqnat_plugin.recipes.grid import Cell, Comparison, Grid, Row, read_grid
 from vqnat_plugin.recipes.grid_images import ImageKind
 from vqnat_plugin.recipes.grid_options import GridOptions
@@ -330,6 +330,10 @@ def test_cells_done_by_another_command_are_named(
     shown = capsys.readouterr().out
     assert f"{cell.name} FAILED (stage measure was done with another command: 4 is now 9; " in shown
     assert (other.folder(cell) / "runs").read_text() == "x"
+    # What is needed to measure it once more is made once more.
+    other.stages(cell).redo("measure")
+    assert run_grid(grid_of(cell), other, jobs=1) == 0 and other.is_done(cell)
+    assert (other.folder(cell) / "runs").read_text() == "xx"
 
 
 def test_failed_cell_leaves_the_others_alone_and_is_run_again(
@@ -393,7 +397,7 @@ def test_sigterm_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     thread = threading.Thread(target=end)
     thread.start()
     # Would wait for its end forever if it were not ended.
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended, ended_by_sigterm():
         run_grid(grid_of(cell), given, jobs=1)
     thread.join()
     assert ended.value.code == TERMINATED and not given.is_done(cell)

@@ -69,6 +69,7 @@ def run(options: Options) -> None:
         convert(options.convert, options.out, options.precision, options.data, languages)
         print(f"{options.out}: {options.precision}, for CTranslate2")
         return
+    options.require_files()
     from ..evaluation.comparison import benchmark
     from ..evaluation.report import results, write_report
     from ..files import alone

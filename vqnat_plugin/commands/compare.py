@@ -30,6 +30,7 @@ def writes_to(options: Options) -> Path:
 
 def run(options: Options) -> None:
     """Compare the systems and write the report."""
+    options.require_files()
     # Before anything is measured: what they need may not be installed.
     from ..evaluation import plots
     from ..evaluation.comparison import compare

@@ -110,7 +110,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     from ..imaging.image_file import shown
     from ..imaging.models import earlier_checkpoints, load_autoencoder, load_prior
     from ..imaging.reading import are_jpeg, open_split
-    from ..imaging.sheets import draw_sheets, spread
+    from ..imaging.sheets import draw_sheets, row_label, spread
     from ..machine import available_device, describe_machine, describe_versions
 
     device = available_device(options.cpu)
@@ -121,7 +121,9 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         generator = torch.Generator(device).manual_seed(options.seed)
         samples = prior.sample(options.samples, options.temperature, generator)
     paths = [*options.earlier, *earlier_checkpoints(options.checkpoint, options.earlier_updates)]
-    earlier = [load_autoencoder(path).to(device) for path in paths]
+    course = {row_label(path): load_autoencoder(path).to(device) for path in paths}
+    if course:
+        course[row_label(options.checkpoint)] = model
     cache = options.image_cache or out / "images"
     images = open_split(options.data, options.gen_subset, model.image_size, cache, options.valid_size)
     result = {
@@ -136,7 +138,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         "versions": describe_versions(),
     }
     originals = spread(images, options.images).to(device)
-    return result, draw_sheets(model, originals, samples, earlier, out)
+    return result, draw_sheets(model, originals, samples, course, out)
 
 
 def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
-from ..options import FOLDER, option
+from ..options import FOLDER, MOST_SEED, option
 
 
 @dataclass(kw_only=True)
@@ -17,7 +17,7 @@ class Options(AnalysisOptions):
 
     gen_subset: str = option("train", "split to look at", metavar="SPLIT")
     sentences: int = option(5000, "at most so many, drawn at random", least=1)
-    seed: int = option(1, "of the draw and of the map", least=0, most=2**32 - 1)
+    seed: int = option(1, "of the draw and of the map", least=0, most=MOST_SEED)
     out: Path | None = option(
         None, "folder to write to; 'codes' beside the checkpoint by default", metavar="DIR", writes=FOLDER
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..options import FOLDER, MOST_BEAM, MOST_PROCESSES, MOST_TOKENS, flag, option, require
+from ..options import FOLDER, MOST_BEAM, MOST_PROCESSES, MOST_SEED, MOST_TOKENS, flag, option, require
 
 DATA = "data and teacher"
 SEARCH = "search: how the teacher translates; the names are fairseq-generate's"
@@ -147,7 +147,7 @@ class DistillOptions:
         least=0.001,
         group=SEARCH,
     )
-    seed: int = option(1, "which samples to draw", least=0, most=2**32 - 1, group=SEARCH)
+    seed: int = option(1, "which samples to draw", least=0, most=MOST_SEED, group=SEARCH)
 
     keep_empty: bool = option(False, "keep empty translations", group=FILTERS)
     filter_copies: bool = option(

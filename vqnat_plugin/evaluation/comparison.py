@@ -20,7 +20,7 @@ import torch
 
 from ..errors import DataError, UsageError
 from ..files import read_json_if_there, read_lines, sha256, write_json, write_lines
-from ..machine import available_device, describe_machine
+from ..machine import available_device, describe_machine, describe_versions
 from ..recipes.stages import Stages
 from ..text.languages import sacrebleu_tokenizer
 from .bleu import bleu_metric, paired_bootstrap, score
@@ -71,7 +71,8 @@ class Comparison:
                 f"on the CPU: {', '.join(others)}; checkpoints are on the GPU, unless --cpu", file=sys.stderr
             )
         self.identities = {system.name: system.identity() for system in systems}
-        self.surroundings = self.conditions.identity()
+        # What was decoded or timed with other engines is made again.
+        self.surroundings = {**self.conditions.identity(), "versions": describe_versions()}
 
     def decode(
         self, system: System, batch_size: int, tokenizer: str | None, references: Sequence[Sequence[str]]

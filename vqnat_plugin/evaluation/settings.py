@@ -108,6 +108,11 @@ class TimingOptions:
                 f"--batch-sizes {' '.join(map(str, self.batch_sizes))}: each needs to be another"
             )
 
+    def require_files(self) -> None:
+        """Raise `DataError` unless all systems are there: before anything heavy is loaded."""
+        for system in self.systems():
+            system.require_files()
+
     def systems(self) -> list[System]:
         """The declared systems."""
         lengths = {"max_len_a": self.max_len_a, "max_len_b": self.max_len_b, "min_len": self.min_len}

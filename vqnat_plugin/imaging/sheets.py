@@ -1,12 +1,14 @@
 """Sheets of images that show what the models do, as PNG files."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import make_grid
 
 from ..files import write_atomically
 from ..models.vq_vae import VQVAE
@@ -14,6 +16,8 @@ from ..models.vq_vae import VQVAE
 MAGNIFICATION = 2
 COLUMNS = 8
 CODE_COLUMNS = 16
+# Pixels: of a label's letters, and of the space beside it.
+LETTERS, SPACE = 12, 6
 
 
 def spread(images: Any, count: int) -> Tensor:
@@ -28,11 +32,39 @@ def reconstruct(model: VQVAE, images: Tensor) -> Tensor:
     return model.likelihood.mean(model.decode_codes(model.encode_codes(images)))
 
 
-def save_grid(images: Tensor, path: Path, columns: int) -> None:
-    """Write images (count, 3, height, width), -1 to 1, as one PNG, row by row, every pixel magnified."""
+def save_grid(images: Tensor, path: Path, columns: int, labels: Sequence[str] = ()) -> None:
+    """Write images (count, 3, height, width), -1 to 1, as one PNG, row by row, every pixel magnified.
+
+    Args:
+        images: the images.
+        path: of the file.
+        columns: images in a row.
+        labels: to the left of the rows, one each; none by default.
+    """
     large = images.repeat_interleave(MAGNIFICATION, 2).repeat_interleave(MAGNIFICATION, 3)
     grid = make_grid(large, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=1.0)
-    write_atomically(path, lambda part: save_image(grid, part))
+    sheet = Image.fromarray((255 * grid).round().byte().permute(1, 2, 0).cpu().numpy())
+    if labels:
+        sheet = _labelled(sheet, labels)
+    write_atomically(path, sheet.save)
+
+
+def _labelled(sheet: Image.Image, labels: Sequence[str]) -> Image.Image:
+    font = ImageFont.load_default(LETTERS)
+    margin = round(max(map(font.getlength, labels))) + 2 * SPACE
+    wide = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
+    wide.paste(sheet, (margin, 0))
+    draw = ImageDraw.Draw(wide)
+    for row, label in enumerate(labels):
+        place = (margin - SPACE, sheet.height * (row + 0.5) / len(labels))
+        draw.text(place, label, "black", font, anchor="rm")
+    return wide
+
+
+def row_label(checkpoint: Path) -> str:
+    """What a checkpoint is called in a sheet: after how many updates it was written, if its name says so."""
+    found = re.fullmatch(r"checkpoint_\d+_(\d+)", checkpoint.stem)
+    return f"{int(found[1]):,} updates" if found else checkpoint.stem.removeprefix("checkpoint_")
 
 
 def save_reconstructions(model: VQVAE, images: Tensor, path: Path) -> None:
@@ -52,10 +84,10 @@ def save_reconstructions(model: VQVAE, images: Tensor, path: Path) -> None:
     save_grid(torch.cat(rows), path, COLUMNS)
 
 
-def save_progress(models: Sequence[VQVAE], images: Tensor, path: Path) -> None:
-    """A row of originals, then one row of reconstructions for each model, from the earliest on."""
-    rows = [images.float() / 127.5 - 1, *(reconstruct(model, images) for model in models)]
-    save_grid(torch.cat(rows), path, len(images))
+def save_progress(models: Mapping[str, VQVAE], images: Tensor, path: Path) -> None:
+    """A row of originals, then one row of reconstructions for each model by its label, the earliest first."""
+    rows = [images.float() / 127.5 - 1, *(reconstruct(model, images) for model in models.values())]
+    save_grid(torch.cat(rows), path, len(images), ["originals", *models])
 
 
 @torch.no_grad()
@@ -68,7 +100,7 @@ def save_codes(model: VQVAE, path: Path) -> None:
 
 
 def draw_sheets(
-    model: VQVAE, images: Tensor, samples: Tensor | None, earlier: Sequence[VQVAE], out: Path
+    model: VQVAE, images: Tensor, samples: Tensor | None, course: Mapping[str, VQVAE], out: Path
 ) -> list[str]:
     """Draw everything that there is to show.
 
@@ -76,7 +108,7 @@ def draw_sheets(
         model: the autoencoder.
         images: (count, 3, size, size), 0 to 255, on the models' device.
         samples: codes drawn from a prior, (count, *codes_shape); None where there is none.
-        earlier: the autoencoder in the course of its training; empty draws no progress.
+        course: the autoencoder in the course of its training, by labels; empty draws no progress.
         out: folder.
 
     Returns:
@@ -89,7 +121,7 @@ def draw_sheets(
         with torch.no_grad():
             save_grid(model.likelihood.mean(model.decode_codes(samples)), out / "samples.png", COLUMNS)
         drawn.append("samples.png")
-    if earlier:
-        save_progress([*earlier, model], images[:COLUMNS], out / "progress.png")
+    if course:
+        save_progress(course, images[:COLUMNS], out / "progress.png")
         drawn.append("progress.png")
     return drawn

@@ -2,9 +2,7 @@
 
 import math
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -22,7 +20,6 @@ from .stages import Stages
 TRAIN, MEASURE = "train", "measure"
 # In the folder of each cell: what it is.
 CELL = "cell.json"
-TERMINATED = 128 + signal.SIGTERM
 
 
 class GridKind(Protocol):
@@ -151,6 +148,10 @@ class Runner:
         """
         folder, kind, stages = self.grid_run.folder(cell), self.grid_run.kind, self.grid_run.stages(cell)
         threads = self._begin(cell, stages)
+        kept = folder / "checkpoints" / "checkpoint_last.pt"
+        if stages.is_done(TRAIN) and not stages.is_done(MEASURE) and not kept.exists():
+            # What is to be measured anew went when it was measured.
+            stages.redo(TRAIN)
         more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
         stages.run(TRAIN, kind.train_command(cell, folder, threads), quiet=True, **more)
         stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)
@@ -197,7 +198,6 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
     pending = [cell for cell in cells if not grid_run.is_done(cell)]
     _say(f"{len(cells)} trainings, {len(cells) - len(pending)} done before")
     failed, number, start = 0, 0, time.monotonic()
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with ThreadPoolExecutor(jobs) as pool:
         # Those that are done are not trained again, but it shows if another command did them.
         futures = {pool.submit(runner.run, cell): cell for cell in cells}
@@ -220,8 +220,6 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
             pool.shutdown(wait=False, cancel_futures=True)
             runner.stop()
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
     return failed
 
 

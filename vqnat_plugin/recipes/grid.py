@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..options import MOST_SEED
 from .plain_yaml import read_yaml
 
 # By what is measured: what a row may be trained on, the default last.
 DATA = {"translation": ("raw", "distilled"), "images": ("images",)}
-LARGEST_SEED = 2**32 - 1
 # A comparison's name becomes that of files.
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -150,7 +150,7 @@ class _Reader:
 
     def seeds(self, default: list[int] | None = None) -> list[int]:
         seeds: list[int] = self.take("seeds", list, default)
-        sound = all(type(seed) is int and 0 < seed <= LARGEST_SEED for seed in seeds)
+        sound = all(type(seed) is int and 0 < seed <= MOST_SEED for seed in seeds)
         if not seeds or not sound or len(set(seeds)) < len(seeds):
             raise DataError(
                 f"{self.where}: 'seeds' must be whole numbers from 1, each another, but is {seeds!r}"
