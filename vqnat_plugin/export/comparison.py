@@ -81,7 +81,7 @@ def _compared(
 
 
 def validation_pairs(hub: Any) -> list[tuple[Any, Any]]:
-    """Pairs of the validation set that the model can read, the first of them; none without such a set.
+    """At most `MOST` pairs, spread over the validation set, that the model can read; none without such a set.
 
     Raises:
         DataError: its files are damaged, or not parallel.
@@ -103,13 +103,12 @@ def validation_pairs(hub: Any) -> list[tuple[Any, Any]]:
     if len(sides[0]) != len(sides[1]):
         found = " and ".join(f"{len(side)} in {name}" for side, name in zip(sides, languages, strict=True))
         raise DataError(f"{prefix}*: sentences are {found}, needs as many")
-    pairs = []
-    for source, target in zip(*sides, strict=True):
-        if len(source) <= hub.max_positions[0]:
-            pairs.append((source.long(), target.long()))
-        if len(pairs) == MOST:
-            break
-    return pairs
+    sources, targets = sides
+    readable = [row for row, size in enumerate(sources.sizes) if size <= hub.max_positions[0]]
+    count = min(MOST, len(readable))
+    # Corpora are often sorted: the first ones may be the shortest.
+    rows = [readable[number * len(readable) // count] for number in range(count)]
+    return [(sources[row].long(), targets[row].long()) for row in rows]
 
 
 def describe(comparison: dict[str, Any] | None, precision: str) -> str:

@@ -133,11 +133,12 @@ def _describe(hub: Any, checkpoint: Path, precision: str) -> dict[str, Any]:
         "max_source_positions": hub.max_positions[0],
         "sizes": {name: sizes[name] for name in SIZES},
         "checkpoint": _origin(checkpoint),
-        # The paper's architecture leaves defaults that are members of fairseq's enumerations.
+        # The paper's architecture leaves defaults that are members of fairseq's enumerations. Where a file
+        # was when the model was trained says nothing elsewhere.
         "model": {
             name: value.value if isinstance(value, Enum) else value
             for name, value in options.items()
-            if not name.startswith("_")
+            if not name.startswith("_") and name != "init_from_teacher"
         },
     }
 
