@@ -53,6 +53,8 @@ def test_commands_are_known_to_these_tests() -> None:
     assert [program(command) for command in commands()] == [
         "scripts/test.sh",
         "examples/quickstart/run.sh",
+        # See tests/examples/test_committed_model.py.
+        "echo",
         *AFTER_QUICKSTART,
     ]
 
