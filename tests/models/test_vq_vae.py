@@ -161,3 +161,11 @@ def test_a_model_in_half_precision(bottleneck: str) -> None:
         assert bool(torch.stack(list(out.losses.values())).isfinite().all())
     codes = model.eval().encode_codes(images())
     assert model.decode_codes(codes).dtype == torch.bfloat16
+
+
+def test_a_divergence_is_paid_once_a_code() -> None:
+    model = tiny_autoencoder(bottleneck="gumbel", latents_per_position=3).train()
+    out = model(images())
+    dimensions = images().numel()
+    paid = model.config.commitment_weight * out.metrics["commitment"] * out.codes
+    torch.testing.assert_close(out.losses["commitment"] * dimensions, paid)

@@ -104,7 +104,10 @@ class VQVAE(QuantizedModel):
         shape = (config.channels, config.residual_blocks, config.latents_per_position, dim)
         self.likelihood = MixtureLikelihood(str(config.likelihood), config.mixture_components)
         self.encoder = ImageEncoder(*shape)
-        self.quantizer = self.build_quantizer(dim)
+        # A divergence counts once a code, where dimensions weigh a bottleneck's loss here.
+        self.quantizer = self.build_quantizer(
+            dim, config.latents_per_position / (3 * DOWNSAMPLING * DOWNSAMPLING)
+        )
         self.decoder = ImageDecoder(*shape, features=self.likelihood.parameters_per_pixel)
 
     @classmethod
