@@ -59,8 +59,17 @@ def test_one_name_for_one_option() -> None:
     assert {option: kinds for option, kinds in types.items() if len(kinds) > 1} == {}
 
 
-@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["prepare", "--help"]])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [
+        (["--help"], {}),
+        (["--help"], {"PYTHONUNBUFFERED": "1"}),
+        (["--version"], {}),
+        (["--version"], {"PYTHONUNBUFFERED": "1"}),
+        # Unbuffered, argparse keeps to itself that nobody reads it.
+        (["prepare", "--help"], {}),
+    ],
+)
 def test_answers_for_nobody(words: list[str], unbuffered: dict[str, str]) -> None:
     read, write = os.pipe()
     os.close(read)

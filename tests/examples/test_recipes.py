@@ -183,11 +183,16 @@ def test_options_of_own_corpus(options: list[str], complaint: str) -> None:
 
 
 def test_own_corpus_does_as_it_is_told() -> None:
-    words = ["--data", "/some/text", "--source-lang", "fi", "--target-lang", "sv", "--updates", "800"]
-    *_, student, diagnosis, compare = dry_run(EXAMPLES / "own_corpus/run.sh", *words)
-    assert value(student, "--max-update") == "800" and value(student, "--code-revival-until") == "600"
+    words = ["--data", "/some/text", "--source-lang", "fi", "--target-lang", "sv", "--updates", "900"]
+    _, teacher, _, student, diagnosis, convert, export, model, compare = dry_run(
+        EXAMPLES / "own_corpus/run.sh", *words
+    )
+    assert value(teacher, "--max-update") == value(teacher, "--total-num-update") == "900"
+    assert value(student, "--max-update") == value(student, "--total-num-update") == "1500"
+    assert value(student, "--code-revival-until") == "1125"
     assert "--eval-bleu" in student and value(student, "--target-lang") == "sv"
-    assert diagnosis[:2] == ["vqnat", "diagnose"]
+    assert diagnosis[:2] == ["vqnat", "diagnose"] and value(convert, "--source-lang") == "fi"
+    assert "--with-teacher" in export and "--with-teacher" not in model
     assert value(compare, "--title") == "text, fi to sv, test"
     assert value(compare, "--ref").endswith("/reference/test.sv")
     *_, compare = dry_run(EXAMPLES / "own_corpus/run.sh", *words, "--title", "Mine")
