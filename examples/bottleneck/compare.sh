@@ -15,4 +15,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 need_data "--data: name a folder of images"
 
 given DOWNLOAD stage_cifar10
-always vqnat ablate examples/bottleneck/images.yaml --data "$DATA" --out "$OUT"
+always vqnat ablate examples/bottleneck/images.yaml --data "$DATA" --out "$OUT" --jobs 2

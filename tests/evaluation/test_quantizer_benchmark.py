@@ -25,7 +25,8 @@ def test_benchmark_writes_a_row_for_each_method(tmp_path: Path, capsys: pytest.C
     assert main(["benchmark", "quantizer", *arguments]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     rows = report["speed"]
-    methods = ["distance product", "hard", "monte_carlo", "posterior", "one-hot", *[PEER] * has_peer()]
+    methods = ["distance product", "hard", "monte_carlo", "posterior", "posterior, flat", "one-hot"]
+    methods += [PEER] * has_peer()
     assert [(row["codes"], row["method"]) for row in rows] == [
         (k, name) for k in (100, 1000) for name in methods
     ]

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from .tables import markdown_table, summary
 
 ASSIGNMENTS = ("hard", "monte_carlo", "posterior")
 PEER = "vector-quantize-pytorch"
+# The exact posterior where most codes matter to a vector, which costs most.
+FLAT = "posterior, flat"
 Step = Callable[[], object]
 
 # The task of `quality`: a mixture of Gaussians, with a code for each.
@@ -73,10 +76,17 @@ def one_hot(z: Tensor, codes: Tensor, samples: int, decay: float = 0.999, epsilo
     return step
 
 
-def ours(z: Tensor, codes: Tensor, samples: int, assignment: str, compiled: bool = False) -> Step:
+def ours(
+    z: Tensor,
+    codes: Tensor,
+    samples: int,
+    assignment: str,
+    compiled: bool = False,
+    temperature: float = 1.0,
+) -> Step:
     """E and M step of EMVectorQuantizer: z (N, D), codes (K, D)."""
     size, dim = codes.shape
-    quantizer = EMVectorQuantizer(size, dim, assignment, samples=samples).to(z.device)
+    quantizer = EMVectorQuantizer(size, dim, assignment, samples, temperature).to(z.device)
     quantizer.set_codebook(codes, count=z.shape[0] / codes.shape[0])
 
     def step() -> None:
@@ -136,6 +146,9 @@ def speed(
             steps[assignment] = ours(z, codes, sizes.samples, assignment)
             if sizes.compiled:
                 steps[f"{assignment}, compiled"] = ours(z, codes, sizes.samples, assignment, True)
+        # Distances of standard normal vectors have a variance of 6 D; logits then have one of 1.
+        flat = math.sqrt(6 * sizes.dim)
+        steps[FLAT] = ours(z, codes, sizes.samples, "posterior", temperature=flat)
         steps["one-hot"] = one_hot(z, codes, sizes.samples)
         if has_peer():
             steps[PEER] = peer(z, codes)
@@ -246,6 +259,7 @@ def render(report: Mapping[str, Any]) -> str:
         ),
         "- products: times the bare product of vectors and codes, which no method can do without\n"
         "- peak MiB: of the tensors that a step makes, beyond inputs and state\n"
+        f"- {FLAT}: at a temperature at which most codes matter to a vector; else a few do\n"
         "- one-hot: soft EM as it is usually written, with all distances and averaged one-hots at once\n"
         f"- {PEER}: hard EM with moving averages, its forward in training",
     ]
