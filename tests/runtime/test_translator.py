@@ -84,7 +84,7 @@ def test_candidates_are_those_of_the_checkpoint(german_student: Path, german_exp
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 40))
 def test_parts_are_all_rows_in_order(batch: int, group: int, most: int) -> None:
-    parts = list(graphs._parts(batch, group, most))
+    parts = list(graphs.parts(batch, group, most))
     rows = [row for _, part in parts for row in range(part.start, part.stop)]
     assert rows == list(range(batch * group))
     for sentences, part in parts:

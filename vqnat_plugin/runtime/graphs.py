@@ -94,27 +94,24 @@ class Graphs:
             "extra": wanted.extra(needed),
             "scores": np.array([wanted.scores]),
         }
-        parts = []
-        for sentences, rows in _parts(memory.batch, group, LOGITS // (needed * self._symbols)):
+        found = []
+        for sentences, rows in parts(memory.batch, group, LOGITS // (needed * self._symbols)):
             part = memory.part(sentences)
             feeds = {"codes": codes[rows], "real": real[rows, :, None].astype(np.float32), **shared}
             feeds |= memory_feeds(part.decoder, part.mask)
-            parts.append(self._sessions["writer"].run(["tokens", "log_probabilities", "ends"], feeds))
-        return Words(*(parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))))
+            found.append(self._sessions["writer"].run(["tokens", "log_probabilities", "ends"], feeds))
+        return Words(*(found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))))
 
 
-def _parts(batch: int, group: int, most: int) -> Iterator[tuple[slice, slice]]:
+def parts(batch: int, group: int, most: int) -> Iterator[tuple[slice, slice]]:
     """Sentences, and their rows, `group` for each: at most `most` rows at a time, but at least one."""
-    if most >= group:
-        sentences = most // group
-        for start in range(0, batch, sentences):
-            end = min(start + sentences, batch)
-            yield slice(start, end), slice(start * group, end * group)
-        return
-    for sentence in range(batch):
-        end = (sentence + 1) * group
-        for first in range(sentence * group, end, max(1, most)):
-            yield slice(sentence, sentence + 1), slice(first, min(first + max(1, most), end))
+    sentences = max(1, most // group)
+    # All rows of several sentences, or some of one.
+    rows = sentences * max(1, min(most, group))
+    for start in range(0, batch, sentences):
+        end = min(start + sentences, batch)
+        for first in range(start * group, end * group, rows):
+            yield slice(start, end), slice(first, min(first + rows, end * group))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .decoding import Decoding
 from .exported import EOS, PAD, SPECIALS, TEACHER_GRAPHS, UNK, Exported
-from .graphs import KINDS, LOGITS, Floats, Whole, memory_feeds, padded
+from .graphs import KINDS, LOGITS, Floats, Whole, memory_feeds, padded, parts
 from .hypotheses import Hypothesis
 from .positions import Positions
 from .sessions import open_session
@@ -70,31 +70,22 @@ class Teacher:
         """Log-probabilities of the candidates, nats, (sentences, most candidates); 0 where there is none."""
         group = max(map(len, found))
         tokens = padded([words for every in found for words in (*every, *[()] * (group - len(every)))])
-        tokens = tokens.reshape(len(found), group, -1)
         memory, mask = self._encode(rows)
-        # So many candidates at a time; one alone may have more logits.
-        most = max(1, LOGITS // (tokens.shape[-1] * self._symbols))
-        sentences, beam = max(1, most // group), min(most, group)
-        scores = np.zeros((len(found), group), np.float32)
-        for start in range(0, len(found), sentences):
-            part = slice(start, start + sentences)
-            seen = memory_feeds(memory[:, part], mask[part])
-            for first in range(0, group, beam):
-                some = slice(first, first + beam)
-                scores[part, some] = self._run(tokens[part, some], seen)
-        return scores
+        scores = np.zeros(len(tokens), np.float32)
+        for sentences, some in parts(len(found), group, LOGITS // (tokens.shape[1] * self._symbols)):
+            scores[some] = self._run(tokens[some], memory_feeds(memory[:, sentences], mask[sentences]))
+        return scores.reshape(len(found), group)
 
     def _run(self, tokens: Whole, memory: dict[str, Any]) -> Floats:
-        """Log-probabilities (batch, group) of candidates (batch, group, words)."""
-        flat = tokens.reshape(-1, tokens.shape[-1])
-        scores = np.zeros(flat.shape, np.float32)
-        places = np.flatnonzero(flat != PAD)
-        before = np.full_like(flat, EOS)
-        before[:, 1:] = flat[:, :-1]
-        feeds = {**memory, "before": before, "tokens": flat, "places": places}
-        feeds |= {"positions": self._positions(flat.shape[1]), **_past(memory, len(flat)), **NO_SEARCH}
+        """Log-probabilities (rows,) of candidates (rows, words), as many of each source in turn."""
+        scores = np.zeros(tokens.shape, np.float32)
+        places = np.flatnonzero(tokens != PAD)
+        before = np.full_like(tokens, EOS)
+        before[:, 1:] = tokens[:, :-1]
+        feeds = {**memory, "before": before, "tokens": tokens, "places": places}
+        feeds |= {"positions": self._positions(tokens.shape[1]), **_past(memory, len(tokens)), **NO_SEARCH}
         [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
-        return scores.sum(-1).reshape(tokens.shape[:2])
+        return scores.sum(-1)
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, Any]:
         """Keys and values of sources, and their mask."""
