@@ -166,6 +166,10 @@ def test_evaluation_as_users_type_it(
     assert run(*words[:4], "--out", own) == 0
     assert (own / "samples.png").read_bytes() == b"mine"
     assert Image.open(out / "progress.png").height == 3 * (pixel + gap) + gap
+    # Several of one name are rows of their own.
+    same = shutil.copy(model, tmp_path / model.name)
+    assert run(*words[:4], "--out", out, "--earlier", same, same) == 0
+    assert Image.open(out / "progress.png").height == 4 * (pixel + gap) + gap
 
 
 def test_rows_are_called_by_their_updates() -> None:

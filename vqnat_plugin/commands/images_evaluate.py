@@ -121,9 +121,9 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         generator = torch.Generator(device).manual_seed(options.seed)
         samples = prior.sample(options.samples, options.temperature, generator)
     paths = [*options.earlier, *earlier_checkpoints(options.checkpoint, options.earlier_updates)]
-    course = {row_label(path): load_autoencoder(path).to(device) for path in paths}
+    course = [(row_label(path), load_autoencoder(path).to(device)) for path in paths]
     if course:
-        course[row_label(options.checkpoint)] = model
+        course.append((row_label(options.checkpoint), model))
     cache = options.image_cache or out / "images"
     images = open_split(options.data, options.gen_subset, model.image_size, cache, options.valid_size)
     result = {

@@ -1,7 +1,7 @@
 """Sheets of images that show what the models do, as PNG files."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,10 @@ def save_reconstructions(model: VQVAE, images: Tensor, path: Path) -> None:
     save_grid(torch.cat(rows), path, COLUMNS)
 
 
-def save_progress(models: Mapping[str, VQVAE], images: Tensor, path: Path) -> None:
-    """A row of originals, then one row of reconstructions for each model by its label, the earliest first."""
-    rows = [images.float() / 127.5 - 1, *(reconstruct(model, images) for model in models.values())]
-    save_grid(torch.cat(rows), path, len(images), ["originals", *models])
+def save_progress(course: Sequence[tuple[str, VQVAE]], images: Tensor, path: Path) -> None:
+    """A row of originals, then one of reconstructions for each model, with its label, the earliest first."""
+    rows = [images.float() / 127.5 - 1, *(reconstruct(model, images) for _, model in course)]
+    save_grid(torch.cat(rows), path, len(images), ["originals", *(label for label, _ in course)])
 
 
 @torch.no_grad()
@@ -100,7 +100,11 @@ def save_codes(model: VQVAE, path: Path) -> None:
 
 
 def draw_sheets(
-    model: VQVAE, images: Tensor, samples: Tensor | None, course: Mapping[str, VQVAE], out: Path
+    model: VQVAE,
+    images: Tensor,
+    samples: Tensor | None,
+    course: Sequence[tuple[str, VQVAE]],
+    out: Path,
 ) -> list[str]:
     """Draw everything that there is to show.
 
@@ -108,7 +112,7 @@ def draw_sheets(
         model: the autoencoder.
         images: (count, 3, size, size), 0 to 255, on the models' device.
         samples: codes drawn from a prior, (count, *codes_shape); None where there is none.
-        course: the autoencoder in the course of its training, by labels; empty draws no progress.
+        course: the autoencoder in the course of its training, with labels; empty draws no progress.
         out: folder.
 
     Returns:
