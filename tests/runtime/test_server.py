@@ -214,15 +214,24 @@ def test_a_line_without_text_stays_empty(port: int) -> None:
 
 def test_a_full_queue_takes_nothing(german_exported: Path) -> None:
     translator = Translator(german_exported)
+    encode, encoded = translator.encode, list[str]()
+
+    def noted(line: str, number: int = 1) -> list[int]:
+        encoded.append(line)
+        return encode(line, number)
+
+    translator.encode = noted  # type: ignore[method-assign]
     with ThreadPoolExecutor(4) as pool, served(translator, queue=2, max_sentences=2) as port:
         gate = Gate(translator)
         asked = [pool.submit(translate, port, "Hund")]
         assert gate.entered.acquire(timeout=60)
         asked += [pool.submit(translate, port, "Hund") for _ in range(2)]
         wait_for_waiting(port, 2)
-        status, answer = translate(port, "Hund")
+        status, answer = translate(port, "Katze")
         assert status == 503 and answer["headers"]["retry-after"] == "1"
         assert answer["error"] == "2 sentences wait; try again later"
+        # Its text, which may be long, has cost nothing.
+        assert "Katze" not in encoded and encoded.count("Hund") == 3
         gate.open.set()
         assert [each.result()[0] for each in asked] == [200] * 3
 

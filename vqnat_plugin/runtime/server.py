@@ -118,8 +118,9 @@ class Service:
         return parse(await self._body(connection), self._limits, self._translator.exported)
 
     async def _answer(self, connection: Connection, request: Request) -> dict[str, Any]:
-        # Text costs time that other requests should not wait for.
-        rows = await asyncio.to_thread(self._rows, request)
+        with self._batcher.reserved(sum(bool(line.strip()) for line in request.lines)):
+            # Text costs time that other requests should not wait for.
+            rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
         found = await _unless_gone(connection, _results(jobs))
         return await asyncio.to_thread(self._shown, request, dict(zip(rows, found, strict=True)))
