@@ -14,10 +14,10 @@ from sacremoses import MosesDetokenizer
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.data import prepare as preparation
-from vqnat_plugin.data.parallel import find_splits, read_corpus, read_pairs
+from vqnat_plugin.data.parallel import find_splits, hold_out, read_corpus, read_pairs
 from vqnat_plugin.data.prepare import Prepared, unusable
 from vqnat_plugin.data.settings import PrepareOptions
-from vqnat_plugin.errors import BusyError, DataError, UserError
+from vqnat_plugin.errors import BusyError, DataError, UsageError, UserError
 from vqnat_plugin.files import alone
 from vqnat_plugin.text import moses
 from vqnat_plugin.text.pipeline import TextPipeline
@@ -476,6 +476,34 @@ def test_text_that_is_not_utf_8_is_refused(data: Path, tmp_path: Path) -> None:
 def test_empty_files_are_refused(data: Path, tmp_path: Path, split: str) -> None:
     write_split(data, split, [], [])
     assert refusal(data, tmp_path / "out") == f"{data}/{split}.en: empty"
+
+
+def test_nothing_that_is_held_out_is_in_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Each English sentence three times, not side by side, as in collections of translations.
+    pairs = [(f"House {number}", f"Haus {number} {way}") for way in "abc" for number in range(40)]
+    split = hold_out([("", "leer"), *pairs], None)
+    assert [len(split[subset]) for subset in ("train", "valid", "test")] == [109, 2, 2]
+    held_out = {source for subset in ("valid", "test") for source, _ in split[subset]}
+    assert len(held_out) == 4 and held_out.isdisjoint(source for source, _ in split["train"])
+    with pytest.raises(UsageError, match="--held-out 14: of 40 pairs with different sources so many cannot"):
+        hold_out(pairs, 14)
+    path = tmp_path / "corpus.tsv"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    command = ["--data", str(path), "--out", str(tmp_path / "out"), "--source-lang", "en", "--merges", "9"]
+    assert main(["prepare", *command]) == 0
+    told = capsys.readouterr()
+    assert "train: 108 sentence pairs, 8 left out (8 other translations of what is held out)" in told.out
+    assert "warning" not in told.err and "as well" not in told.out
+
+
+def test_sources_of_test_that_are_in_train_are_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_split(data, "train", [*ENGLISH, "A new one."], [*GERMAN, "Ein neuer."])
+    write_split(data, "test", ["A new one.", "Another one."], ["Ein neuer.", "Noch einer."])
+    assert prepare_text(data, tmp_path / "out", "en", "de", merges=10).known["test"] == 1
+    assert main(["prepare", "--data", str(data), "--out", str(tmp_path / "out"), "--merges", "10"]) == 0
+    assert "test: 1 of its sources are in train as well" in capsys.readouterr().out
 
 
 def test_training_text_without_a_usable_pair_is_refused(data: Path, tmp_path: Path) -> None:

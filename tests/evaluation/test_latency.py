@@ -42,6 +42,7 @@ class Recorder:
 
     def __init__(self, name: str, events: list[tuple[str, str, tuple[int, ...]]]) -> None:
         self.name, self.events = name, events
+        self.passes: list[int] = []
 
     def prepare(self, sentences: Sequence[int]) -> tuple[int, ...]:
         return tuple(sentences)
@@ -83,6 +84,24 @@ def test_a_sentence_alone_is_translated_twice_and_the_second_time_counts() -> No
     assert len(timings["a"].seconds) == 1 and timings["a"].tokens == 3
 
 
+class Checked(Recorder):
+    """A teacher checks what it writes, in passes that grow."""
+
+    def translate(self, batch: tuple[int, ...]) -> list[list[int]]:
+        self.passes += [len(self.passes) + 1] * len(batch)
+        return super().translate(batch)
+
+
+def test_passes_are_of_what_is_timed_in_batches_of_the_first_size() -> None:
+    systems = [Recorder("plain", []), Checked("checked", [])]
+    timings = {size: measure(systems, [[1] * size, [2] * size], warmup=2) for size in (2, 3)}
+    # Counted anew behind the warm-up.
+    assert timings[2]["checked"].passes == 2 and timings[3]["checked"].passes == 2.5
+    assert timings[2]["plain"].passes is None
+    figures = summarize([System(name, ("a.pt",)) for name in ("plain", "checked")], timings, ["plain"])
+    assert figures["checked"]["passes"] == 2 and "passes" not in figures["plain"]
+
+
 def test_latencies_are_medians_and_speedups_their_ratios() -> None:
     specs = [
         System("greedy", ("t.pt",)),
@@ -112,6 +131,8 @@ def test_latencies_are_medians_and_speedups_their_ratios() -> None:
     alone = summarize(specs, timings, ["greedy"])["student"]["ratios"]["batch_1"]
     assert list(alone) == ["greedy", "beam"] and alone["beam"]["ratio"] == 8
     assert beam_baseline(specs[::2], "greedy") is None
+    exported = [System("greedy", ("t",)), parse_system(["four", "t", "candidates=4"])]
+    assert beam_baseline(exported, "greedy") == "four"
     assert "speedup_vs_beam" not in summarize(specs[::2], timings, ["greedy"])["student"]
 
 

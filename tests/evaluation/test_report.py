@@ -8,6 +8,7 @@ import pytest
 from vqnat_plugin.evaluation.report import (
     comparison_report,
     own_command,
+    provenance,
     render_markdown,
     results,
     without_folders,
@@ -33,13 +34,16 @@ LATENCY: dict[str, Any] = {
     "systems": {
         name: {
             "latency_ms": {"batch_1": {"median": median, "p90": 2 * median}},
+            "ratios": {"batch_1": {"greedy": {"ratio": 26 / median, "low": 2.25, "high": 2.75}}},
             "speedup": {"batch_1": {"vs_greedy": 26 / median}},
             "speedup_vs_greedy": 26 / median,
         }
         for name, median in (("greedy", 26.0), ("student", 10.4))
     },
     "baseline": "greedy",
+    "baselines": ["greedy"],
     "beam_baseline": None,
+    "batch_sizes": [1],
     "sentences": 100,
     "device": "cpu",
     "precision": "fp32",
@@ -83,6 +87,17 @@ def test_declared_systems_come_first_and_in_their_order() -> None:
     assert list(full_report()["systems"]) == ["greedy", "student", "extra"]
 
 
+def test_a_report_names_the_machines_of_its_measurements() -> None:
+    one = {"machine": {"cpu": "a", "gpu": None}, "versions": {"python": "3.11"}}
+    other = {"machine": {"cpu": "b", "gpu": None}, "versions": {"python": "3.11", "numpy": "2"}}
+    made = provenance([], measured=[one, one])
+    assert {name: made[name] for name in one} == one
+    made = provenance([], measured=[one, other, {"bleu": 1.0}])
+    assert made["machine"] == {"cpu": "a / b", "gpu": None}
+    assert made["versions"] == {"python": "3.11", "numpy": "none / 2"}
+    assert provenance([], measured=[{}])["machine"]["cores"] >= 1
+
+
 def test_a_report_of_nothing_still_has_its_keys() -> None:
     report = comparison_report("Empty")
     assert report["systems"] == {} and report["latents"] == {} and report["commands"] == []
@@ -94,7 +109,7 @@ def test_table_shows_what_is_known_of_each_system() -> None:
     header, _, *rows = results(full_report()).split("\n\n")[0].splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
     assert cells[0] == ["system", "BLEU", "brevity", "repeats", "batch 1, ms", "p90", "vs greedy"]
-    assert cells[2] == ["student", "27.3", "0.980", "2.0%", "10.4", "20.8", "2.50x"]
+    assert cells[2] == ["student", "27.3", "0.980", "2.0%", "10.4", "20.8", "2.50x (2.25-2.75)"]
     assert cells[3] == ["extra", "1.0", "0.980", "2.0%", "", "", ""]
 
 
@@ -113,7 +128,8 @@ def test_markdown_names_signature_machine_versions_seed_commands_and_plots() -> 
         "vqnat compare data",
         "- greedy: `a.pt:b.pt beam=1`",
         "![quality_speed.png](quality_speed.png)",
-        "side by side on cpu, fp32, 1 thread, at least 100 sentences; greedy is greedy",
+        "side by side on cpu, fp32, 1 thread, at least 100 sentences in batches of 1",
+        "Of codes of the references, where a diagnosis takes those of the teacher's output.",
         "in the reference: 0.4%",
         "torch ",
     ):
@@ -189,7 +205,6 @@ def test_ratios_have_intervals_and_parts_of_exported_models_a_table_of_their_own
     timed = {
         name: {
             **system,
-            "ratios": {"batch_1": {"greedy": {"ratio": 2.5, "low": 2.25, "high": 2.75}}},
             "mean_output_tokens": 26.0,
             "kind": kind,
             "precision": precision,
@@ -200,7 +215,7 @@ def test_ratios_have_intervals_and_parts_of_exported_models_a_table_of_their_own
         )
     }
     timed["student"]["profile_ms"] = {"batch_1": parts}
-    latency = {**LATENCY, "systems": timed, "baselines": ["greedy"], "batch_sizes": [1]}
+    latency = {**LATENCY, "systems": timed}
     text = results(comparison_report("", latency=latency))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert rows[0] == ["system", "kind", "precision", "tokens", "batch 1, ms", "p90", "vs greedy"]

@@ -23,6 +23,9 @@ def test_a_declaration_is_a_name_checkpoints_and_options() -> None:
     assert system.as_dict() == {"checkpoints": ["a.pt", "b.pt"], **options}
     assert [str(path) for _, path in system.files()] == ["a.pt", "b.pt", "teacher.pt"]
     assert parse_system(["greedy", "a.pt"]).beam == 1
+    # What exported models call it: one and the same, said once.
+    four = parse_system(["four", "a", "candidates=4"])
+    assert four.beam == 4 and four.as_dict() == {"checkpoints": ["a"], "candidates": 4}
 
 
 def test_shared_options_are_those_of_systems_that_do_not_say_otherwise() -> None:
@@ -43,6 +46,7 @@ def test_shared_options_are_those_of_systems_that_do_not_say_otherwise() -> None
         ["a", "b.pt", "beam=x"],
         ["a", "b.pt", "beam=True"],
         ["a", "b.pt", "beam=2", "beam=3"],
+        ["a", "b", "beam=2", "candidates=2"],
         ["a" * 300, "b.pt"],
     ],
 )

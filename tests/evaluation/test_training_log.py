@@ -42,6 +42,14 @@ def test_repeated_lines_and_resumed_trainings_give_one_value_an_update(tmp_path:
     assert TrainingLog(path).curve("loss") == [(10, 5.0), (20, 3.5), (30, 3.0)]
 
 
+def test_a_training_that_began_again_is_all_there_is(tmp_path: Path) -> None:
+    valid = [f'{{"valid_bleu": "{bleu}", "valid_num_updates": "{at}"}}' for at, bleu in ((30, 9), (15, 5))]
+    first = [inner(updates, "7") for updates in (10, 20, 30)]
+    log = TrainingLog(write(tmp_path / "log", *first, valid[0], inner(10, "5"), inner(15, "4"), valid[1]))
+    assert log.curve("loss") == [(10, 5.0), (15, 4.0)]
+    assert log.curve("bleu", "valid") == [(15, 5.0)]
+
+
 def test_epoch_lines_stand_in_where_no_interval_was_logged(tmp_path: Path) -> None:
     path = write(tmp_path / "log", '{"epoch": 1, "train_loss": "5.0", "train_num_updates": "7"}')
     assert TrainingLog(path).curve("loss") == [(7, 5.0)]

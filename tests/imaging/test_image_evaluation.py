@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_images import SIZE, TEST, make_images, tiny_autoencoder, tiny_prior
+from tiny_images import HELD_OUT, SIZE, TEST, make_images, tiny_autoencoder, tiny_prior
 
 from vqnat_plugin.commands.main import main as vqnat
 from vqnat_plugin.errors import DataError
@@ -166,6 +166,9 @@ def test_evaluation_as_users_type_it(
     assert run(*words[:4], "--out", own) == 0
     assert (own / "samples.png").read_bytes() == b"mine"
     assert Image.open(out / "progress.png").height == 3 * (pixel + gap) + gap
+    # Those that the training held out, whose number the checkpoint knows.
+    assert run(*words[:4], "--out", own, "--gen-subset", "valid") == 0
+    assert json.loads((own / "images.json").read_text())["images"] == HELD_OUT
     # Several of one name are rows of their own.
     same = shutil.copy(model, tmp_path / model.name)
     assert run(*words[:4], "--out", out, "--earlier", same, same) == 0

@@ -330,6 +330,8 @@ def test_cells_done_by_another_command_are_named(
     shown = capsys.readouterr().out
     assert f"{cell.name} FAILED (stage measure was done with another command: 4 is now 9; " in shown
     assert (other.folder(cell) / "runs").read_text() == "x"
+    # What was measured in another way is not reported under this command.
+    assert not other.is_done(cell) and other.read(cell) is None
     # What is needed to measure it once more is made once more.
     other.stages(cell).redo("measure")
     assert run_grid(grid_of(cell), other, jobs=1) == 0 and other.is_done(cell)

@@ -43,6 +43,18 @@ def test_texts_are_no_markup(tmp_path: Path) -> None:
         assert markup not in plain.replace("\n# \\# &lt;script", ""), markup
 
 
+def test_bars_of_a_report_before_are_not_shown(tmp_path: Path) -> None:
+    folder = report(tmp_path / "out")
+    content = json.loads((folder / "report.json").read_text())
+    [(name, comparison)] = content["comparisons"].items()
+    (folder / f"{name}.png").touch()
+    for row in comparison["rows"].values():
+        row["cells"] = []
+    (folder / "report.json").write_text(json.dumps(content))
+    render_report(folder)
+    assert not (folder / f"{name}.png").exists() and "![" not in (folder / "report.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "a.b", ""])
 def test_names_of_plots_lead_nowhere_else(tmp_path: Path, name: str) -> None:
     folder = report(tmp_path / "out")

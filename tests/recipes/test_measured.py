@@ -29,7 +29,9 @@ GOOD = [(ImageKind, IMAGES), (TranslationKind, TRANSLATION)]
 
 def grid_run(folder: Path, kind: Any, measured: Any, record: Any = None) -> GridRun:
     """A grid with one cell that is done, of which this was measured."""
-    kind = type("Kind", (), {"paths": {}, "result": kind.result, "figures": staticmethod(kind.figures)})()
+    none = staticmethod(lambda *_: [])
+    parts = {"paths": {}, "result": kind.result, "figures": staticmethod(kind.figures)}
+    kind = type("Kind", (), {**parts, "train_command": none, "measure_command": none})()
     run = GridRun(folder, kind)
     for order, name in enumerate((TRAIN, MEASURE), 1):
         content = {"order": order, "command": [], "seconds": 1.0, "started": None, "done": True}

@@ -184,6 +184,26 @@ def test_moved_folders_are_no_change(tmp_path: Path) -> None:
     assert not run(new / "out", tmp_path / "elsewhere")
 
 
+def test_another_folder_of_data_is_a_change(tmp_path: Path) -> None:
+    for name in ("french", "spanish"):
+        (tmp_path / name).mkdir()
+
+    def run(data: str) -> bool:
+        # Only what the command names counts: there is no teacher.
+        stages = Stages(tmp_path / "out", tmp_path / data, TEACHER=tmp_path / f"{data}.pt")
+        command = ["true", f"{tmp_path / data}/train.en"]
+        assert (stages.is_done("one") and not stages.is_done("one", command)) == (data == "spanish")
+        return stages.run("one", command)
+
+    assert run("french") and not run("french")
+    (tmp_path / "link").symlink_to("french")
+    assert not run("link")
+    with pytest.raises(
+        DataError, match=r"DATA is now .*/spanish, not .*/french, which is still there; take the"
+    ):
+        run("spanish")
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_folder_name_works(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

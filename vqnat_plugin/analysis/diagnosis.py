@@ -28,7 +28,7 @@ SYSTEMS = {
     "predicted": "predicted codes, greedy: the system itself",
     "candidates": "the best of several latent candidates by the model's own score",
     "rescored": "the best of them by the teacher",
-    "oracle": "the best of them by sentence BLEU against the reference: a bound for any ranking",
+    "oracle": "the best of them by sentence BLEU against the reference: about what a ranking can reach",
     "shuffled": "codes of another sentence of the batch: what the source alone carries",
     "random": "random codes: what the source alone carries",
 }
@@ -93,7 +93,9 @@ class Diagnosis:
                 dictionaries.
         """
         self.device = device or torch.device("cpu")
-        model, config, task = load_latent_model(checkpoint, subset, data, self.device, rescore_with=None)
+        model, config, task = load_latent_model(
+            checkpoint, subset, data, self.device, rescore_with=None, verify_with=None
+        )
         before = Path(model.config.init_from_teacher or "")
         self.teacher = teacher or (before if before.is_file() else None)
         self.task, self.subset, self.model, self.data = task, subset, model, Path(config.task.data)

@@ -31,10 +31,11 @@ def evaluate_latents(
     batch_size: int = 50,
     tokenizer: str | None = None,
     device: torch.device | None = None,
+    tokenize: str | None = None,
 ) -> dict[str, float]:
     """Measure the latents of a translation model against the references in `data`.
 
-    Reconstruction BLEU (cased, with the language's tokeniser) compares the references with what the decoder
+    Reconstruction BLEU (cased) compares the references with what the decoder
     makes of their own codes: how much codes carry, not a score of the system.
 
     Args:
@@ -44,6 +45,7 @@ def evaluate_latents(
         batch_size: sentences.
         tokenizer: how tokens become text, see `Detokenizer`.
         device: where the model runs; the CPU by default.
+        tokenize: sacreBLEU's name of its tokeniser; that of the target language by default.
 
     Returns:
         `reconstruction_bleu`, the figures of `FIGURES`, `usage` and `perplexity` of the codes over the
@@ -75,7 +77,9 @@ def evaluate_latents(
     figures = {name: float(values[key]) for name, key in FIGURES.items() if key in values}
     size = model.quantizer.codebook_size
     return {
-        "reconstruction_bleu": corpus_bleu(written, [references], task.cfg.target_lang).score,
+        "reconstruction_bleu": corpus_bleu(
+            written, [references], task.cfg.target_lang, tokenize=tokenize
+        ).score,
         **figures,
         **code_use(list(used.values()), size),
         "codebook_size": size,

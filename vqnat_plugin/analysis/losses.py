@@ -107,7 +107,7 @@ def _by_class(
 
 
 def _class_names(lengths: Sequence[int], classes: np.ndarray) -> list[str]:
-    """The range of source words (without EOS) of each class."""
+    """The range of source tokens (without EOS) of each class."""
     names = []
     for number in range(LENGTH_CLASSES):
         inside = np.array(lengths)[classes == number] - 1
@@ -116,10 +116,13 @@ def _class_names(lengths: Sequence[int], classes: np.ndarray) -> list[str]:
 
 
 def _losses(bleu: dict[str, float]) -> dict[str, float]:
-    """BLEU lost from one system to the next; of the parts that were measured."""
+    """BLEU lost from one system to the next; of the parts that were measured.
+
+    No predictor could know the codes of a reference: without a teacher nothing is said of it.
+    """
     parts = {
         "autoencoder": ("teacher_greedy", "autoencoder"),
-        "predictor": ("autoencoder", "true_length"),
+        **({"predictor": ("autoencoder", "true_length")} if "teacher_greedy" in bleu else {}),
         "length": ("true_length", "predicted"),
         "gained by candidates": ("predicted", "candidates"),
         "left to a better ranking": ("candidates", "oracle"),
@@ -151,13 +154,16 @@ def losses_table(result: dict[str, Any]) -> str:
         ["lost (or gained) in", "BLEU"], [[name, f"{value:+.1f}"] for name, value in result["losses"].items()]
     )
     lengths = markdown_table(
-        ["BLEU by source words", *result["length_classes"]],
+        ["BLEU by source sub-words", *result["length_classes"]],
         [
             [name, *("" if value is None else f"{value:.1f}" for value in figures["bleu_by_length"])]
             for name, figures in systems.items()
         ],
     )
-    explained = "\n".join(f"- {name}: {SYSTEMS[name]}" for name in systems)
+    text = (
+        "the teacher's greedy output" if "teacher_greedy" in systems else "the reference, without a teacher"
+    )
+    explained = "\n".join([f"- {name}: {SYSTEMS[name]}" for name in systems] + [f"- that text: {text}"])
     predictor, codes = result["predictor"], result["codes"]
     first = next(iter(systems.values()))
     return (

@@ -28,7 +28,7 @@ def plot_diagnosis(result: dict[str, Any], path: Path, title: str = "") -> None:
             if value is not None
         ]
         lengths.plot(*zip(*known, strict=True), marker="o", color=COLORS[number], label=name)
-    decorate(lengths, "By length", "source words", "BLEU")
+    decorate(lengths, "By length", "source sub-words", "BLEU")
     lengths.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     accuracy = result["predictor"]["accuracy_by_position"]
     if accuracy:

@@ -30,7 +30,9 @@ class Options:
     data: Path = option(..., "folder of images, as in training", exists=FOLDER, metavar="DIR")
     prior: Path | None = option(None, "the prior over its codes", exists=FILE, metavar="CHECKPOINT")
     gen_subset: str = option("test", "which images", choices=("train", "valid", "test"))
-    valid_size: int = option(2000, "images held out of 'train' as 'valid', as in training", least=0)
+    valid_size: int | None = option(
+        None, "images held out of 'train' as 'valid' (default: as many as in the training)", least=0
+    )
     batch_size: int = option(100, "images at a time", least=1)
     image_cache: Path | None = option(
         None, "folder of decoded images (default: 'images' in --out)", metavar="DIR", writes=FOLDER
@@ -108,7 +110,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
 
     from ..imaging.evaluation import evaluate
     from ..imaging.image_file import shown
-    from ..imaging.models import earlier_checkpoints, load_autoencoder, load_prior
+    from ..imaging.models import earlier_checkpoints, held_out, load_autoencoder, load_prior
     from ..imaging.reading import are_jpeg, open_split
     from ..imaging.sheets import draw_sheets, row_label, spread
     from ..machine import available_device, describe_machine, describe_versions
@@ -125,7 +127,8 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     if course:
         course.append((row_label(options.checkpoint), model))
     cache = options.image_cache or out / "images"
-    images = open_split(options.data, options.gen_subset, model.image_size, cache, options.valid_size)
+    valid = held_out(options.checkpoint) if options.valid_size is None else options.valid_size
+    images = open_split(options.data, options.gen_subset, model.image_size, cache, valid)
     result = {
         **evaluate(model, prior, images, options.batch_size),
         "checkpoint": shown(options.checkpoint),

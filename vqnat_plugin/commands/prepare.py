@@ -4,10 +4,11 @@
 tabs (train.tsv: source and target, or columns under a first line that names the languages) or as JSON lines
 (train.jsonl: {"en": "...", "de": "..."}, also under "translation"); further references of test.LANG lie
 beside it as test.LANG.1, test.LANG.2, ... Or --data is one such file, or two, from which valid and test are
-held out.
+held out; train then has no source of theirs.
 
-How text was treated is written to text.json beside the dictionaries: training, decoding of raw text, scoring
-and Python read it there.
+OUT/bin is the folder for training and distillation, OUT/reference has the raw text of valid and test for
+scoring, OUT/bpe the sub-words. How text was treated is written to OUT/bin/text.json: training, decoding of
+raw text, scoring and Python read it there.
 
   vqnat prepare --data text --out prepared --source-lang en --target-lang de
   vqnat prepare --data corpus.tsv --out prepared --source-lang en --target-lang zh
@@ -29,5 +30,8 @@ def run(options: Options) -> None:
             f", {prepared.dropped.total()} left out ({reasons})" if subset == "train" and reasons else ""
         )
         print(f"{subset}: {pairs} sentence pairs{left_out}")
+    for subset, known in prepared.known.items():
+        if known:
+            print(f"{subset}: {known} of its sources are in train as well, and easy for what learns from it")
     if warning := prepared.warning():
         print(f"vqnat prepare: warning: {warning}", file=sys.stderr)

@@ -172,7 +172,9 @@ def read_corpus(files: Sequence[Path], source: str, target: str) -> list[Pair]:
 
 
 def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:
-    """Split a corpus: pairs at equal distances become valid and test, the rest is train.
+    """Split a corpus: pairs at equal distances become valid and test, what shares no source with them train.
+
+    A source that has several translations would otherwise be tested on after it was learnt.
 
     Args:
         pairs: the corpus.
@@ -181,17 +183,21 @@ def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:
     Raises:
         UsageError: more are wanted than leave as many for train.
     """
-    wanted = min(len(pairs) // HELD_OUT_SHARE, HELD_OUT_MOST) if count is None else count
-    if wanted < 1 or 3 * wanted > len(pairs):
+    first: dict[str, int] = {}
+    for place, (source, target) in enumerate(pairs):
+        if source.strip() and target.strip():
+            first.setdefault(source.strip(), place)
+    places = list(first.values())
+    wanted = min(len(places) // HELD_OUT_SHARE, HELD_OUT_MOST) if count is None else count
+    if wanted < 1 or 3 * wanted > len(places):
         raise UsageError(
-            f"--held-out {wanted}: of {len(pairs)} pairs so many cannot be held out for valid and as many "
-            "for test"
+            f"--held-out {wanted}: of {len(places)} pairs with different sources so many cannot be held out "
+            "for valid and as many for test"
         )
-    chosen = [place * len(pairs) // (2 * wanted) for place in range(2 * wanted)]
-    valid, test = chosen[::2], chosen[1::2]
-    train = sorted(set(range(len(pairs))).difference(chosen))
-    places = {"train": train, "valid": valid, "test": test}
-    return {subset: [pairs[place] for place in where] for subset, where in places.items()}
+    chosen = [pairs[places[number * len(places) // (2 * wanted)]] for number in range(2 * wanted)]
+    held_out = {source.strip() for source, _ in chosen}
+    train = [pair for pair in pairs if pair[0].strip() not in held_out]
+    return {"train": train, "valid": chosen[::2], "test": chosen[1::2]}
 
 
 def numbered_references(target: Path) -> dict[int, Path]:

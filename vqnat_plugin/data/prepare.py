@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from logging import FileHandler
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +33,8 @@ BINARISED = "bin"
 FOLDERS = (BINARISED, "bpe", "reference")
 # Some of the files in them.
 OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
+# Why a pair of a corpus that is split here is left out; nothing is wrong with it.
+HELD_OUT = "other translations of what is held out"
 
 Tokens = list[str]
 Subsets = dict[str, list[tuple[Tokens, Tokens]]]
@@ -47,17 +49,20 @@ class Prepared:
     Attributes:
         pairs: sentence pairs of each subset.
         dropped: training pairs that were left out, by reason.
+        known: how many pairs of valid and test have a source that the raw text of train has as well.
     """
 
     pairs: dict[str, int]
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str]
+    known: dict[str, int]
 
     def warning(self) -> str | None:
         """What is suspicious about the pairs that were left out, if anything is."""
-        left_out, total = self.dropped.total(), self.dropped.total() + self.pairs["train"]
+        unusable = Counter({reason: count for reason, count in self.dropped.items() if reason != HELD_OUT})
+        left_out, total = unusable.total(), unusable.total() + self.pairs["train"]
         if left_out <= SUSPICIOUS * total:
             return None
-        reason, count = self.dropped.most_common(1)[0]
+        reason, count = unusable.most_common(1)[0]
         return (
             f"{left_out} of {total} training pairs ({left_out / total:.0%}) were left out, {count} of them "
             f"{reason}; check the languages and how the text is aligned"
@@ -165,7 +170,7 @@ def _prepare(options: PrepareOptions) -> Prepared:
     model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
     merges = read_merges(options.bpe_codes) if options.bpe_codes else ""
     pipeline = TextPipeline(*languages, tokenizer, options.normalization, merges=merges, model=model)
-    raw = _read(options)
+    raw, held_out = _read(options)
     with mapping(options.workers) as each:
         tokens = _sides(
             raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
@@ -182,22 +187,38 @@ def _prepare(options: PrepareOptions) -> Prepared:
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
             write_lines(options.out / "bpe" / f"{subset}.{language}", map(" ".join, side))
     binarize(options, pipeline, list(texts))
-    return Prepared({subset: len(pairs) for subset, pairs in texts.items()}, dropped)
+    return Prepared({subset: len(pairs) for subset, pairs in texts.items()}, dropped + held_out, _known(raw))
 
 
-def _read(options: PrepareOptions) -> dict[str, list[Pair]]:
-    """The raw text of all subsets; that of valid and test is written as references."""
+def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str]]:
+    """The raw text of all subsets, and what was left out for what is held out.
+
+    The text of valid and test is written as references.
+    """
     folder, languages = options.out / "reference", (options.source_lang, options.target_lang)
     targets: dict[str, Path] = {}
+    left_out = Counter[str]()
     if options.data[0].is_file():
-        raw = hold_out(read_corpus(options.data, *languages), options.held_out)
+        corpus = read_corpus(options.data, *languages)
+        raw = hold_out(corpus, options.held_out)
+        left_out[HELD_OUT] = len(corpus) - sum(map(len, raw.values()))
     else:
         splits = find_splits(options.data[0], *languages)
         raw = {split.subset: read_pairs(split) for split in splits}
         targets = {split.subset: split.target for split in splits}
     for subset in sorted(set(raw) - {"train"}):
         _write_references(subset, raw[subset], folder, languages, targets.get(subset))
-    return raw
+    return raw, left_out
+
+
+def _known(raw: dict[str, list[Pair]]) -> dict[str, int]:
+    """See `Prepared`."""
+    train = {source.strip() for source, _ in raw["train"]}
+    return {
+        subset: sum(source.strip() in train for source, _ in pairs)
+        for subset, pairs in raw.items()
+        if subset != "train"
+    }
 
 
 def _write_references(

@@ -89,7 +89,13 @@ def _whole(environment: Mapping[str, str], name: str) -> int:
 class DistillOptions:
     """Options of `vqnat distill` and of `distillation.run.distill`."""
 
-    data: Path = option(..., "folder that fairseq-preprocess wrote", exists=FOLDER, metavar="DIR", group=DATA)
+    data: Path = option(
+        ...,
+        "binarised data: OUT/bin of `vqnat prepare`, or what fairseq-preprocess wrote",
+        exists=FOLDER,
+        metavar="DIR",
+        group=DATA,
+    )
     teacher: Path = option(
         ...,
         "checkpoint of any fairseq translation model with the dictionaries of --data; several, joined by "

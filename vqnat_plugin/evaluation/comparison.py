@@ -9,7 +9,6 @@ import dataclasses
 import gc
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -186,22 +185,26 @@ class Comparison:
                     if self.kinds[each.name] == EXPORTED:
                         parts = engines[each.name].setdefault("profile_ms", {})
                         parts[f"batch_{size}"] = profile(each, batches, options.warmup)
-            for each in loaded:
-                if each.passes:
-                    engines[each.name]["passes"] = round(statistics.mean(each.passes), 2)
             return {"timings": timings, "engines": engines}
         finally:
             torch.set_num_threads(threads)
 
-    def latents(self, system: System, tokenizer: str | None) -> dict[str, Any]:
-        """`figures` of the latents of a system of one checkpoint, and the seconds they took, `duration`."""
+    def latents(self, system: System, tokenizer: str | None, tokenize: str) -> dict[str, Any]:
+        """`figures` of the latents of a system of one checkpoint, and the seconds they took, `duration`.
+
+        Args:
+            system: one of these.
+            tokenizer: how tokens become text, see `Detokenizer`.
+            tokenize: sacreBLEU's name of its tokeniser.
+        """
 
         def make() -> dict[str, Any]:
             from ..analysis.latents import evaluate_latents
 
             [path], data = system.checkpoints, self.conditions.data
+            subset, device = self.conditions.subset, self.device
             figures = evaluate_latents(
-                Path(path), data, self.conditions.subset, tokenizer=tokenizer, device=self.device
+                Path(path), data, subset, tokenizer=tokenizer, device=device, tokenize=tokenize
             )
             return {"figures": figures}
 
@@ -210,6 +213,8 @@ class Comparison:
             "data": self.surroundings["data"],
             "subset": self.conditions.subset,
             "tokenizer": tokenizer,
+            "tokenize": tokenize,
+            "versions": self.surroundings["versions"],
         }
         return _known_or_made(
             self.out / "latents.json",
@@ -269,7 +274,8 @@ def _timings(record: Mapping[str, Any]) -> dict[int, dict[str, Timing]]:
         for size, rows in record["timings"].items()
     }
     for timing in (timing for rows in found.values() for timing in rows.values()):
-        if not timing.seconds or not all(map(_is_number, (*timing.seconds, timing.tokens))):
+        figures = (*timing.seconds, timing.tokens, timing.passes or 0)
+        if not timing.seconds or not all(map(_is_number, figures)):
             raise ValueError(timing)
     return found
 
@@ -325,7 +331,7 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
         if decoded[each.name].latent and comparison.kinds[each.name] == FAIRSEQ and len(each.checkpoints) == 1
     )
     if first := next(latent, None):
-        latents = comparison.latents(first, options.tokenizer)
+        latents = comparison.latents(first, options.tokenizer, tokenize)
         figures, seconds["latents"] = latents["figures"], latents["duration"]
     latency, seconds["benchmark"] = comparison.time(options)
     return _report(options, ["vqnat", "compare"], seconds, scores=scores, latency=latency, latents=figures)

@@ -11,6 +11,7 @@ translated twice in a row, and the second time counts.
 """
 
 import random
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Timed(Protocol):
     """What `measure` needs of a system, see `SubsetTranslator`."""
 
     name: str
+    passes: list[int]
 
     def prepare(self, sentences: Sequence[int]) -> Any: ...
     def translate(self, batch: Any) -> Any: ...
@@ -63,10 +65,15 @@ def choose_batches(lengths: Sequence[int], batch_size: int, sentences: int, seed
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each batch, and the tokens that came out of all of them."""
+    """Seconds of each batch, and of all of them the tokens that came out and the teacher's passes.
+
+    Attributes:
+        passes: how often a teacher has read a translation to check it, on average; None where none does.
+    """
 
     seconds: list[float]
     tokens: int
+    passes: float | None = None
 
     def milliseconds(self) -> dict[str, float]:
         """Median and 90th percentile, in milliseconds a batch."""
@@ -93,6 +100,8 @@ def measure(
     for sentences in batches[:warmup]:
         for system in systems:
             system.translate(system.prepare(sentences))
+    for system in systems:
+        system.passes.clear()
     for turn, sentences in enumerate(tqdm(batches, desc=title, mininterval=1)):
         first = turn % len(systems)
         for system in (*systems[first:], *systems[:first]):
@@ -105,7 +114,8 @@ def measure(
             system.synchronize()
             seconds[system.name].append(time.perf_counter() - start)
             tokens[system.name] += sum(map(len, system.tokens(translations)))
-    return {name: Timing(times, tokens[name]) for name, times in seconds.items()}
+    passes = {system.name: statistics.mean(system.passes) if system.passes else None for system in systems}
+    return {name: Timing(times, tokens[name], passes[name]) for name, times in seconds.items()}
 
 
 def beam_baseline(systems: Sequence[System], baseline: str) -> str | None:
@@ -133,7 +143,8 @@ def summarize(
         For each system `latency_ms` (`batch_1: {median, p90}`, ... in milliseconds a batch), `speedup` (the
         same keys; `vs_greedy` and, where known, `vs_beam`), `speedup_vs_greedy` and `speedup_vs_beam` (those
         of the first batch size), `ratios` (the same keys; by baseline, see `ratio_of_medians`; a single one
-        is joined by that of the beam), and `mean_output_tokens`, EOS included.
+        is joined by that of the beam), and, of the first batch size, `mean_output_tokens`, EOS included, and
+        `passes` where a teacher checks.
     """
     beam = beam_baseline(systems, baselines[0])
     named = {"vs_greedy": baselines[0]} | ({"vs_beam": beam} if beam else {})
@@ -158,5 +169,6 @@ def summarize(
             "speedup": speedups,
             **{f"speedup_{what}": value for what, value in speedups[f"batch_{first}"].items()},
             "mean_output_tokens": round(timing.tokens / (first * len(timing.seconds)), 2),
+            **({} if timing.passes is None else {"passes": round(timing.passes, 2)}),
         }
     return figures

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,12 @@ from ..files import write_json, write_text
 from ..machine import describe_machine, describe_versions
 from ..options import words
 from .tables import code, code_block, escape, markdown_table
+
+LATENTS = (
+    "Of codes of the references, where a diagnosis takes those of the teacher's output. Reconstruction: what "
+    "the decoder makes of these codes, against the references. Predictor and words: teacher-forced. Usage: "
+    "of the codes, by these sentences."
+)
 
 
 def comparison_report(
@@ -35,7 +41,7 @@ def comparison_report(
         latents: flat figures about the latent variables.
         stages: seconds by stage.
         commands: that made the numbers.
-        seed: of the training.
+        seed: that sentences were chosen with.
         notes: lines to stand under the table.
 
     Returns:
@@ -113,24 +119,20 @@ def results_table(report: Mapping[str, Any]) -> str:
         ("brevity", [_format(system.get("brevity_penalty"), ".3f") for system in rows]),
         ("repeats", [_format(system.get("repetition_rate"), ".1%") for system in rows]),
     ]
-    if _has_ratios(report):
-        columns.append(("tokens", [_format(system.get("mean_output_tokens"), ".1f") for system in rows]))
-    columns.append(("passes", [_format(system.get("passes"), ".1f") for system in rows]))
+    columns += [
+        ("tokens", [_format(system.get("mean_output_tokens"), ".1f") for system in rows]),
+        ("passes", [_format(system.get("passes"), ".1f") for system in rows]),
+    ]
     for size in dict.fromkeys(size for system in rows for size in system.get("latency_ms", {})):
         latencies = [system.get("latency_ms", {}).get(size, {}) for system in rows]
         columns += [
             (f"{size.replace('_', ' ')}, ms", [_format(values.get("median"), ".1f") for values in latencies]),
             ("p90", [_format(values.get("p90"), ".1f") for values in latencies]),
-            *(_ratios(rows, size) if _has_ratios(report) else _speedups(rows, size)),
+            *_ratios(rows, size),
         ]
     known = [(title, values) for title, values in columns if any(values)]
     header = ["system", *(title for title, _ in known)]
     return markdown_table(header, zip(systems, *(values for _, values in known), strict=True))
-
-
-def _has_ratios(report: Mapping[str, Any]) -> bool:
-    """Whether speed-ups have intervals; those of older reports have none."""
-    return any("ratios" in system for system in report["systems"].values())
 
 
 def _texts(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
@@ -146,12 +148,6 @@ def _ratios(rows: Sequence[Mapping[str, Any]], size: str) -> Iterator[tuple[str,
             f"vs {baseline}",
             ["{ratio:.2f}x ({low:.2f}-{high:.2f})".format(**each) if each else "" for each in cells],
         )
-
-
-def _speedups(rows: Sequence[Mapping[str, Any]], size: str) -> Iterator[tuple[str, list[str]]]:
-    found = [system.get("speedup", {}).get(size, {}) for system in rows]
-    for title, key in (("vs greedy", "vs_greedy"), ("vs beam", "vs_beam")):
-        yield title, [_format(values.get(key), ".2f", "x") for values in found]
 
 
 def profile_table(report: Mapping[str, Any]) -> str:
@@ -170,8 +166,8 @@ def profile_table(report: Mapping[str, Any]) -> str:
     )
 
 
-def _format(value: float | None, spec: str, unit: str = "") -> str:
-    return "" if value is None else format(value, spec) + unit
+def _format(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)
 
 
 def results(report: Mapping[str, Any]) -> str:
@@ -215,16 +211,13 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 def _latency_notes(report: Mapping[str, Any]) -> list[str]:
     latency, systems = report["latency"], report["systems"]
-    beam, threads = latency.get("beam_baseline"), latency["threads"]
+    threads = latency["threads"]
     precisions = {system["precision"] for system in systems.values() if "precision" in system}
     how = (
         "- latency: median and 90th percentile in ms a batch, side by side on "
         f"{escape(latency['device'])}, {', '.join(sorted(precisions)) or latency['precision']}, "
         f"{threads} thread{'s' * (threads > 1)}, at least {latency['sentences']} sentences"
     )
-    if not _has_ratios(report):
-        also = f", beam is {escape(beam)}" if beam else ""
-        return [f"{how}; greedy is {escape(latency['baseline'])}{also}"]
     notes = [
         f"{how} in batches of {' and '.join(map(str, latency['batch_sizes']))}",
         "- vs: how many times faster, by the medians; in brackets the 95 % bootstrap interval over batches",
@@ -262,7 +255,7 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str
         ]
     if report["latents"]:
         rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in report["latents"].items()]
-        parts += ["## Latents", markdown_table(("figure", "value"), rows)]
+        parts += ["## Latents", markdown_table(("figure", "value"), rows), LATENTS]
     return "\n\n".join([*parts, *made_with(report)]) + "\n"
 
 
@@ -273,22 +266,36 @@ def _words(options: Mapping[str, Any]) -> str:
 
 
 def provenance(
-    commands: Sequence[str], stages: Mapping[str, float] | None = None, seed: int | None = None
+    commands: Sequence[str],
+    stages: Mapping[str, float] | None = None,
+    seed: int | None = None,
+    measured: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What a report says of its making, here and now, for `made_with`.
+    """What a report says of its making, for `made_with`.
 
     Args:
         commands: that made the numbers.
         stages: seconds by stage.
         seed: of the training; None where a report has several.
+        measured: with `machine` and `versions` of where each was measured; here and now if there is none.
     """
+    made = list(measured)
     return {
-        "machine": describe_machine(),
-        "versions": describe_versions(),
+        "machine": _each([one["machine"] for one in made if "machine" in one]) or describe_machine(),
+        "versions": _each([one["versions"] for one in made if "versions" in one]) or describe_versions(),
         "seed": seed,
         "commands": list(commands),
         "stages": dict(stages or {}),
     }
+
+
+def _each(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One of several that are alike; where they differ, all that there are, with slashes between."""
+    found = {}
+    for name in dict.fromkeys(name for one in many for name in one):
+        values = list(dict.fromkeys(one.get(name) for one in many))
+        found[name] = values[0] if len(values) == 1 else " / ".join(str(each or "none") for each in values)
+    return found
 
 
 def made_with(report: Mapping[str, Any]) -> list[str]:

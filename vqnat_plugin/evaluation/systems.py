@@ -39,7 +39,8 @@ class System:
 
     @property
     def beam(self) -> int:
-        return int(self.options["beam"])
+        """How many hypotheses it keeps; exported models call them candidates as well."""
+        return int(self.options.get("candidates", self.options["beam"]))
 
     @property
     def file_name(self) -> str:
@@ -48,7 +49,9 @@ class System:
 
     def as_dict(self) -> dict[str, Any]:
         """What a report says of the system."""
-        return {"checkpoints": list(self.checkpoints), **self.options}
+        hidden = {"beam"} if "candidates" in self.options else set()
+        shown = {name: value for name, value in self.options.items() if name not in hidden}
+        return {"checkpoints": list(self.checkpoints), **shown}
 
     def files(self) -> list[tuple[str, Path]]:
         """All files that the system is made of, with the option that names each; "" for its checkpoints."""
@@ -164,9 +167,11 @@ def parse_system(words: Sequence[str], shared: Mapping[str, Any] | None = None) 
             raise UsageError(f"{shown}: '{setting}' needs the form OPTION=VALUE")
         if name in own:
             raise UsageError(f"{shown}: {name} is given twice")
+        if {name, *own} >= {"beam", "candidates"}:
+            raise UsageError(f"{shown}: beam and candidates are the same; give one of them")
         own[name] = value if name in TEACHERS else _value(value.strip())
     system = System(words[0], split_paths(words[1]), {"beam": 1, **(shared or {}), **own})
-    if type(system.options["beam"]) is not int or not 1 <= system.beam <= MOST_BEAM:
+    if type(system.options["beam"]) is not int or not 1 <= system.options["beam"] <= MOST_BEAM:
         raise UsageError(f"{shown}: beam must be a whole number from 1 to {MOST_BEAM}")
     if len(system.file_name) > LONGEST_NAME:
         raise UsageError(f"{shown}: needs a shorter name")

@@ -17,7 +17,8 @@ class TrainingLog:
 
     fairseq writes one JSON object a line: every `--log-interval` updates without a prefix, at the end of an
     epoch with the prefix `train_`, and after a validation with the name of the subset. It writes the lines
-    of epoch n n times; and a resumed training repeats updates. The last line of an update counts.
+    of epoch n n times; and a resumed training repeats updates. The last line of an update counts, and where
+    a training goes on from an earlier update, or begins again, what came behind that does not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +28,7 @@ class TrainingLog:
             DataError: the file cannot be read, or holds no line of this kind.
         """
         self._values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        self._last = 0
         for line in read_lines(path):
             self._add(line)
         if not self._values:
@@ -44,12 +46,21 @@ class TrainingLog:
         updates = _number(entry[key]) if key else None
         if key is None or updates is None:
             return
+        if updates < self._last:
+            self._forget_behind(int(updates))
+        self._last = int(updates)
         prefix = key.removesuffix(UPDATES)
         curves = self._values[prefix.removesuffix("_")]
         for name, value in entry.items():
             number = _number(value)
             if number is not None and name.startswith(prefix):
                 curves[name.removeprefix(prefix)][int(updates)] = number
+
+    def _forget_behind(self, updates: int) -> None:
+        for curves in self._values.values():
+            for values in curves.values():
+                for later in [each for each in values if each > updates]:
+                    del values[later]
 
     def curve(self, metric: str, subset: str = "train") -> Curve:
         """The values of a metric by update, in order; empty if the log has none.

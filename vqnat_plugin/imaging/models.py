@@ -29,6 +29,15 @@ def load_autoencoder(checkpoint: Path) -> VQVAE:
     return model.requires_grad_(False)
 
 
+def held_out(checkpoint: Path) -> int:
+    """How many images a model trained with `--arch vq_vae_em` has not learnt from, its `--valid-size`.
+
+    Raises:
+        CheckpointError: as `load_autoencoder`.
+    """
+    return int(Checkpoint(checkpoint, AUTOENCODER).task.valid_size)
+
+
 def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrior:
     """A model trained with `--arch vq_image_prior`, frozen, in evaluation mode.
 

@@ -49,7 +49,7 @@ def images_report(
     commands: Sequence[str],
     seed: int | None,
 ) -> dict[str, Any]:
-    """The content of `report.json`: what is given, and the machine and versions at hand.
+    """The content of `report.json`: what is given, and the machines and versions that it was measured with.
 
     Args:
         title: of the report.
@@ -66,7 +66,7 @@ def images_report(
         "results": {
             name: [{key: one[key] for key in KEPT} for one in many] for name, many in results.items()
         },
-        **provenance(commands, stages, seed),
+        **provenance(commands, stages, seed, [one for many in results.values() for one in many]),
     }
 
 

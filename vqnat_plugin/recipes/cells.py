@@ -68,9 +68,13 @@ class GridRun:
         return Stages(self.folder(cell), **self.kind.paths, GRID=self.out)
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether a cell has been trained and measured."""
-        stages = self.stages(cell)
-        return stages.is_done(TRAIN) and stages.is_done(MEASURE)
+        """Whether a cell has been trained and measured, as it would be now."""
+        folder, stages = self.folder(cell), self.stages(cell)
+        if not (stages.is_done(TRAIN) and stages.is_done(MEASURE)):
+            return False
+        threads = _cell_record(folder, read_json(folder / CELL))["threads"]
+        train, measure = self.kind.train_command(cell, folder, threads), self.kind.measure_command(folder)
+        return stages.is_done(TRAIN, train) and stages.is_done(MEASURE, measure)
 
     def log(self, cell: Cell) -> Path:
         """What the training of a cell printed."""

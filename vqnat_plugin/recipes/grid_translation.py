@@ -101,7 +101,7 @@ class TranslationKind:
                 }
                 for comparison in grid.comparisons
             },
-            **provenance(commands, stages),
+            **provenance(commands, stages, measured=filter(None, map(grid_run.read, grid.cells()))),
         }
 
     @staticmethod
@@ -197,7 +197,10 @@ def _sections(report: Mapping[str, Any], out: Path | None) -> list[str]:
         if comparison["note"]:
             parts.append(f"Here: {escape(comparison['note'])}")
         if out is not None:
-            plot_comparison(comparison["title"], rows, out / f"{name}.png")
+            bars = out / f"{name}.png"
+            if not plot_comparison(comparison["title"], rows, bars):
+                # Of a report before.
+                bars.unlink(missing_ok=True)
             images = [f"{name}.png", f"{name}_curves.png"]
             parts += [f"![{image}]({image})" for image in images if (out / image).is_file()]
     return parts

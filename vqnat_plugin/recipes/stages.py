@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Record:
         seconds: of all attempts; that of one that was killed is added by the next one.
         started: when the current or killed attempt began, in seconds since 1970; None if there is none.
         done: whether the command ended well.
+        folders: where what the command reads was then, by the names that stand for it; not OUT.
     """
 
     order: int
@@ -46,6 +47,7 @@ class Record:
     seconds: float = 0.0
     started: float | None = None
     done: bool = False
+    folders: dict[str, str] = field(default_factory=dict)
 
 
 class Stages:
@@ -56,6 +58,7 @@ class Stages:
         Args:
             out: folder of the records, in `stages/`, and of the logs, in `logs/`.
             data: folder of what the commands read; like `out`, it may move without a command having changed.
+                Another one beside it is a change.
             others: further paths that may move, by the names that stand for them in records.
         """
         self.out = Path(os.path.abspath(out))
@@ -110,10 +113,12 @@ class Stages:
         """Where the output of a stage goes, that of all attempts."""
         return self.out / "logs" / f"{name}.log"
 
-    def is_done(self, name: str) -> bool:
-        """Whether a stage has ended well."""
+    def is_done(self, name: str, command: Sequence[str] | None = None) -> bool:
+        """Whether a stage has ended well, and by this command if one is given."""
         record = self._read(name)
-        return record is not None and record.done
+        if record is None or not record.done:
+            return False
+        return command is None or not self._changes(record, [self._masked(word) for word in command])
 
     def seconds(self) -> dict[str, float]:
         """How long each stage that is done took, in order of first run."""
@@ -153,8 +158,12 @@ class Stages:
         record = self._read(name)
         if record is None or not record.done:
             return False
-        if record.command != command:
-            raise DataError(self._changed(name, record.command, command))
+        if changes := self._changes(record, command):
+            redo = shlex.join(["vqnat", "stage", "--redo", name, "--out", str(self.out)])
+            raise DataError(
+                f"stage {name} was done with another command: {changes}; take the old one, or remove what it "
+                f"made and run: {redo}"
+            )
         return True
 
     def _run(
@@ -195,6 +204,7 @@ class Stages:
             if record.started is not None and log.exists():
                 record.seconds += max(0.0, round(log.stat().st_mtime - record.started, 1))
             record.command, record.started = command, time.time()
+            record.folders = self._read_by(command)
             self._write(name, record)
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
@@ -247,15 +257,26 @@ class Stages:
         for name, folder in self._folders.items():
             # The whole path only: not the /a of /a2 or of /x/a.
             word = re.sub(rf"""(?<![^=:;,"']){re.escape(folder)}(?![^/:;,"'])""", name, word)
-        # File names need not be UTF-8; records are.
-        return os.fsencode(word).decode("utf-8", "backslashreplace")
+        return _recordable(word)
 
-    def _changed(self, name: str, before: list[str], now: list[str]) -> str:
-        redo = shlex.join(["vqnat", "stage", "--redo", name, "--out", str(self.out)])
-        return (
-            f"stage {name} was done with another command: {differences(before, now)}; take the old one, or "
-            f"remove what it made and run: {redo}"
-        )
+    def _changes(self, record: Record, command: list[str]) -> str:
+        """What differs between the command of a record and this one, as a phrase; empty if nothing does."""
+        if record.command != command:
+            return differences(record.command, command)
+        moved = [
+            f"{name} is now {shlex.quote(path)}, not {shlex.quote(before)}, which is still there"
+            for name, path in self._read_by(command).items()
+            if os.path.exists(before := record.folders.get(name, path)) and not _same(before, path)
+        ]
+        return ", ".join(moved)
+
+    def _read_by(self, command: list[str]) -> dict[str, str]:
+        """The folders that a command names, without OUT."""
+        return {
+            name: _recordable(folder)
+            for name, folder in self._folders.items()
+            if name != "OUT" and any(re.search(rf"\b{name}\b", word) for word in command)
+        }
 
     def _path(self, name: str) -> Path:
         if not name or name.startswith((".", "-")) or re.search(r"[/\x00-\x1f]", name):
@@ -306,7 +327,7 @@ def differences(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _record(path: Path, content: dict[str, Any]) -> Record:
-    values: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, **content}
+    values: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, "folders": {}, **content}
     command, started = values.get("command"), values["started"]
     sound = (
         values.keys() == Record.__dataclass_fields__.keys()
@@ -317,10 +338,21 @@ def _record(path: Path, content: dict[str, Any]) -> Record:
         and 0 <= values["seconds"] < math.inf
         and 0 <= (started or 0.0) < math.inf
         and isinstance(values["done"], bool)
+        and isinstance(values["folders"], dict)
+        and all(isinstance(path, str) for path in values["folders"].values())
     )
     if not sound:
         raise DataError(f"{path}: is no record of a stage; delete it to run the stage again")
     return Record(**values)
+
+
+def _recordable(text: str) -> str:
+    # File names need not be UTF-8; records are.
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _say(line: str, quiet: bool) -> None:
