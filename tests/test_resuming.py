@@ -16,6 +16,7 @@ from tiny import STUDENT, TRAINING, parse, train_student
 from vqnat_plugin.errors import BusyError, CheckpointError, UsageError
 from vqnat_plugin.files import alone
 
+ANEW = ("--reset-optimizer", "--reset-lr-scheduler", "--reset-dataloader", "--reset-meters")
 VALIDATED = TRAINING.replace("--disable-validation", "").replace("--no-epoch-checkpoints", "")
 
 
@@ -84,6 +85,34 @@ def test_a_finished_training_that_is_run_again_changes_nothing(
 def test_a_finished_training_goes_on_when_it_is_to_be_longer(tiny_corpus: Path, tmp_path: Path) -> None:
     train_student(tiny_corpus, tmp_path, "--max-update=4")
     assert updates(train_student(tiny_corpus, tmp_path, "--max-update=6")) == 6
+
+
+def test_a_training_without_its_optimizer_is_not_begun_anew(tiny_corpus: Path, tmp_path: Path) -> None:
+    flags = ("--max-update=4", "--no-save-optimizer-state")
+    train_student(tiny_corpus, tmp_path, *flags)
+    before = files(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"checkpoint_last\.pt: has no state of the optimizer .* --reset-opt"
+    ):
+        train_student(tiny_corpus, tmp_path, *flags)
+    assert files(tmp_path) == before
+    train_student(tiny_corpus, tmp_path, *flags, *ANEW)
+    assert updates(tmp_path / "checkpoint_last.pt") == 4 and files(tmp_path) != before
+
+
+@pytest.mark.parametrize("bottleneck", ["em", "gradient"])
+def test_an_average_of_the_weights_is_kept(tiny_corpus: Path, tmp_path: Path, bottleneck: str) -> None:
+    flags = (f"--bottleneck={bottleneck}", "--store-ema", "--ema-decay=0.5")
+    last = train_student(tiny_corpus, tmp_path, "--max-update=3", flags[0])
+    # Also from a training on that had none.
+    for longer in (4, 5):
+        train_student(tiny_corpus, tmp_path, f"--max-update={longer}", *flags)
+    state = saved(last)
+    average = state["extra_state"]["ema"]
+    name = "decoder.norm.weight"
+    assert updates(last) == 5 and not torch.equal(average[name], state["model"][name])
+    if bottleneck == "em":
+        assert int(average["quantizer.started"]) == 1
 
 
 @pytest.mark.slow
@@ -189,6 +218,11 @@ def begun(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--embed-dim=16 --ffn-dim=32", "--embed-dim was 32, is now 16, --ffn-dim was 64, is now 32; "),
         ("--decoder-layers=2", "--decoder-layers was 1, is now 2; "),
         ("--compress-steps=2", "--compress-steps was 1, is now 2; "),
+        # The same weights, but another function.
+        (
+            "--attention-heads=4 --decoder-attention=causal",
+            "--attention-heads was 2, is now 4, --decoder-attention was bidirectional, is now causal; ",
+        ),
         (
             "--arch=vq_nat_em_6_1_3 --predictor-layers=2",
             "--arch was vq_nat_em_tiny, is now vq_nat_em_6_1_3; ",

@@ -78,7 +78,7 @@ def tiny_prior(
     config = VQImagePriorConfig(
         embed_dim=16, ffn_dim=32, attention_heads=2, layers=2, head_layers=1, dropout=0.0
     )
-    return VQImagePrior(config, codes, shape).eval()
+    return VQImagePrior(config, codes, shape, digest).eval()
 
 
 def train_images(data: Path, out: Path, kind: str, *flags: str) -> Path:

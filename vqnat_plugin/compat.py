@@ -34,6 +34,7 @@ with registration.quiet_imports():
     from fairseq import checkpoint_utils, options
     from fairseq.data import Dictionary
     from fairseq.distributed import utils as distributed_utils
+    from fairseq.models.ema.ema import EMA
     from fairseq.nan_detector import NanDetector
     from fairseq.optim.amp_optimizer import AMPOptimizer
     from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
@@ -155,6 +156,21 @@ def _next_loss_scale(self: AMPOptimizer) -> float:
     return 0.5 ** (1 + self.skipped_in_a_row)
 
 
+def _scaling(make: Callable[..., None]) -> Callable[..., None]:
+    """Lets `--amp-init-scale` and `--amp-scale-window` say what fairseq's scaler takes from other options."""
+
+    @functools.wraps(make)
+    def scaling_optimizer(self: AMPOptimizer, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, cfg, *args, **kwargs)
+        if self.scaler.is_enabled():
+            common = cfg.common
+            self._grad_scaler = torch.cuda.amp.GradScaler(
+                init_scale=common.amp_init_scale, growth_interval=common.amp_scale_window or 2000
+            )
+
+    return scaling_optimizer
+
+
 def _amp_step(self: AMPOptimizer) -> None:
     """One step under `--amp`; `self.skipped` tells whether it was left out because a gradient was not finite.
 
@@ -162,7 +178,8 @@ def _amp_step(self: AMPOptimizer) -> None:
     """
     if self.scaler.is_enabled():
         scale = self.scaler.get_scale()
-        self.scaler.step(self.fp32_optimizer)
+        # The one whose gradients fairseq has unscaled to clip them: of another, they would be unscaled again.
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.skipped = self.scaler.get_scale() < scale
         return
@@ -173,6 +190,17 @@ def _amp_step(self: AMPOptimizer) -> None:
     self.skipped_in_a_row = self.skipped_in_a_row + 1 if self.skipped else 0
     if not self.skipped:
         self.fp32_optimizer.step()
+
+
+def _keeping_integers(make: Callable[..., None]) -> Callable[..., None]:
+    """Lets the average of `--store-ema` take over what cannot be averaged, as whether codes are there."""
+
+    @functools.wraps(make)
+    def ema(self: EMA, model: Any, config: Any, device: Any = None, skip_keys: Any = None) -> None:
+        integers = {name for name, value in model.state_dict().items() if not value.is_floating_point()}
+        make(self, model, config, device, {*(skip_keys or ()), *integers})
+
+    return ema
 
 
 def _add_nan_hooks(self: NanDetector, module: torch.nn.Module) -> None:
@@ -341,6 +369,8 @@ def install() -> None:
     distributed_utils._broadcast_object_slow = _broadcast_object
     TranslationTask._inference_with_bleu = _inference_with_bleu
     NanDetector.add_hooks = _add_nan_hooks
+    EMA.__init__ = _keeping_integers(EMA.__init__)
+    AMPOptimizer.__init__ = _scaling(AMPOptimizer.__init__)
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0
     AMPOptimizer.next_loss_scale = property(_next_loss_scale)

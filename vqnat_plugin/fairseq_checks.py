@@ -75,6 +75,15 @@ def unsound(state: Mapping[str, Any]) -> str:
     return "" if odd is None else f"'{odd}' is not finite; its training has diverged"
 
 
+def require_started(who: str, models: Iterable[Any]) -> None:
+    """Raise `CheckpointError` for a model whose codes have had no start, so that they are random."""
+    for model in models:
+        if not getattr(getattr(model, "quantizer", None), "initialized", True):
+            raise CheckpointError(
+                f"{who}: is from before the codebook's start, its codes are random; take a later checkpoint"
+            )
+
+
 def require_known(who: str, config: Any, overrides: Iterable[str]) -> None:
     """Raise `UsageError` for an option that a checkpoint does not have: fairseq would leave it out."""
     for name in overrides:
@@ -131,6 +140,7 @@ def _rebuilding(load: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             except Exception as error:
                 raise CheckpointError(f"{name}: cannot be rebuilt ({reason(error)})") from None
+            require_started(name, found)
             models += found
         return models, config, task
 

@@ -88,6 +88,8 @@ def check(args: argparse.Namespace) -> None:
         _check_overrides(args.model_overrides)
     if getattr(args, "shard_id", 0) >= getattr(args, "num_shards", 1):
         raise UsageError(f"--shard-id {args.shard_id}: needs to be below --num-shards {args.num_shards}")
+    if getattr(args, "lr_scheduler", None) == "inverse_sqrt" and args.warmup_updates == 0:
+        raise UsageError("--warmup-updates 0: --lr-scheduler inverse_sqrt needs at least 1")
     for name in ("restore_file", "finetune_from_model"):
         _check_checkpoint(args, name)
     if getattr(args, "nbest", 1) > getattr(args, "beam", MOST_BEAM):

@@ -13,7 +13,7 @@ import logging
 import math
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ from .safe_loading import without_weights
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
+# Options with which the same weights compute something else.
+SAME_SHAPES = (
+    "attention_heads",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "activation_fn",
+    "decoder_attention",
+    "likelihood",
+)
 # What we add to fairseq's `extra_state`.
 OURS = "vqnat"
 
@@ -187,17 +196,24 @@ def _compare_data(trainer: Trainer, extra_state: dict[str, Any]) -> None:
 
 def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
-    def load_checkpoint(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
+    def load_checkpoint(
+        self: Trainer, filename: str, reset_optimizer: bool = False, *args: Any, **kwargs: Any
+    ) -> Any:
         read = checkpoint_utils.load_checkpoint_to_cpu
 
         def read_whole(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
             state = _newest(self, Path(path), lambda each: _complete(each, read(str(each), *args, **kwargs)))
             _compare_options(self, path, state)
+            if not reset_optimizer:
+                _require_optimizer(path, state)
+            if self.cfg.ema.store_ema:
+                # fairseq looks for the weights when it has deleted them already.
+                state["extra_state"].setdefault("ema", dict(state["model"]))
             return state
 
         checkpoint_utils.load_checkpoint_to_cpu = read_whole
         try:
-            return load(self, filename, *args, **kwargs)
+            return load(self, filename, reset_optimizer, *args, **kwargs)
         except AssertionError as error:
             # The criterion or the optimizer is another one.
             raise UsageError(f"{filename}: {error}") if "--reset-optimizer" in str(error) else error from None
@@ -218,6 +234,16 @@ def _complete(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     if all(state.get(name) for name in NEEDED) and "train_iterator" in state["extra_state"]:
         return state
     raise CheckpointError(f"{path}: no training can go on from it: not all that fairseq-train saves is there")
+
+
+def _require_optimizer(path: str, state: dict[str, Any]) -> None:
+    """Raise `UsageError` where fairseq would begin a new training in the place of the old one."""
+    if state.get("last_optimizer_state") is None:
+        raise UsageError(
+            f"{path}: has no state of the optimizer (--no-save-optimizer-state, or it is an average): no "
+            "training can go on from it; to begin a new one from its weights add --reset-optimizer "
+            "--reset-lr-scheduler --reset-dataloader --reset-meters"
+        )
 
 
 def _newest(trainer: Trainer, path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -270,8 +296,10 @@ def _compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None
     model.upgrade_state_dict(there)
     here = model.state_dict()
     shapes = [{name: tuple(value.shape) for name, value in each.items()} for each in (there, here)]
+    changes = _changed(model, before["model"], now.model, SAME_SHAPES)
     if shapes[0] != shapes[1] and not trainer.is_fsdp:
         changes = _changed(model, before["model"], now.model) or _first_difference(*shapes)
+    if changes:
         raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another --save-dir")
     if Path(path) == Path(now.checkpoint.save_dir, LAST) and before["common"]["seed"] != now.common.seed:
         logger.warning(
@@ -280,8 +308,8 @@ def _compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None
         )
 
 
-def _changed(model: Any, before: Any, now: Any) -> str:
-    """Those options of a model that are others than before, as a phrase."""
+def _changed(model: Any, before: Any, now: Any, names: Collection[str] = ()) -> str:
+    """Those options of a model, all or some, that are others than before, as a phrase."""
     old, new = _values(before), _values(now)
     if old.get("_name") != new.get("_name"):
         return f"--arch was {old.get('_name')}, is now {new.get('_name')}"
@@ -291,7 +319,7 @@ def _changed(model: Any, before: Any, now: Any) -> str:
     return ", ".join(
         f"--{name.replace('_', '-')} was {old[name]}, is now {new[name]}"
         for name in own
-        if old[name] != new[name]
+        if old[name] != new[name] and (not names or name in names)
     )
 
 

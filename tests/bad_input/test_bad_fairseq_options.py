@@ -43,6 +43,7 @@ TRAINING = (
     "--save-interval 0", "--save-interval-updates=-1", "--validate-interval 0", "--log-interval 0",
     "--keep-last-epochs x", "--patience x", "--stop-min-lr nan", "--required-batch-size-multiple 0",
     "--max-source-positions 0", "--max-target-positions nan", "--warmup-updates x",
+    "--warmup-updates 0 --lr-scheduler inverse_sqrt",
     "--distributed-world-size 0", "--distributed-world-size=-2",
     "--restore-file missing.pt", "--finetune-from-model missing.pt",
     "--init-from-teacher missing.pt", "--user-dir missing", "--save-dir {five.txt}",

@@ -87,6 +87,16 @@ def test_a_file_is_read_once(tiny_student: Path, monkeypatch: pytest.MonkeyPatch
     assert read == [str(tiny_student)]
 
 
+def test_a_model_whose_codes_had_no_start_is_refused(changed: Callable[..., Path]) -> None:
+    path = changed(lambda state: state["model"]["quantizer.started"].zero_())
+    message = r"odd\.pt: is from before the codebook's start, its codes are random; take a later"
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint(path).build()
+    # As fairseq's commands load it.
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint_utils.load_model_ensemble_and_task([str(path)])
+
+
 def test_languages_that_nobody_knows(changed: Callable[..., Path], tmp_path: Path) -> None:
     path = changed(
         lambda state: state["cfg"]["task"].update(data="/nowhere", source_lang=None, target_lang=None)

@@ -8,7 +8,7 @@ import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
-from vqnat_plugin.errors import CheckpointError, DataError
+from vqnat_plugin.errors import CheckpointError, DataError, UsageError
 from vqnat_plugin.models.checkpoints import Checkpoint
 from vqnat_plugin.models.hub import Belongings, find_checkpoint
 from vqnat_plugin.models.vq_nat import VQNAT
@@ -41,6 +41,13 @@ def test_a_training_folder_translates(tiny_corpus: Path, tiny_student: Path) -> 
     assert sum(one == target for one, (_, target) in zip(found, known, strict=True)) >= 0.9 * len(known)
     assert hub.translate(known[0][0], beam=2) == found[0]
     assert isinstance(hub.models[0], VQNAT) and not hub.models[0].training
+
+
+def test_an_option_that_nobody_knows_is_refused(tiny_student: Path) -> None:
+    with pytest.raises(UsageError, match="without an option 'rescore_wiht'; is rescore_with meant"):
+        VQNAT.from_pretrained(tiny_student, rescore_wiht="teacher.pt")
+    # That of a tokeniser.
+    assert VQNAT.from_pretrained(tiny_student, tokenizer="space", moses_no_escape=True)
 
 
 @pytest.mark.parametrize("place", ["model", "model/data/bin", "data/bin", "data-bin"])

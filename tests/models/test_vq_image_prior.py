@@ -22,6 +22,13 @@ def test_probabilities_of_all_grids_sum_to_one() -> None:
     assert prior(grids).codes == 81 * 4
 
 
+def test_a_state_of_another_autoencoder_is_refused() -> None:
+    state = tiny_prior(digest=11).state_dict()
+    with pytest.raises(UsageError, match="--codes-from: the prior was trained on the codes of another"):
+        tiny_prior(digest=22).upgrade_state_dict(state)
+    tiny_prior(digest=11).upgrade_state_dict(state)
+
+
 def test_a_code_depends_on_those_before_it_alone() -> None:
     prior = tiny_prior()
     codes = torch.randint(6, (1, 2, 2, 2), generator=torch.Generator().manual_seed(1))

@@ -228,7 +228,8 @@ def test_codebook_starts_from_all_batches_of_an_update() -> None:
 
 
 def test_unquantized_updates_let_latents_through() -> None:
-    model, batch = tiny_model(unquantized_updates=5).train(), random_sample()
+    model = tiny_model(start=False, bottleneck="gradient", unquantized_updates=5).train()
+    batch = random_sample()
     memory = model.encode(batch["net_input"]["src_tokens"])
     z, mask = model.compress(batch["target"], memory)
     assert model.bottleneck(z, mask, accumulate=True) is None
@@ -238,6 +239,33 @@ def test_unquantized_updates_let_latents_through() -> None:
     model.set_num_updates(0)
     # Codes that are there are used in evaluation, however young the model is.
     assert model.eval().bottleneck(z, mask, accumulate=True) is not None
+
+
+def test_codes_that_are_there_are_used_in_a_training_that_begins_anew() -> None:
+    model = tiny_model(start=False, unquantized_updates=5).train()
+    z, mask = model.compress(
+        random_sample()["target"], model.encode(random_sample()["net_input"]["src_tokens"])
+    )
+    for update in range(5):
+        model.set_num_updates(update)
+        assert model.bottleneck(z, mask, accumulate=True) is None
+        model.update_codebook()
+    # As with --finetune-from-model or --reset-optimizer.
+    model.set_num_updates(0)
+    assert model.bottleneck(z, mask, accumulate=True) is not None
+
+
+def test_a_model_without_codes_is_never_the_best() -> None:
+    model = tiny_model(start=False, unquantized_updates=5)
+    losses = run(model, random_sample()).losses
+    assert losses and all(loss.isinf() for loss in losses.values())
+    assert all(loss.isfinite() for loss in run(model.train(), random_sample()).losses.values())
+
+
+def test_tables_that_grow_are_not_exchanged() -> None:
+    model = tiny_model()
+    tables = [name for name, _ in model.named_buffers() if name.endswith("table")]
+    assert len(tables) >= 2 and set(model._ddp_params_and_buffers_to_ignore) == set(tables)
 
 
 def test_random_codes_are_there_from_the_first_update() -> None:

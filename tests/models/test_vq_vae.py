@@ -119,6 +119,16 @@ def test_digest_belongs_to_the_codebook() -> None:
     assert 0 <= first.digest() < 2**63
 
 
+@pytest.mark.parametrize("kind", ["simvq", "fsq"])
+def test_digests_do_not_hang_on_rounding(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = dict(bottleneck=kind, codebook_size=8, code_dim=5)
+    model = tiny_autoencoder(1, **sizes)
+    digest, codes = model.digest(), model.quantizer.codebook.detach()
+    # As another processor multiplies matrices.
+    monkeypatch.setattr(type(model.quantizer), "codebook", codes * (1 + 1e-7), raising=False)
+    assert model.digest() == digest != tiny_autoencoder(2, **sizes).digest()
+
+
 def test_models_with_the_same_grid_have_digests_of_their_own() -> None:
     """Four numbers of 4 or 5 levels: nothing of that is learnt."""
     sizes = dict(bottleneck="fsq", codebook_size=400, code_dim=4)

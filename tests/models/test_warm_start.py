@@ -1,5 +1,6 @@
 """Starting from a teacher: what is taken over, and who is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def test_encoder_writes_what_the_teacher_writes(tiny_corpus: Path, prenorm_teach
         ours = model.encode(source).states
     real = source.ne(PAD)
     torch.testing.assert_close(ours[real], theirs[real], rtol=1e-5, atol=1e-5)
+
+
+def test_a_teacher_of_other_symbols_is_refused(
+    tiny_corpus: Path, prenorm_teacher: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(tiny_corpus, tmp_path / "other")
+    for path in other.glob("dict.*.txt"):
+        first, second, *rest = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([second, first, *rest]))
+    with pytest.raises(CheckpointError, match=r"--init-from-teacher .*has other symbols than"):
+        student(other, prenorm_teacher)
 
 
 def test_decoder_and_predictor_start_from_the_teachers_decoder(

@@ -228,6 +228,19 @@ def built(data: Path, task: str, arch: str, *flags: str) -> nn.Module:
     return tasks.setup_task(cfg.task).build_model(cfg.model)
 
 
+@pytest.mark.parametrize("flag", ["--rescore-with", "--verify-with"])
+def test_teachers_follow_the_model(tiny_corpus: Path, prenorm_teacher: Path, flag: str) -> None:
+    flags = ("--eval-bleu", '--eval-bleu-args={"beam": 2}', f"{flag}={prenorm_teacher}")
+    with trainer(tiny_corpus, "--unquantized-updates=0", "--codebook-init=random", *flags) as student:
+        task = student.task
+        # As a GPU's memory would be another place.
+        model = student.get_model().double().eval()
+        task.valid_step(batches(student, 1)[0], model, student.get_criterion())
+        generator = task.sequence_generator
+        [teacher] = generator.rescorers or [generator.verifier.teacher]
+        assert next(teacher.parameters()).dtype == torch.float64
+
+
 def test_missing_companion_flags_are_named(tiny_corpus: Path) -> None:
     with pytest.raises(UsageError) as caught:
         built(tiny_corpus, "translation", "vq_nat_em_tiny")

@@ -23,6 +23,7 @@ class Quantizer(nn.Module):
         channels: where z has its vectors: "last" (..., dim), "first" (batch, dim, ...), or None: last, and
             z with four dimensions or more is refused when either place could be meant.
         codebook: (codebook_size, dim), the code vectors.
+        starts_from_data: whether codes want `initialize_codebook` before their first use.
         histogram: how often each code was taken in training since `reset_histogram`, fp64: with EM in all M
             steps and over all ranks, else in all forwards of this process. Not saved.
         revived: 0-d int64, how many codes were replaced since `reset_histogram`. Not saved.
@@ -31,6 +32,7 @@ class Quantizer(nn.Module):
     codebook_size: int
     dim: int
     channels: str | None
+    starts_from_data: bool = False
     codebook: Tensor
     histogram: Tensor
     revived: Tensor

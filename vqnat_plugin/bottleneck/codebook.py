@@ -74,6 +74,7 @@ class EMCodebook(Quantizer):
         require(distance in ("euclidean", "cosine"), "distance", distance, "'euclidean' or 'cosine'")
         self.blocks, self.decay, self.epsilon = blocks, decay, epsilon
         self.init, self.distance = init, distance
+        self.starts_from_data = init == "data"
         self.revival, self.revival_threshold = revival, revival_threshold
 
         self.register_buffer("codebook", torch.empty(codebook_size, dim, dtype=torch.float32))

@@ -174,6 +174,10 @@ class LatentGenerator:
         that was checked also has `passes`, how often the autoregressive model has read it.
         """
         del prefix_tokens  # `from_options` has refused it
+        for teacher in (*self.rescorers, *([self.verifier.teacher] if self.verifier else [])):
+            # In a training they were made before the model went to its device.
+            first = next(models[0].parameters())
+            teacher.to(device=first.device, dtype=first.dtype)
         with torch.inference_mode():
             source = sample["net_input"]["src_tokens"]
             memories = [model.encode(source) for model in models]

@@ -13,7 +13,7 @@ from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
 
 from ..errors import CheckpointError, DataError
-from ..fairseq_checks import load_models, names, told, unsound
+from ..fairseq_checks import load_models, names, require_started, told, unsound
 from ..safe_loading import without_weights
 
 
@@ -132,7 +132,8 @@ class Checkpoint:
 
         Raises:
             DataError: its task has no use for the data.
-            CheckpointError: its weights do not fit its options or the dictionaries.
+            CheckpointError: its weights do not fit its options or the dictionaries, or its codes have had no
+                start.
         """
         # What measures BLEU would be set up, with whatever packages it needs.
         overwrite_args_by_name(self.config, {"eval_bleu": False} | overrides)
@@ -141,6 +142,7 @@ class Checkpoint:
             task = task or tasks.setup_task(self.task, from_checkpoint=True)
         with told(CheckpointError, f"{self.who}: cannot be rebuilt with the data in {folder}"):
             [model], config, task = load_models([str(self.path)], task=task, state=self.state)
+        require_started(self.who, [model])
         return model.eval(), config, task
 
 

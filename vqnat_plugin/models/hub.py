@@ -1,12 +1,15 @@
 """What belongs to a checkpoint: its file in a folder, its dictionaries, its text pipeline."""
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fairseq.data.data_utils import infer_language_pair
+from fairseq.data.encoders import BPE_REGISTRY, TOKENIZER_REGISTRY
 
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, UsageError
 from ..text.pipeline import FILE_NAME
 from .checkpoints import training_data
 
@@ -31,6 +34,29 @@ def find_checkpoint(place: Path, name: str | None = None) -> Path:
     if found is None:
         raise DataError(f"{place}: has no {' and no '.join(names)}")
     return found
+
+
+def require_options(path: Path, config: Any, given: Iterable[str]) -> None:
+    """Raise `UsageError` for an option that neither a checkpoint has nor what makes tokens of text.
+
+    Args:
+        path: of the checkpoint.
+        config: its options, by fairseq's groups.
+        given: names.
+    """
+    kinds = [*TOKENIZER_REGISTRY.values(), *BPE_REGISTRY.values()]
+    of_text = [kind for each in kinds if (kind := getattr(each, "__dataclass", None))]
+    known = {
+        *(name for group in config.values() for name in group or ()),
+        *config.keys(),
+        *(field.name for kind in of_text for field in fields(kind)),
+    }
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise UsageError(
+                f"{path}: was trained without an option '{name}'" + (f"; is {near[0]} meant?" if near else "")
+            )
 
 
 @dataclass

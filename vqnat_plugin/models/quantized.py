@@ -151,9 +151,23 @@ class QuantizedModel(BaseFairseqModel):
 
     @property
     def quantized(self) -> bool:
-        """Whether latents pass through the codebook: not before it has been initialised."""
-        warming_up = self.training and self.num_updates < self.config.unquantized_updates
-        return self.quantizer.initialized and not warming_up
+        """Whether latents pass through the codebook: not before it has been initialised.
+
+        Codes that start from data do so at the end of the updates without them. Where such a model is trained
+        further, fairseq counts its updates anew, but its codes are there.
+        """
+        if self.quantizer.starts_from_data:
+            return self.quantizer.initialized
+        return not (self.training and self.num_updates < self.config.unquantized_updates)
+
+    def comparable(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a batch; in evaluation infinite ones where codes have had no start.
+
+        What an autoencoder without a bottleneck reaches would be the best of a training for ever.
+        """
+        if self.training or self.quantizer.initialized:
+            return losses
+        return {name: torch.full_like(value, torch.inf) for name, value in losses.items()}
 
     @property
     def has_unused_parameters(self) -> bool:

@@ -127,6 +127,20 @@ class VQImagePrior(BaseFairseqModel):
         codes = task.autoencoder
         return cls(config, codes.config.codebook_size, codes.codes_shape, codes.digest())
 
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Called by fairseq before a state is loaded.
+
+        Raises:
+            UsageError: it is of a prior over the codes of another autoencoder.
+        """
+        super().upgrade_state_dict_named(state_dict, name)
+        digest = state_dict.get(f"{name}.digest" if name else "digest", self.digest)
+        if int(digest) != int(self.digest):
+            raise UsageError(
+                "--codes-from: the prior was trained on the codes of another autoencoder; name that one, or "
+                "another --save-dir"
+            )
+
     def _positions(self) -> Tensor:
         """(places, dim)."""
         return (self.rows[:, None] + self.columns).flatten(0, 1)

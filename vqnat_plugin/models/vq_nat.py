@@ -20,7 +20,7 @@ from ..modules.latent_predictor import LatentPredictor
 from ..modules.storage import store_by_input
 from ..modules.upsampler import Upsampler
 from .checkpoints import Checkpoint, Kind
-from .hub import Belongings, find_checkpoint
+from .hub import Belongings, find_checkpoint, require_options
 from .latent_loss import latent_loss
 from .options import complete, register_sizes
 from .quantized import QuantizedModel
@@ -100,6 +100,10 @@ class VQNAT(QuantizedModel):
         )
         self.upsampler = Upsampler(code_dim, dim, config.compress_steps, config.conv_dropout)
         self.decoder = self._stack(config.decoder_layers, cross=True)
+        # Tables of positions grow as each process needs: DistributedDataParallel is not to exchange them.
+        self._ddp_params_and_buffers_to_ignore = [
+            name for name, _ in self.named_buffers() if name.endswith("positions.table")
+        ]
 
     def _stack(self, layers: int, cross: bool = False) -> TransformerStack:
         c = self.config
@@ -150,9 +154,11 @@ class VQNAT(QuantizedModel):
         Raises:
             DataError: the checkpoint, a dictionary or the languages are missing.
             CheckpointError: the checkpoint cannot be read, or is of another kind of model.
+            UsageError: there is no option of such a name.
         """
         path = find_checkpoint(Path(model_name_or_path), checkpoint_file)
         checkpoint = Checkpoint(path, Kind("latent translation model", cls))
+        require_options(path, checkpoint.config, overrides)
         data = None if data_name_or_path is None else Path(data_name_or_path)
         languages = overrides.get("source_lang"), overrides.get("target_lang")
         found = Belongings.find(path, checkpoint.task, data, languages)
@@ -264,7 +270,7 @@ class VQNAT(QuantizedModel):
             counts["commitment"] = mask.sum() << self.config.compress_steps
             losses["commitment"] = out.commitment_loss * counts["commitment"]
             metrics.update(self.codebook_metrics(out))
-        return VQNATOutput(losses, counts, metrics)
+        return VQNATOutput(self.comparable(losses), counts, metrics)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
         logits = F.linear(states.flatten(0, 1), self.output_weight)

@@ -151,14 +151,21 @@ class VQVAE(QuantizedModel):
         if out is not None:
             losses["commitment"] = out.commitment_loss
             metrics = self.codebook_metrics(out)
-        return ImageOutput(losses, z.size(0) * z.size(1), metrics)
+        return ImageOutput(self.comparable(losses), z.size(0) * z.size(1), metrics)
 
     def digest(self) -> int:
-        """A number that changes with the codebook: codes mean nothing to a model with another one."""
-        parts = [self.quantizer.codebook]
-        # A grid is the same for all models; what its codes stand for is not.
-        if not self.quantizer.state_dict():
-            parts.append(next(self.decoder.parameters()))
+        """A number that changes with the codebook: codes mean nothing to a model with another one.
+
+        It is made of what is stored: what is computed differs in its last digits between processors.
+        """
+        stored = self.quantizer.state_dict()
+        if "codebook" in stored:
+            parts = [stored["codebook"]]
+        elif stored:
+            parts = [stored[name] for name in sorted(stored)]
+        else:
+            # A grid is the same for all models; what its codes stand for is not.
+            parts = [self.quantizer.codebook, next(self.decoder.parameters())]
         found = hashlib.sha256()
         for part in parts:
             found.update(part.detach().float().cpu().contiguous().numpy().tobytes())

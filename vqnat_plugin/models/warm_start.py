@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..modules.attention import TransformerStack
-from .checkpoints import AUTOREGRESSIVE, Checkpoint
+from .checkpoints import AUTOREGRESSIVE, Checkpoint, training_data
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _check_options(teacher: Any, heads: int) -> None:
             raise ValueError(f"its --{name.replace('_', '-')} is {found}, needed is {value}")
 
 
-def start_from_teacher(model: Any, path: str) -> None:
+def start_from_teacher(model: Any, path: str, task: Any) -> None:
     """Copy the teacher's encoder, embeddings and decoder layers into the model.
 
     Decoder and latent predictor both start from its decoder; compressor, codebook and upsampler do not.
@@ -78,12 +78,14 @@ def start_from_teacher(model: Any, path: str) -> None:
     Args:
         model: the latent model.
         path: checkpoint of a pre-norm fairseq Transformer of the same widths and dictionary.
+        task: options of the task of the training, with its data and languages.
 
     Raises:
         UsageError: the two do not fit.
-        CheckpointError: the file is missing, damaged, or of another kind of model.
+        CheckpointError: the file is missing, damaged, of another kind of model, or has other symbols.
     """
     checkpoint = Checkpoint(Path(path), AUTOREGRESSIVE, f"--init-from-teacher {path}")
+    checkpoint.check_data(training_data(task), (task.source_lang, task.target_lang))
     teacher = checkpoint.state["model"]
     parts = [
         (model.source_embedding.tokens, {"weight": teacher.get("encoder.embed_tokens.weight")}),

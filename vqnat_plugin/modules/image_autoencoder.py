@@ -34,8 +34,8 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 class ImageEncoder(nn.Module):
     """Images to `latents` vectors of size `dim` at each position of a grid.
 
-    One layer norm over all vectors of a position: it fixes the scale that distances to codes have, and takes
-    two values of a position, not two of every short vector.
+    One layer norm over all vectors of a position: distances to codes start at one scale whatever the sizes,
+    and it takes two values of a position, not two of every short vector.
 
     Args:
         channels: width at the grid; half of it at twice the resolution.

@@ -73,7 +73,7 @@ class TranslationVQTask(EMTask, TranslationTask):
             )
         model = super().build_model(cfg, from_checkpoint)
         if model.config.init_from_teacher and not from_checkpoint:
-            start_from_teacher(model, model.config.init_from_teacher)
+            start_from_teacher(model, model.config.init_from_teacher, self.cfg)
         return model
 
     def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: nn.Module) -> Any:
