@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import vqnat_plugin.bottleneck.quantizer as module
 from vqnat_plugin.bottleneck import EMVectorQuantizer, QuantizerOutput
+from vqnat_plugin.bottleneck import assignment as e_step
 
 ASSIGNMENTS = ["hard", "monte_carlo", "posterior"]
 
@@ -290,6 +291,26 @@ def test_forward_never_waits_for_the_device_nor_leaves_it(assignment: str, block
             # Waiting is free on a CPU: the M step asks whether there is anything finite to apply.
             with pytest.raises(DataDependentOutputException):
                 quantizer.update_codebook()
+
+
+def test_e_steps_never_wait_for_the_device_nor_leave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those themselves: as operators they are not looked into by fake tensors."""
+    if not torch.backends.cuda.is_built():
+        pytest.skip("this torch knows no CUDA")
+    # Kernels would be compiled.
+    monkeypatch.setattr(e_step, "has_kernels", lambda _: False)
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        vectors, codes = (torch.empty(count, 4, device="cuda") for count in (30, 70))
+        weights, uniforms = torch.empty(30, device="cuda"), torch.empty(30, 3, device="cuda")
+        found = [e_step.nearest_codes(vectors, codes)]
+        for drawn in (None, uniforms):
+            found += filter(None.__ne__, vars(e_step.sample_codes(vectors, codes, 1.0, drawn)).values())
+        similarity = e_step.Similarity(codes)
+        found += vars(e_step.posterior_codes(vectors, similarity, weights)).values()
+        assert len(found) == 11 and {each.device.type for each in found} == {"cuda"}
+        # What this would see.
+        with pytest.raises(DataDependentOutputException):
+            float(vectors.sum())
 
 
 @pytest.mark.parametrize(

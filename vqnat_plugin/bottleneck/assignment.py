@@ -52,6 +52,11 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature is {temperature!r}, must be positive, {allowed}")
 
 
+def leaves_process() -> bool:
+    """Whether what runs is recorded for somewhere else."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 def largest(values: Tensor) -> Tensor:
     """The largest absolute value, 0-d; NaN if there is one. torch's norm for it takes 20 times as long."""
     low, high = values.aminmax()
@@ -61,6 +66,9 @@ def largest(values: Tensor) -> Tensor:
 def power_of_two(size: Tensor) -> Tensor:
     """The power of two that is above `size`, within the bounds; `size` divided by it is below 1."""
     size = size.clamp(*UNIT)
+    if leaves_process():
+        # What programs can hold that leave it; a little beside the power would do as well.
+        return 2.0 ** (size.log2().floor() + 1)
     # The only way that is exact everywhere: torch's powers are rounded.
     return size / torch.frexp(size).mantissa
 
@@ -98,7 +106,8 @@ class Similarity:
             self.codes = F.pad(self.codes, (0, 0, 0, padding))
         sharpness = (self.unit.double().square() / temperature).clamp(*SHARPNESS).float()
         self.bias = torch.linalg.vector_norm(self.codes, dim=1).square_().mul_(-sharpness)
-        self.bias[self.size :] = torch.finfo(self.bias.dtype).min / 2
+        if padding:
+            self.bias[self.size :] = torch.finfo(self.bias.dtype).min / 2
         self.scale = 2.0 * sharpness / self.unit
 
     def chunks(self, vectors: Tensor, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
@@ -307,7 +316,7 @@ def posterior_codes(
         if (places := _few_places(p, entropy[index])) is not None:
             row, code = places
             share = p[row, code] / total[row]
-            starts = torch.searchsorted(row, torch.arange(p.shape[0]))
+            starts = torch.searchsorted(row, torch.arange(p.shape[0], device=row.device))
             means[index] = F.embedding_bag(code, codes, starts, mode="sum", per_sample_weights=share)
             share *= weights[index][row]
             counts.index_add_(0, code, share)
@@ -349,7 +358,7 @@ def posterior(vectors: Tensor, similarity: Similarity) -> Tensor:
 
 def mean_one_hot(samples: Tensor, codebook_size: int) -> Tensor:
     """The mean of m one-hots, dense, for those who truly need it: samples (..., m) -> (..., K) fp32."""
-    share = torch.full(samples.shape, 1.0 / samples.shape[-1], device=samples.device)
+    share = torch.full(samples.shape, 1.0 / samples.shape[-1], dtype=torch.float32, device=samples.device)
     return share.new_zeros(*samples.shape[:-1], codebook_size).scatter_add_(-1, samples, share)
 
 

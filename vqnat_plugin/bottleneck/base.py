@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ class Quantizer(nn.Module):
         require_integer("codebook_size", codebook_size)
         require_integer("dim", dim)
         require(channels in (None, *LAYOUTS), "channels", channels, "'last', 'first' or None")
-        self.codebook_size, self.dim, self.channels = codebook_size, dim, channels
+        self.codebook_size, self.dim, self.channels = int(codebook_size), int(dim), channels
 
     def make_histogram(self, *shape: int) -> None:
         """Adds `histogram` and `revived`; without a shape, of one codebook."""
@@ -64,7 +65,8 @@ class Quantizer(nn.Module):
             z: (..., dim), or (batch, dim, ...) with channels first; any floating type. What stands at padded
                 positions never matters, not even NaN.
             mask: (...) bool, z's shape without the vectors, true where valid; None for all.
-            accumulate: False leaves all state untouched: for dummy batches.
+            accumulate: False leaves all state untouched: for dummy batches. In `torch.inference_mode` it is
+                always untouched.
             lengths: (batch,) integers instead of a mask, for z of three dimensions: so many positions are
                 valid, at the start of each sequence.
 
@@ -72,15 +74,22 @@ class Quantizer(nn.Module):
             ValueError: z, mask or lengths has a wrong shape or type.
         """
         z, mask = self.positions(z, mask, lengths)
-        out = self.quantize(z, mask, accumulate)
+        # Nothing that is seen there could be used outside of it.
+        out = self.quantize(z, mask, accumulate and not torch.is_inference_mode_enabled())
         if self.channels == "first":
             out.quantized = out.quantized.movedim(-1, 1)
         return out
 
     def encode(self, z: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """The codes of z alone, as in evaluation: arguments and shapes of `forward`; no state is touched."""
-        with torch.no_grad():
-            return self.forward(z, mask, accumulate=False, lengths=lengths).codes
+        training = self.training
+        try:
+            # Not `train`, which would reach the layers that come before and behind codes.
+            self.training = False
+            with torch.no_grad():
+                return self.forward(z, mask, accumulate=False, lengths=lengths).codes
+        finally:
+            self.training = training
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """`forward` for z (..., dim) and mask (...), both checked."""
@@ -126,6 +135,20 @@ class Quantizer(nn.Module):
                 self._buffers[name] = old.to(new.device)
         return self
 
+    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        before = {name: buffer.dtype for name, buffer in self._buffers.items() if buffer is not None}
+        super()._load_from_state_dict(*args, **kwargs)
+        stored = [each for each in (*self.parameters(), *self.buffers()) if not each.is_meta]
+        place = stored[0].device if stored else torch.device("cpu")
+        for name, dtype in before.items():
+            buffer = self._buffers[name]
+            assert buffer is not None
+            # With assign=True: of the type of the file, and on no device what is in no file.
+            if buffer.dtype != dtype and self.keeps_type(name):
+                self._buffers[name] = buffer.to(dtype)
+            elif buffer.is_meta and name in self._non_persistent_buffers_set:
+                self._buffers[name] = torch.zeros_like(buffer, device=place)
+
     def keeps_type(self, name: str) -> bool:
         """Whether a buffer has one type whatever that of the model is."""
         return name == "histogram"
@@ -166,7 +189,20 @@ def mask_of_lengths(lengths: Tensor, z: Tensor) -> Tensor:
             f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}, must be integers, one for each"
             f" sequence of z; z has {tuple(z.shape[:-1])} positions (batch, positions)"
         )
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    # Elsewhere than on a CPU asking would wait for the device.
+    if lengths.device.type == "cpu" and not recorded and type(lengths) is Tensor:
+        odd = lengths[(lengths < 0) | (lengths > z.shape[1])]
+        if odd.numel():
+            raise ValueError(f"lengths has {int(odd[0])}, must be from 0 to z's {z.shape[1]} positions")
     return torch.arange(z.shape[1], device=z.device) < lengths.to(z.device)[:, None]
+
+
+def check_columns(name: str, codes: Tensor, least: int, most: int) -> None:
+    """Raises a ValueError unless the last dimension of codes is of a size in a range."""
+    if codes.dim() == 0 or not least <= codes.shape[-1] <= most:
+        size = f"{least}" if least == most else f"{least} to {most}"
+        raise ValueError(f"{name} has shape {tuple(codes.shape)}, must be (..., {size})")
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -177,5 +213,10 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
 
 def require_integer(name: str, value: object, least: int = 1) -> None:
     """Raises a ValueError unless `value` is an integer of at least `least`."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    good = is_integer(value) and operator.index(value) >= least  # type: ignore[arg-type]
     require(good, name, value, f"an integer >= {least}")
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is a whole number of any type, numpy's included, and no truth."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)

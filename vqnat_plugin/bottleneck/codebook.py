@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .assignment import LARGEST, largest
-from .base import Quantizer, require, require_integer
+from .base import Quantizer, check_columns, require, require_integer
 from .collectives import copy_from_first_rank, gather_ragged_rows, rank
 from .kmeans import kmeans
 from .statistics import Statistics
@@ -72,7 +72,7 @@ class EMCodebook(Quantizer):
         require(init in ("data", "random"), "init", init, "'data' or 'random'")
         require(0.0 <= revival_threshold < 1.0, "revival_threshold", revival_threshold, "in [0, 1)")
         require(distance in ("euclidean", "cosine"), "distance", distance, "'euclidean' or 'cosine'")
-        self.blocks, self.decay, self.epsilon = blocks, decay, epsilon
+        self.blocks, self._decay, self.epsilon = blocks, decay, epsilon
         self.init, self.distance = init, distance
         self.starts_from_data = init == "data"
         self.revival, self.revival_threshold = revival, revival_threshold
@@ -100,16 +100,43 @@ class EMCodebook(Quantizer):
         self.codebook.copy_(self._normalised(self.codebook))
         self.counts.fill_(0.0 if self.init == "random" else 1.0)
         self.sums.copy_(self.codebook)
+        for state in (self.frozen, self.skipped, self.histogram, self.revived):
+            state.zero_()
+        self._any_frozen = False
         self._set_initialized(self.init == "random")
         self.discard()
 
     @property
+    def decay(self) -> float:
+        """Share of the averaged statistics that an M step keeps; 0: a Lloyd step of K-means."""
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        before, self._decay = self._decay, value
+        if before == 0.0 < value:
+            self._keep_unvisited()
+
+    @torch.no_grad()
+    def _keep_unvisited(self) -> None:
+        """Gives codes that a Lloyd step has left without statistics those of a start, where they are."""
+        expected = self.counts.mean(dim=1, keepdim=True)
+        without = self.counts <= self.epsilon
+        self.counts.copy_(torch.where(without, expected, self.counts))
+        codes, sums = self._by_block(self.codebook), self._by_block(self.sums)
+        weights = self.counts.t()[:, :, None]
+        sums.copy_(torch.where(without.t()[:, :, None], codes * weights, sums))
+
+    @property
     def initialized(self) -> bool:
         """Whether codes have had their start: `initialize_codebook`, `set_codebook`, or init="random"."""
+        if not self._initialized and not self.started.is_meta and not torch.compiler.is_compiling():
+            # Buffers may have come from elsewhere: a broadcast, a copy.
+            self._initialized = bool(self.started)
         return self._initialized
 
     def _set_initialized(self, value: bool) -> None:
-        # The flag is asked in every step, so it lives on the host; the buffer is its way into checkpoints.
+        # The flag is asked in every step, so from the start on it lives on the host.
         self._initialized = value
         self.started.fill_(int(value))
 
@@ -142,6 +169,7 @@ class EMCodebook(Quantizer):
         """Code vectors, fp32: codes `(...)`, or `(..., blocks)` when blocks > 1, to `(..., dim)`."""
         if self.blocks == 1:
             return nn.functional.embedding(codes, self.codebook)
+        check_columns("codes", codes, self.blocks, self.blocks)
         parts = self.codebook.chunk(self.blocks, dim=1)
         return torch.cat(
             [nn.functional.embedding(codes[..., b], part) for b, part in enumerate(parts)], dim=-1
@@ -210,10 +238,11 @@ class EMCodebook(Quantizer):
             found = "no valid vector" if total == 0 else f"vectors that are not finite, or beyond {LARGEST:g}"
             raise ValueError(f"initialize_codebook was given {found}: pass encoder outputs z and their mask")
         # Every rank draws a seed though only one is used: so global generators stay in step.
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**62, ())))
         limit = math.ceil(INITIAL_VECTORS_PER_CODE * self.codebook_size * vectors.shape[0] / total)
         if limit < vectors.shape[0]:
-            vectors = vectors[torch.randperm(vectors.shape[0], generator=generator)[:limit].to(z.device)]
+            order = torch.randperm(vectors.shape[0], generator=generator, device="cpu")
+            vectors = vectors[order[:limit].to(z.device)]
         vectors = gather_ragged_rows(vectors, group)
         codes = torch.empty_like(self.codebook)
         if rank(group) in (None, 0):
@@ -275,14 +304,14 @@ class EMCodebook(Quantizer):
                 warnings.warn(SKIPPED, stacklevel=4)
             if not bool(updated):
                 return False
+            self._any_frozen = bool(self.frozen.any())
         else:
             pending.clear_unless(updated)
             self.skipped += ~sound
-        held = (
-            [state.clone() for state in (self.codebook, self.counts, self.sums)] if self._any_frozen else []
-        )
+        states = (self.codebook, self.counts, self.sums)
+        held = [state.clone() for state in states] if self._any_frozen else []
         self.histogram += pending.hits.view_as(self.histogram)
-        decay = self.decay if waits else torch.where(updated, self.decay, 1.0)
+        decay = self.decay if waits else torch.where(updated, self.decay, 1.0).double()
         self.counts.mul_(decay).add_(pending.counts, alpha=1.0 - self.decay)
         # In pieces, since fp32 + fp64 goes through a temporary copy.
         for sums, new in zip(self.sums.split(1024), pending.sums.split(1024), strict=True):
@@ -291,7 +320,7 @@ class EMCodebook(Quantizer):
         if self.revival:
             vectors, present = pending.sample()
             self._revive(vectors, present if waits else present & updated)
-        for state, old in zip((self.codebook, self.counts, self.sums), held, strict=bool(held)):
+        for state, old in zip(states, held, strict=bool(held)):
             still = self.frozen.bool()
             state.copy_(torch.where(still if state is self.counts else still[:, None], old, state))
         return True if waits else updated
@@ -343,6 +372,7 @@ class EMCodebook(Quantizer):
     def reset_histogram(self) -> None:
         """Starts a new epoch of `histogram` and `revived`."""
         super().reset_histogram()
+        self._any_frozen = bool(self.frozen.any())
         if bool(self.skipped):
             warnings.warn(f"{int(self.skipped)} times, {SKIPPED}", stacklevel=2)
             self.skipped.zero_()
@@ -371,8 +401,8 @@ class EMCodebook(Quantizer):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         self.upgrade_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._initialized = bool(self.started.item())
-        self._any_frozen = bool(self.frozen.any())
+        self._initialized = False
+        self._any_frozen = self.frozen.is_meta or bool(self.frozen.any())
         self.discard()
 
     def extra_repr(self) -> str:

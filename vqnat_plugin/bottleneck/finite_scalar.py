@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import require
+from .base import is_integer, require
 from .output import QuantizerOutput, zero_padding
 from .parameter_codebook import ParameterCodebook, mean_over_valid
 from .registry import Settings, register
@@ -21,6 +21,8 @@ from .rotation import straight_through
 
 # Levels are stretched by this much, so that the outermost ones can be reached.
 MARGIN = 1e-3
+# More would be counted in a histogram that takes more memory than models do.
+MOST_CODES = 1 << 24
 # Most levels of a value, when they are chosen for a size.
 MOST_LEVELS = 8
 
@@ -43,16 +45,32 @@ class FiniteScalarQuantizer(ParameterCodebook):
     strides: Tensor
 
     def __init__(self, levels: Sequence[int], dim: int | None = None, channels: str | None = None) -> None:
-        good = len(levels) > 0 and all(isinstance(level, int) and level >= 2 for level in levels)
+        good = len(levels) > 0 and all(is_integer(level) and level >= 2 for level in levels)
         require(good, "levels", list(levels), "integers >= 2")
-        super().__init__(math.prod(levels), len(levels) if dim is None else dim, channels)
-        self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        strides = [math.prod(levels[:place]) for place in range(len(levels))]
-        self.register_buffer("strides", torch.tensor(strides), persistent=False)
+        self._sizes = [int(level) for level in levels]
+        fits = math.prod(self._sizes) <= MOST_CODES
+        require(fits, "levels", self._sizes, f"integers with a product of at most {MOST_CODES:,}")
+        super().__init__(math.prod(self._sizes), len(levels) if dim is None else dim, channels)
+        for name, values in self._tables().items():
+            self.register_buffer(name, values, persistent=False)
         same = self.dim == len(levels)
         self.project_in = nn.Identity() if same else nn.Linear(self.dim, len(levels))
         self.project_out = nn.Identity() if same else nn.Linear(len(levels), self.dim)
         self.make_histogram()
+
+    def _tables(self) -> dict[str, Tensor]:
+        sizes = self._sizes
+        strides = [math.prod(sizes[:place]) for place in range(len(sizes))]
+        return {
+            "levels": torch.tensor(sizes, dtype=torch.int64),
+            "strides": torch.tensor(strides, dtype=torch.int64),
+        }
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super()._load_from_state_dict(*args, **kwargs)
+        # Not in files; whoever made the module without memory has nothing there.
+        for name, values in self._tables().items():
+            self._buffers[name] = values.to(self.histogram.device)
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
@@ -61,7 +79,7 @@ class FiniteScalarQuantizer(ParameterCodebook):
             # What is no number has a code as well: a batch that is skipped must not stop a training before.
             rounded = bounded.detach().round().nan_to_num().clamp(*self._range)
             codes = ((rounded.long() + self.levels // 2) * self.strides).sum(dim=-1)
-            scaled = straight_through(bounded, rounded) / (self.levels // 2)
+            scaled = straight_through(bounded, rounded) / (self.levels // 2).float()
             quantized = _project(self.project_out, scaled)
             error = mean_over_valid((bounded.detach() - rounded).square(), mask)
         none = torch.zeros((), device=z.device)
@@ -75,16 +93,20 @@ class FiniteScalarQuantizer(ParameterCodebook):
     def _bounded(self, values: Tensor) -> Tensor:
         """Squashes values (..., n) so that rounding gives one of `levels` integers, about 0."""
         half = (self.levels - 1) * (1 + MARGIN) / 2
-        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        half = half.float()
+        offset = (self.levels % 2 == 0).float() / 2
         # The paper's shift keeps 0 at 0. Of two levels that is an edge, where all values would be one level.
-        shift = torch.where(self.levels == 2, 0.0, (offset / half).atanh())
+        shift = (offset / half).atanh().masked_fill(self.levels == 2, 0.0)
         return (values + shift).tanh() * half - offset
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Code vectors: codes `(...)` to `(..., dim)`."""
+        """Code vectors, fp32: codes `(...)` to `(..., dim)`; `IndexError` where there is no such code."""
+        # As a table refuses them, also on a GPU; digits would begin again.
+        F.embedding(codes // self.codebook_size, torch.empty(1, 1, device=codes.device))
         digits = codes[..., None] // self.strides % self.levels
         middle = self.levels // 2
-        return _project(self.project_out, (digits - middle).float() / middle)
+        with torch.autocast(codes.device.type, enabled=False):
+            return _project(self.project_out, (digits - middle).float() / middle.float())
 
     @property
     def codebook(self) -> Tensor:  # type: ignore[override]

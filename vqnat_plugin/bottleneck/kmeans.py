@@ -63,9 +63,9 @@ def seed_codes(vectors: Tensor, size: int, generator: torch.Generator) -> Tensor
     taken = 0
     while taken < size:
         count = min(per_round if taken else 1, size - taken)
-        keys = torch.empty(vectors.shape[0]).exponential_(generator=generator).to(vectors.device)
+        keys = torch.empty(vectors.shape[0], device="cpu").exponential_(generator=generator)
         # Vectors that already are codes have distance 0: they come last, and only if nothing else is left.
-        chosen = (keys / distance.clamp(min=1e-30)).topk(count, largest=False).indices
+        chosen = (keys.to(vectors.device) / distance.clamp(min=1e-30)).topk(count, largest=False).indices
         picks.append(chosen)
         taken += count
         nearer = _squared_distance(vectors, vectors[chosen])

@@ -12,11 +12,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import assignment
-
-
-def leaves_process() -> bool:
-    """Whether what runs is recorded for somewhere else."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+from .assignment import leaves_process
 
 
 def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from .registry import Settings, register
 from .rotation import GRADIENTS, rotate, straight_through
 
 ASSIGNMENTS = ("hard", "monte_carlo", "posterior")
+_ASSIGNMENTS_SHOWN = "'hard', 'monte_carlo' or 'posterior'"
 # After so many training batches without an M step somebody may have forgotten it.
 BATCHES_WITHOUT_M_STEP = 100
 
@@ -67,7 +68,8 @@ class EMVectorQuantizer(EMCodebook):
             mean of codes.
         gradient: "straight_through", or "rotation": turned and stretched as z is (`rotation.rotate`).
         update: "manual", or "forward": each forward in training first does the M step of those before it, or
-            starts the codebook from its batch. With several ranks such a forward is collective.
+            starts the codebook from its batch. With several ranks such a forward is collective: one without
+            data then passes a mask without a valid position, not accumulate=False.
         channels: "last", "first" for (batch, dim, ...), or None; see `Quantizer`.
 
     Raises:
@@ -123,7 +125,7 @@ class EMVectorQuantizer(EMCodebook):
             distance=distance,
             channels=channels,
         )
-        require(assignment in ASSIGNMENTS, "assignment", assignment, "'hard', 'monte_carlo' or 'posterior'")
+        require(assignment in ASSIGNMENTS, "assignment", assignment, _ASSIGNMENTS_SHOWN)
         require(gradient in GRADIENTS, "gradient", gradient, "'straight_through' or 'rotation'")
         require(update in ("manual", "forward"), "update", update, "'manual' or 'forward'")
         require_integer("samples", samples)
@@ -195,6 +197,7 @@ class EMVectorQuantizer(EMCodebook):
     def _assign(self, vectors: Tensor, codes: Tensor, weights: Tensor) -> _BlockAssignment:
         """The E step of one block: vectors (N, d), codes (K, d), weights (N,)."""
         size = self.codebook_size
+        require(self.assignment in ASSIGNMENTS, "assignment", self.assignment, _ASSIGNMENTS_SHOWN)
         if self.assignment == "posterior" and self.training:
             nearest, entropy, means, shares, sums = posterior_codes(vectors, codes, self.temperature, weights)
             return _BlockAssignment(
@@ -212,7 +215,8 @@ class EMVectorQuantizer(EMCodebook):
             nearest, entropy = nearest_codes(vectors, codes), vectors.new_zeros(vectors.shape[0])
             samples = nearest[:, None]
         elif self.training:
-            draws = torch.rand(vectors.shape[0], self.samples, device=vectors.device)
+            shape = (vectors.shape[0], self.samples)
+            draws = torch.rand(shape, dtype=torch.float32, device=vectors.device)
             nearest, entropy, samples = sample_codes(vectors, codes, self.temperature, draws)
         else:
             nearest, entropy = nearest_and_entropy(vectors, codes, self.temperature)

@@ -11,10 +11,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .base import Quantizer, require, require_integer
+from .base import Quantizer, check_columns, require, require_integer
 from .output import QuantizerOutput, zero_padding
 from .quantizer import EMVectorQuantizer
 from .rotation import rotate, straight_through
+
+
+def shared_setting(name: str) -> Any:
+    """A setting of `EMVectorQuantizer` that is the same for all levels: read from the first, set for all."""
+
+    def get(self: ResidualEMQuantizer) -> Any:
+        return getattr(self._levels[0], name)
+
+    def set_all(self: ResidualEMQuantizer, value: Any) -> None:
+        for level in self._levels:
+            setattr(level, name, value)
+
+    return property(get, set_all)
 
 
 class ResidualEMQuantizer(Quantizer):
@@ -22,7 +35,8 @@ class ResidualEMQuantizer(Quantizer):
 
     One level is an `EMVectorQuantizer` of dim; the next one quantises z minus what the levels before found.
     The M step is that of all levels; `commitment_loss` is their mean. Gradients pass the chain as a whole,
-    straight through or turned as one vector.
+    straight through or turned as one vector. What may be changed between steps there is changed for all
+    levels here.
 
     Args:
         levels: number of codebooks.
@@ -78,6 +92,13 @@ class ResidualEMQuantizer(Quantizer):
         )
         self.blocks = self._levels[0].blocks
         self._estimator = rotate if self._levels[0].gradient == "rotation" else straight_through
+
+    assignment = shared_setting("assignment")
+    samples = shared_setting("samples")
+    temperature = shared_setting("temperature")
+    decay = shared_setting("decay")
+    revival = shared_setting("revival")
+    revival_threshold = shared_setting("revival_threshold")
 
     @property
     def _levels(self) -> list[EMVectorQuantizer]:
@@ -155,9 +176,16 @@ class ResidualEMQuantizer(Quantizer):
         """Code vectors, fp32: codes (..., n), or (..., n, blocks) when blocks > 1, of the first n levels.
 
         A code of -1 adds nothing.
+
+        Raises:
+            ValueError: codes are of more levels than there are, or not of so many blocks.
         """
+        if self.blocks > 1:
+            check_columns("codes", codes, self.blocks, self.blocks)
+        of_levels = codes if self.blocks == 1 else codes[..., 0]
+        check_columns("codes", of_levels, 1, self.levels)
         parts = []
-        for number, level in enumerate(self._levels[: codes.shape[-1 if self.blocks == 1 else -2]]):
+        for number, level in enumerate(self._levels[: of_levels.shape[-1]]):
             chosen = codes[..., number] if self.blocks == 1 else codes[..., number, :]
             present = chosen if self.blocks == 1 else chosen[..., 0]
             parts.append(zero_padding(level.lookup(chosen.clamp(min=0)), present >= 0))

@@ -36,11 +36,16 @@ class SimVQQuantizer(GradientQuantizer):
     @property
     def codebook(self) -> Tensor:  # type: ignore[override]
         """C W, (codebook_size, dim)."""
-        return self.transform(self.basis)
+        return self._transformed(self.basis)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors: codes `(...)` to `(..., dim)`."""
-        return self.transform(F.embedding(codes, self.basis))
+        return self._transformed(F.embedding(codes, self.basis))
+
+    def _transformed(self, vectors: Tensor) -> Tensor:
+        # As in `quantize`: in the type of the weights, whatever surrounds it.
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.transform(vectors)
 
 
 @register("simvq", "SimVQ, fixed random vectors behind one trained linear layer")

@@ -33,8 +33,8 @@ class Statistics:
         self.sums = torch.zeros(codebook_size, dim, dtype=torch.float64, device=device)
         self.hits = torch.zeros_like(self.counts)
         places = min(codebook_size, MAX_REVIVED)
-        self.keys = torch.full((places,), -torch.inf, device=device)
-        self.vectors = torch.zeros(places, dim, device=device)
+        self.keys = torch.full((places,), -torch.inf, dtype=torch.float32, device=device)
+        self.vectors = torch.zeros(places, dim, dtype=torch.float32, device=device)
 
     def clear(self) -> None:
         """Forgets everything but keeps the memory: getting it anew in every step would take longer."""
@@ -49,7 +49,7 @@ class Statistics:
 
     def keep(self, vectors: Tensor, weights: Tensor) -> None:
         """Lets vectors (N, dim) into the sample, in proportion to weights (N,); none of weight 0."""
-        keys = torch.rand(vectors.shape[0], device=vectors.device).log_() / weights
+        keys = torch.rand(vectors.shape[0], dtype=torch.float32, device=vectors.device).log_() / weights
         self._merge(keys.masked_fill(weights == 0, -torch.inf), vectors)
 
     def _merge(self, keys: Tensor, vectors: Tensor) -> None:
