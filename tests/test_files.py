@@ -243,6 +243,15 @@ def test_one_process_writes_to_a_folder_at_a_time(tmp_path: Path) -> None:
         assert sorted(os.listdir(folder)) == [".file.lock", "file"]
 
 
+def test_long_names_that_begin_alike_have_locks_of_their_own(tmp_path: Path) -> None:
+    names = [f"exported_student_wmt14_en_de_small_6_1_3_{kind}" for kind in ("fp32", "int8", "int8" * 50)]
+    with alone(tmp_path / names[0], beside=True), alone(tmp_path / names[1], beside=True):
+        with alone(tmp_path / names[2], beside=True):
+            assert len(os.listdir(tmp_path)) == 3
+        with pytest.raises(BusyError), alone(tmp_path / names[1], beside=True):
+            pass
+
+
 def test_who_waits_comes_after(tmp_path: Path) -> None:
     done: list[str] = []
 

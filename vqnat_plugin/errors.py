@@ -21,7 +21,7 @@ EXTRAS = {
 FAIRSEQ = "pip install --no-deps ve-fairseq==0.12.3, and where the source is, pip install '.[translation]'"
 NO_MEMORY = re.compile(
     r"DefaultCPUAllocator: .*?(\d+) bytes|Storage size calculation overflowed"
-    r"|Failed to allocate memory for requested buffer of size (\d+)|std::bad_alloc"
+    r"|Failed to allocate memory for requested buffer of size (\d+)|std::bad_alloc|CUDA out of memory"
 )
 # Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
 MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141

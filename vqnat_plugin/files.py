@@ -87,6 +87,13 @@ def remove_parts(folder: Path) -> None:
                     part.unlink()
 
 
+def _short(name: str) -> str:
+    """A name of at most 40 characters, another one for each name."""
+    if len(name) <= 40:
+        return name
+    return f"{name[:31]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
 def open_no_link(path: str, flags: int) -> int:
     """For `open`: refuses a link in place of the file."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -110,7 +117,7 @@ def alone(path: Path, beside: bool = False, wait: bool = False) -> Iterator[Call
     Raises:
         BusyError: another process writes there.
     """
-    file = path.with_name(f".{path.name[:40]}.lock") if beside else path / ".lock"
+    file = path.with_name(f".{_short(path.name)}.lock") if beside else path / ".lock"
     new_folders = [each for each in file.parents if not each.exists()]
     held = None
     while held is None:

@@ -103,6 +103,7 @@ TEXTS: dict[str, bytes] = {
     "zeros.txt": bytes(100),
     "returns.txt": b"one\rtwo\rthree\r",
     "five.txt": b"a\nb\nc\nd\ne\n",
+    "five_more.txt": b"f\ng\nh\ni\nj\n",
     "three.txt": b"a\nb\nc\n",
     "cut.txt": b"S-0\ta\nD-0\t-0.5\n",
     "twice.txt": b"D-0\t-0.5\ta\nS-0\tb\nD-0\t-0.5\ta\n",

@@ -197,4 +197,6 @@ def test_what_does_not_fit_into_memory_is_one_line() -> None:
         "what is asked for does not fit into memory; lower a size, such as that of the batch or of the model",
         errors.MISTAKE,
     )
+    on_a_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of")
+    assert errors.explain(on_a_gpu) == errors.explain(MemoryError())
     assert errors.explain(RuntimeError("another fault")) is None

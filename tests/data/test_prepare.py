@@ -403,6 +403,7 @@ def test_a_country_in_the_code_changes_nothing_but_names(data: Path, tmp_path: P
         ("c.jsonl", "", "empty"),
         ("c.txt", "a\n", "needs a folder, a file that ends in .tsv or .jsonl, or two files"),
         ("c.tsv", "one\teins\n", "--held-out 0: of 1 pairs"),
+        ("c.tsv", "en\tfr\none\tun\n", "line 1 names en, fr, but no 'de'"),
         ("c.tsv", "one\reins\r", "CR"),
     ],
 )
@@ -413,6 +414,84 @@ def test_files_of_another_form_are_refused(tmp_path: Path, name: str, content: s
         prepare(path, tmp_path / "out", "en", "de", merges=10)
     assert str(path) in str(caught.value) or "--held-out" in str(caught.value)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a.jsonl", "b.jsonl"), "a.jsonl alone holds both languages"),
+        (("a.de", "b.en"), "needs the source (en) first, then the target (de)"),
+        (("a.deu", "b.EN"), "needs the source (en) first"),
+        (("a.en", "a.en"), "are the same file"),
+    ],
+)
+def test_two_files_are_source_and_target(tmp_path: Path, names: tuple[str, str], message: str) -> None:
+    files = [tmp_path / name for name in names]
+    for file in files:
+        file.write_text('{"en": "one", "de": "eins"}\n')
+    with pytest.raises(UsageError) as caught:
+        read_corpus(files, "en", "de")
+    assert message in str(caught.value) and f"--data {files[0]} {files[1]}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["DE\tEN", "deu\teng", "de\ten-GB", "de-AT\ten"])
+def test_columns_may_be_called_as_languages_are(tmp_path: Path, header: str) -> None:
+    (tmp_path / "c.tsv").write_text(f"{header}\neins\tone\n")
+    assert read_corpus([tmp_path / "c.tsv"], "en", "de") == [("one", "eins")]
+    # Words are no header.
+    (tmp_path / "c.tsv").write_text("no\tnein\n")
+    assert read_corpus([tmp_path / "c.tsv"], "en", "de") == [("no", "nein")]
+
+
+@pytest.mark.parametrize("languages", [("en", "EN"), ("eng", "en"), ("en-US", "en-GB")])
+def test_both_languages_are_not_read_from_one_place(tmp_path: Path, languages: tuple[str, str]) -> None:
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.en").write_text("one\n")
+        (tmp_path / f"{name}.EN").symlink_to(f"{name}.en")
+    source, target = languages
+    if target != "EN":
+        with pytest.raises(DataError, match=f"{source} and {target}: both would be read from the file"):
+            find_splits(tmp_path, *languages)
+        (tmp_path / "c.tsv").write_text("en\tx\none\tuno\n")
+        with pytest.raises(DataError, match="both would be read from the column 'en'"):
+            read_corpus([tmp_path / "c.tsv"], *languages)
+        (tmp_path / "c.jsonl").write_text('{"en": "one"}\n')
+        with pytest.raises(DataError, match="both would be read from the key 'en'"):
+            read_corpus([tmp_path / "c.jsonl"], *languages)
+    else:
+        options = PrepareOptions(data=(tmp_path,), out=tmp_path / "o", source_lang=source, target_lang=target)
+        with pytest.raises(UsageError, match="--target-lang EN: needs another language than the source"):
+            options.check()
+
+
+def test_a_second_download_is_no_reference(data: Path, tmp_path: Path) -> None:
+    for name in ("train", "val", "test"):
+        sides = [(data / f"{name}.{language}").read_text().splitlines() for language in ("en", "de")]
+        (data / f"{name}.tsv").write_text("".join(f"{en}\t{de}\n" for en, de in zip(*sides, strict=True)))
+        for language in ("en", "de"):
+            (data / f"{name}.{language}").unlink()
+    shutil.copy(data / "test.tsv", data / "test.tsv.1")
+    prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert {path.name for path in (tmp_path / "out" / "reference").glob("test*")} == {"test.en", "test.de"}
+
+
+def test_marks_are_those_of_given_dictionaries(data: Path, tmp_path: Path) -> None:
+    english, german = ["Read and/or write."], ["Lies und/oder schreib."]
+    for name, count in (("few", 1), ("many", 10)):
+        write_split(data, "train", ENGLISH * 75 + english * count, GERMAN * 75 + german * count)
+        prepare(data, tmp_path / name, "en", "de", merges=30)
+    for name, other, text in (("few", "again", 10), ("many", "more", 1)):
+        write_split(data, "train", ENGLISH * 75 + english * text, GERMAN * 75 + german * text)
+        given = {
+            "bpe_codes": tmp_path / name / "bpe.codes",
+            "srcdict": tmp_path / name / "bin" / "dict.en.txt",
+        }
+        prepare(data, tmp_path / other, "en", "de", **given)
+        pipeline = TextPipeline.load(tmp_path / other / "bin")
+        assert pipeline.marks == (name == "many")
+        written = indexed_dataset.make_dataset(str(tmp_path / other / "bin" / "train.en-de.en"), impl="mmap")
+        unknown = Dictionary.load(str(given["srcdict"])).unk()
+        assert not any(unknown in written[number].tolist() for number in range(len(written)))
 
 
 @pytest.mark.parametrize(

@@ -424,6 +424,11 @@ def test_changed_valid_set_is_copied_again(distill: Distill, tiny_corpus: Path, 
         shutil.copy(data / f"test.en-de.de.{ending}", data / f"valid.en-de.de.{ending}")
     assert distill(out, data=data) == 0
     assert ids(out, "de", "valid") == ids(tiny_corpus, "de", "test")
+    # One of another name is no other content, but nothing of the old name stays.
+    for path in data.glob("test.*"):
+        path.rename(data / path.name.replace("test.", "test1."))
+    assert distill(out, data=data) == 0
+    assert {path.name for path in out.glob("test*")} == {path.name for path in data.glob("test1.*")}
 
 
 def test_corpus_binarised_the_other_way_round(tiny_corpus: Path, distill: Distill, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from vqnat_plugin.distillation.settings import Share, share_from_environment
 from vqnat_plugin.errors import UsageError
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
-SLURM = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "2"}
+SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "2"}
 
 
 def test_alone() -> None:
@@ -26,8 +26,10 @@ def test_torchrun_under_slurm_counts() -> None:
     assert share_from_environment(SLURM | TORCHRUN) == Share(rank=3, world_size=4, local_rank=1)
 
 
-def test_slurm_shell_without_srun_is_one_process() -> None:
-    assert share_from_environment({"SLURM_NTASKS": "8"}).world_size == 1
+def test_slurm_without_srun_is_one_process() -> None:
+    # In a shell of salloc, and in a batch script itself.
+    for environment in ({"SLURM_NTASKS": "8"}, {"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}):
+        assert share_from_environment(environment).world_size == 1
 
 
 def test_flags_come_before_the_environment() -> None:
@@ -57,6 +59,12 @@ def test_workers_of_all_ranks_share_without_overlap() -> None:
     assert ranks[1].chunks(20) == sorted(workers[2].chunks(20) + workers[3].chunks(20))
 
 
+def test_ranks_may_have_different_numbers_of_workers() -> None:
+    ranks = [Share(rank=rank, world_size=3, workers=count) for rank, count in enumerate((2, 3, 1))]
+    shares = [rank.of_worker(worker) for rank in ranks for worker in range(rank.workers)]
+    assert sorted(chunk for share in shares for chunk in share.chunks(24)) == list(range(24))
+
+
 def test_environment_without_numbers_is_refused() -> None:
     with pytest.raises(UsageError, match="RANK=one in the environment: needs a whole number"):
         share_from_environment({"WORLD_SIZE": "2", "RANK": "one"})
@@ -72,13 +80,9 @@ def test_what_depends_on_the_machine(gpus: int, cpu: bool, workers: int, precisi
     assert options(workers=3, bf16=True, cpu=cpu).on(gpus, cores=6) == options(workers=3, bf16=True, cpu=cpu)
 
 
-def test_several_ranks_have_to_say_how_many_workers(tmp_path: Path) -> None:
+def test_more_words_than_are_allowed_are_not_asked_for(tmp_path: Path) -> None:
     (tmp_path / "t.pt").touch()
-    ranks = {"distributed_rank": 0, "distributed_world_size": 2}
-    for workers in (1, 0):
-        found = options(teacher=str(tmp_path / "t.pt"), workers=workers, **ranks)
-        if workers:
-            found.check()
-        else:
-            with pytest.raises(UsageError, match="--workers 0 with several ranks: needs a number"):
-                found.check()
+    for chosen in ({"min_len": 30}, {"max_len_a": 0.0, "max_len_b": 0}):
+        with pytest.raises(UsageError, match=r"--min-len \d+: needs at most \d+, which --max-len-a"):
+            options(teacher=str(tmp_path / "t.pt"), **chosen).check()
+    options(teacher=str(tmp_path / "t.pt"), min_len=24).check()

@@ -181,6 +181,11 @@ def test_mistakes_are_one_line(
         "--input", str(text), "--beam", "2", "--nbest", "2"
     )
     assert "unknown option '--baem'" in complaint("--input", str(text), "--baem", "3")
+    data = str(prepared / "bin")
+    assert "unknown option '--nosuch'" in complaint(data, "--input", str(text), "--nosuch", "3")
+    assert f"'more' is one argument too many: the folder of the data is {data}" in complaint(
+        data, "more", "--input", str(text)
+    )
     assert "--max-tokens 3: line 1 has" in complaint("--input", str(text), "--max-tokens", "3")
     (tmp_path / "latin").write_bytes("schön".encode("latin-1"))
     assert "not UTF-8" in complaint("--input", str(tmp_path / "latin"))

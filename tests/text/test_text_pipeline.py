@@ -272,9 +272,14 @@ def test_damaged_files_are_refused_in_one_line(
 
 
 def test_given_merges_are_checked(tmp_path: Path) -> None:
-    for wrong in ("", "#version: 0.2\n", "a b c\n", "ab\n"):
+    for wrong in (
+        *("", "#version: 0.2\n", "a b c\n", "ab\n", "#version: x\na b\n", "#version:\na b\n", "a b\n\nc d\n"),
+        *("#version: 0.2\ra b\rc d\r", "a b\rc d\r", "a b\x0cc d\n", "a b\u2028c d\n"),
+    ):
         with pytest.raises(DataError, match="not BPE merges in subword-nmt's format"):
             BPE(wrong, "codes")
+    for right in ("#version: 0.2\na b\n", "a b", " a b\nc d \n", "a b\r\nc d\r\n", "a\u2028 b\n"):
+        assert BPE(right, "codes").split(["x"]) == ["x"]
 
 
 def test_pieces_of_a_small_text_are_learnt() -> None:

@@ -74,8 +74,10 @@ class Quantizer(nn.Module):
             ValueError: z, mask or lengths has a wrong shape or type.
         """
         z, mask = self.positions(z, mask, lengths)
-        # Nothing that is seen there could be used outside of it.
-        out = self.quantize(z, mask, accumulate and not torch.is_inference_mode_enabled())
+        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+            # Nothing that is seen there could be used outside of it.
+            accumulate = False
+        out = self.quantize(z, mask, accumulate)
         if self.channels == "first":
             out.quantized = out.quantized.movedim(-1, 1)
         return out

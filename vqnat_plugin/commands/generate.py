@@ -133,8 +133,10 @@ def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:
     parser = fairseq_options.get_interactive_generation_parser()
     # fairseq needs something in the place of the data; what stands there itself is then one word too many.
     args, rest = fairseq_options.parse_args_and_arch(parser, ["", *arguments], parse_known=True)
-    if len(rest) > 1 or any(word.startswith("-") for word in rest):
-        raise UsageError(f"unknown option '{rest[0]}' (see --fairseq-help)")
+    if unknown := next((word for word in rest if word.startswith("-")), None):
+        raise UsageError(f"unknown option '{unknown}' (see --fairseq-help)")
+    if len(rest) > 1:
+        raise UsageError(f"'{rest[1]}' is one argument too many: the folder of the data is {rest[0]}")
     data = Path(rest[0]) if rest else None
     found = Belongings.find(path, task, data, (args.source_lang, args.target_lang))
     args.data = str(found.data)

@@ -15,6 +15,9 @@ VALID_NAMES = ("valid", "val", "dev")
 # One pair in so many is held out for each of valid and test where a corpus is not split, and at most so many.
 HELD_OUT_SHARE, HELD_OUT_MOST = 20, 2000
 
+# What may be the code of a language, as 'en', 'deu' or 'pt_BR'.
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+
 Pair = tuple[str, str]
 
 
@@ -86,9 +89,16 @@ def _files(data: Path, name: str, languages: tuple[str, str]) -> tuple[Path, ...
         for each in languages
     ]
     if None not in sides:
+        _require_two(languages, sides, "file")
         return tuple(path for path in sides if path is not None)
     table = next((path for end in READERS if (path := data / f"{name}{end}").is_file()), None)
     return () if table is None else (table,)
+
+
+def _require_two(languages: Sequence[str], found: Sequence[object], what: str) -> None:
+    """Raise `DataError` where both languages would be read from the same place."""
+    if found[0] == found[1]:
+        raise DataError(f"{' and '.join(languages)}: both would be read from the {what} '{found[0]}'")
 
 
 def read_pairs(split: Split) -> list[Pair]:
@@ -113,19 +123,38 @@ def read_pairs(split: Split) -> list[Pair]:
 def _table(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     """Two columns, source and target; or columns under a first line that names the languages."""
     rows = [line.split("\t") for line in read_lines(path)]
-    columns = (0, 1)
     names = [cell.strip() for cell in rows[0]] if rows else []
-    named = [next((name for name in _names(each) if name in names), None) for each in languages]
-    if named[0] is not None and named[1] is not None:
+    columns = [_place(names, each) for each in languages]
+    if None not in columns:
+        _require_two(languages, [names[place or 0] for place in columns], "column")
         del rows[0]
-        columns = (names.index(named[0]), names.index(named[1]))
         width, first = len(names), 2
+    elif columns != [None, None] and all(map(LANGUAGE.fullmatch, names)):
+        missing = languages[columns.index(None)]
+        raise DataError(f"{path}: line 1 names {', '.join(names)}, but no '{missing}'")
     else:
-        width, first = 2, 1
+        columns, width, first = [0, 1], 2, 1
     for number, row in enumerate(rows, first):
         if len(row) != width:
             raise DataError(f"{path}: line {number} has {len(row)} columns, needs {width}, with tabs between")
-        yield row[columns[0]], row[columns[1]]
+        yield row[columns[0] or 0], row[columns[1] or 0]
+
+
+def _place(names: Sequence[str], language: str) -> int | None:
+    """Where a language stands in the first line of a table: by its name, else by what it is."""
+    wanted = [name.casefold() for name in _names(language)]
+    known = {name.casefold(): place for place, name in reversed(list(enumerate(names)))}
+    if found := next((name for name in wanted if name in known), None):
+        return known[found]
+    return next((place for place, name in enumerate(names) if _is_language(name, language)), None)
+
+
+def _is_language(name: str, language: str) -> bool:
+    """Whether a name, as `deu` or `DE`, is that of a language."""
+    try:
+        return bool(LANGUAGE.fullmatch(name)) and base_language(name) == base_language(language)
+    except UsageError:
+        return False
 
 
 def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
@@ -137,6 +166,9 @@ def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
         except (ValueError, RecursionError):
             raise DataError(f"{path}: line {number}: not JSON") from None
         found = content.get("translation", content) if isinstance(content, dict) else None
+        if isinstance(found, dict):
+            keys = [next((name for name in _names(each) if name in found), each) for each in languages]
+            _require_two(languages, keys, "key")
         texts = [_named(found, language) for language in languages] if isinstance(found, dict) else []
         if not texts or not all(isinstance(text, str) for text in texts):
             raise DataError(
@@ -168,7 +200,22 @@ def read_corpus(files: Sequence[Path], source: str, target: str) -> list[Pair]:
         raise UsageError(
             f"--data {files[0]}: needs a folder, a file that ends in {' or '.join(READERS)}, or two files"
         )
+    if len(files) == 2:
+        _check_two(files, source, target)
     return read_pairs(Split("train", tuple(files), (source, target)))
+
+
+def _check_two(files: Sequence[Path], source: str, target: str) -> None:
+    """Raise `UsageError` unless two files are the text of a source and its target."""
+    shown = f"--data {' '.join(map(str, files))}"
+    for file in files:
+        if file.suffix in READERS:
+            raise UsageError(f"{shown}: {file.name} alone holds both languages; name one file, or a folder")
+    if files[0].samefile(files[1]):
+        raise UsageError(f"{shown}: are the same file")
+    sides = [file.suffix.removeprefix(".") for file in files]
+    if _is_language(sides[0], target) and _is_language(sides[1], source):
+        raise UsageError(f"{shown}: needs the source ({source}) first, then the target ({target})")
 
 
 def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from logging import FileHandler
@@ -17,6 +18,7 @@ from typing import Any
 from fairseq import options as fairseq_options
 from tqdm import tqdm
 
+from ..data.dictionaries import read_dictionary
 from ..errors import DataError, UsageError
 from ..files import alone, read_lines, write_atomically, write_lines, write_text
 from ..text.moses import MARKS, without_marks
@@ -70,9 +72,19 @@ class Prepared:
 
 
 @contextmanager
+def _told_of_deaths() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise DataError(
+            "a process was killed from outside; if memory was short, take fewer --workers"
+        ) from None
+
+
+@contextmanager
 def mapping(workers: int) -> Iterator[Mapping]:
     """A function that makes tokens of sentences, in order, in so many processes, with a progress bar."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, _told_of_deaths():
         # Processes start with the first task.
         spread = functools.partial(pool.map, chunksize=1000)
 
@@ -179,6 +191,9 @@ def _prepare(options: PrepareOptions) -> Prepared:
         words = tokenizer == "moses"
         if words:
             tokens["train"], dropped = _filter(tokens["train"], options)
+        elif not any(map(all, tokens["train"])):
+            # Pieces are learnt first, and there would be nothing to learn from.
+            _filter(tokens["train"], options)
         pipeline = _learn(pipeline, tokens["train"], options)
         texts = _sides(tokens, languages, lambda _: pipeline.segment, each, "segment")
         if not words:
@@ -205,7 +220,8 @@ def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str]]
     else:
         splits = find_splits(options.data[0], *languages)
         raw = {split.subset: read_pairs(split) for split in splits}
-        targets = {split.subset: split.target for split in splits}
+        # Beside a table they would be tables as well.
+        targets = {split.subset: split.target for split in splits if len(split.files) > 1}
     for subset in sorted(set(raw) - {"train"}):
         _write_references(subset, raw[subset], folder, languages, targets.get(subset))
     return raw, left_out
@@ -298,8 +314,15 @@ def _learn(
         lines = (" ".join(without_marks(side)) for pair in train for side in pair)
         merges = learn_merges(lines, options.merges) if options.merges else ""
     write_text(options.out / "bpe.codes", merges)
-    marked = max(sum(not MARKS.isdisjoint(side) for side in half) for half in zip(*train, strict=True))
-    return replace(pipeline, merges=merges, marks=marked > MARKED * len(train))
+    if given := {path for path in (options.srcdict, options.tgtdict) if path}:
+        # What is written in symbols of others is written with marks if these were.
+        texts = (read_dictionary(path).split("\n") for path in given)
+        marks = all(any(line.partition(" ")[0] in MARKS for line in lines) for lines in texts)
+    else:
+        halves = zip(*train, strict=True)
+        marked = max(sum(not MARKS.isdisjoint(side) for side in half) for half in halves)
+        marks = marked > MARKED * len(train)
+    return replace(pipeline, merges=merges, marks=marks)
 
 
 def binarize(options: PrepareOptions, pipeline: TextPipeline, subsets: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from ..errors import UsageError
 from ..options import FILE, FOLDER, MOST_PROCESSES, PATH, option, require
 
+# SentencePiece counts its pieces in 32 bits.
+MOST_MERGES = 1 << 30
 # Where so large a share of the training pairs is left out, something is likely to be wrong.
 SUSPICIOUS = 0.05
 
@@ -21,7 +23,10 @@ class PrepareOptions:
     """Options of `vqnat prepare`, named as those of fairseq-preprocess where it has them."""
 
     data: tuple[Path, ...] = option(
-        ..., "folder of the raw text; or one file, or two, to be split", metavar=("DIR", "FILE"), exists=PATH
+        ...,
+        "folder of the raw text; or one file, or two (source, then target), to be split",
+        metavar=("DIR", "FILE"),
+        exists=PATH,
     )
     out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     source_lang: str = option("en", "source language", short="-s", metavar="LANG")
@@ -39,7 +44,7 @@ class PrepareOptions:
         group=TEXT,
     )
     normalization: str = option("nfc", "form of Unicode", choices=("nfc", "nfkc", "none"), group=TEXT)
-    merges: int = option(8000, "joint BPE merges; 0 for none", least=0, group=TEXT)
+    merges: int = option(8000, "joint BPE merges; 0 for none", least=0, most=MOST_MERGES, group=TEXT)
     bpe_codes: Path | None = option(None, "merges of subword-nmt", exists=FILE, metavar="FILE", group=GIVEN)
     sentencepiece_model: Path | None = option(
         None, "a SentencePiece model", exists=FILE, metavar="FILE", group=GIVEN
@@ -63,7 +68,9 @@ class PrepareOptions:
         if len(self.data) > 1 and any(path.is_dir() for path in self.data):
             raise UsageError(f"--data {' '.join(map(str, self.data))}: a folder stands alone")
         require(self, "held_out", self.held_out is None or not self.data[0].is_dir(), "a corpus in files")
-        require(self, "target_lang", self.source_lang != self.target_lang, "another language than the source")
+        same = self.source_lang.casefold() == self.target_lang.casefold()
+        require(self, "target_lang", not same, "another language than the source")
+        require(self, "out", "," not in str(self.out), "a name without ',', at which fairseq splits it")
         if self.bpe_codes and self.sentencepiece_model:
             raise UsageError("--bpe-codes, --sentencepiece-model: only one of them")
         for name, kind in (("bpe_codes", "moses"), ("sentencepiece_model", "sentencepiece")):

@@ -101,7 +101,7 @@ def choices(options: DistillOptions, data: ParallelData) -> dict[str, Any]:
         "filters": as_recorded(options),
         "filtered_fallback": options.filtered_fallback,
         "mix": options.mix,
-        "other_splits": sha256(*data.other_splits()),
+        "other_splits": [sha256(*data.other_splits()), *(path.name for path in data.other_splits())],
     }
 
 

@@ -24,32 +24,32 @@ MACHINE = (
 )
 BEAM = 4
 # The names of what splits the work, in the environment that torchrun and Slurm's srun give a process.
-RANKS = (("WORLD_SIZE", "RANK"), ("SLURM_NTASKS", "SLURM_PROCID"))
+# A batch script itself has SLURM_NTASKS and SLURM_PROCID too; only srun says how many a step has.
+RANKS = (("WORLD_SIZE", "RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of the work: rank `rank` of `world_size`, split among `workers` local processes."""
+    """This process's part of the work: rank `rank` of `world_size`, split among `workers` local processes.
+
+    Ranks need not have as many workers each. `worker` is one of them; None stands for all.
+    """
 
     rank: int = 0
     world_size: int = 1
     workers: int = 1
     local_rank: int = 0
+    worker: int | None = None
 
     def chunks(self, count: int) -> list[int]:
-        """Which of `count` chunks fall to this process and its workers."""
-        first = self.rank * self.workers
-        turns = range(first, first + self.workers)
-        return [number for number in range(count) if number % (self.world_size * self.workers) in turns]
+        """Which of `count` chunks fall to this process and its workers, or to the worker."""
+        ours = range(self.rank, count, self.world_size)
+        return list(ours if self.worker is None else ours[self.worker :: self.workers])
 
     def of_worker(self, worker: int) -> "Share":
-        """The share of local worker `worker`, counted among the workers of all ranks."""
-        return Share(
-            rank=self.rank * self.workers + worker,
-            world_size=self.world_size * self.workers,
-            local_rank=self.local_rank * self.workers + worker,
-        )
+        """The share of local worker `worker`."""
+        return dataclasses.replace(self, worker=worker, local_rank=self.local_rank * self.workers + worker)
 
 
 def share_from_environment(
@@ -239,6 +239,15 @@ class DistillOptions:
         precisions = [name for name in ("fp16", "bf16", "mixed_precision") if getattr(self, name)]
         if len(precisions) > 1:
             raise UsageError(f"{' '.join(map(flag, precisions))}: choose one of them")
+        # fairseq counts EOS.
+        shortest = int(self.max_len_a * 2 + self.max_len_b)
+        require(
+            self,
+            "min_len",
+            self.min_len <= shortest,
+            f"at most {shortest}, which --max-len-a {self.max_len_a:g} and --max-len-b {self.max_len_b} "
+            "allow for a source of one sub-word",
+        )
         self._check_share()
 
     def _check_share(self) -> None:
@@ -247,8 +256,6 @@ class DistillOptions:
             raise UsageError(
                 f"--restart with several ranks: one would delete another's work; delete {self.out} yourself"
             )
-        if several and not self.workers:
-            raise UsageError("--workers 0 with several ranks: needs a number, the same for all of them")
 
     @property
     def teachers(self) -> tuple[Path, ...]:

@@ -67,6 +67,11 @@ class Teacher:
         try:
             found = self.task.inference_step(self.generator, self.models, sample)
         except AssertionError as error:
+            if "min_len" in str(error):
+                raise DataError(
+                    "--min-len: is more than a translation may have, by --max-len-a and --max-len-b or by "
+                    "the positions that the teacher knows"
+                ) from None
             raise DataError(
                 f"the search ended without a translation of finite score (fairseq: {error}); if the teacher "
                 "overflows in half precision, use --bf16, or neither it nor --fp16, with --restart"

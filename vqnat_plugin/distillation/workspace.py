@@ -185,7 +185,11 @@ class Workspace:
         In between no index of a training set is there: fairseq-train refuses what is not whole.
         """
         names = sorted((path.name for path in stage.iterdir()), key=lambda name: name.endswith(".idx"))
+        before = (self._read(self.manifest, restart=True) or {}).get("files", [])
         self.manifest.unlink(missing_ok=True)
+        # Such as a test set that the data have no longer.
+        for name in set(filter(DATA_FILES.fullmatch, before)) - set(names):
+            (self.out / name).unlink(missing_ok=True)
         for name in names:
             if name.endswith(".idx"):
                 (self.out / name).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Sub-words: joint BPE in subword-nmt's format, and SentencePiece models."""
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from ..errors import DataError
 from ..files import read_text
 
+# How a file of merges may begin.
+VERSION = re.compile(r"#version: \d+(\.\d+)*")
 # How SentencePiece writes a blank.
 BLANK = "▁"
 # Of a SentencePiece model: <unk>, <s>, </s>, and one piece for each byte.
@@ -59,10 +62,12 @@ class BPE:
         """
         from subword_nmt.apply_bpe import BPE as Merges
 
-        lines = merges.splitlines()
-        pairs = lines[1:] if lines and lines[0].startswith("#version:") else lines
-        # What subword-nmt does about a wrong line is to end the process.
-        wrong = next((line for line in pairs if len(line.split(" ")) != 2), None)
+        # As subword-nmt reads them, which ends the process at a wrong line.
+        lines = [line.strip("\r\n ") for line in merges.rstrip("\n").split("\n")]
+        versioned = VERSION.fullmatch(lines[0]) is not None
+        pairs = lines[1:] if versioned else lines
+        odd = lines[0] if lines[0].startswith("#version:") and not versioned else None
+        wrong = next((line for line in pairs if len(line.split(" ")) != 2), odd)
         if wrong is not None or not pairs:
             raise DataError(f"{name}: not BPE merges in subword-nmt's format ({(wrong or '')[:40]!r})")
         self._merges = Merges(io.StringIO(merges))
