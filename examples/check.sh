@@ -1,4 +1,4 @@
-# --check of the recipes in the paper's setting: the same stages with tiny models, for a few updates. Sourced by them.
+# --check of the recipes for GPUs: the same stages with tiny models, for a few updates. Sourced by them.
 PREPARATION+=(--merges 1000 --max-length 20)
 # What such a teacher says would be filtered out.
 DISTILLATION+=(--filtered-fallback raw)

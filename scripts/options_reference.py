@@ -87,7 +87,10 @@ def _sizes(base: str, config: type, sizes: dict[str, dict[str, Any]]) -> str:
 
 def _parts() -> Iterable[str]:
     yield "# All options"
-    yield "Written by `scripts/readme.py`. `vqnat COMMAND --help` and `fairseq-train --help` show the same."
+    yield (
+        "Written by `scripts/readme.py`. `vqnat COMMAND --help` shows the same; for models and tasks, "
+        "`vqnat train --task translation_vq --arch vq_nat_em --criterion vq_nat_loss --fairseq-help` does."
+    )
     yield "## Models and tasks, for `fairseq-train` and `vqnat train`"
     yield _config("The bottleneck, of translation and image models", BottleneckConfig)
     yield _config("`--arch vq_nat_em`", VQNATConfig, BottleneckConfig)

@@ -18,7 +18,7 @@ from fairseq.trainer import Trainer
 from fairseq.utils import resolve_max_positions, split_paths
 
 from .errors import UsageError
-from .fairseq_commands import BATCH_TOKENS
+from .fairseq_commands import BATCH_TOKENS_VARIABLE
 
 # With it, fairseq leaves out what is too long in every subset.
 SKIP = "--skip-invalid-size-inputs-valid-test"
@@ -160,7 +160,7 @@ def _too_small(trainer: Trainer, limit: int, longest: int, subset: str) -> str:
     way_out = f"or {SKIP}, which leaves longer ones out"
     if limit != trainer.cfg.dataset.max_tokens:
         return f"--max-tokens-valid {limit}: {found}; needs at least {longest}, {way_out}"
-    workers, total = trainer.data_parallel_world_size, int(os.environ.get(BATCH_TOKENS, 0))
+    workers, total = trainer.data_parallel_world_size, int(os.environ.get(BATCH_TOKENS_VARIABLE, 0))
     if total // workers != limit:
         return f"--max-tokens {limit}: {found}; needs at least {longest}, {way_out}"
     fewer = "" if trainer.cuda or total < longest else f" or --workers {total // longest},"

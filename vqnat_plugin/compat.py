@@ -304,7 +304,7 @@ def _corrected(args: argparse.Namespace) -> None:
         # fairseq takes --bf16 for a TPU, and then finds none.
         args.tpu = False
     # Registered only after this module is loaded.
-    importlib.import_module(".tasks.text_tokenizer", __package__).choose_tokenizer(args)
+    importlib.import_module(".tasks.text_tokenizer", __package__).use_text_pipeline(args)
     trains_codebook = hasattr(TASK_REGISTRY.get(getattr(args, "task", None)), "begin_update")
     if trains_codebook and getattr(args, "ddp_backend", None) == "fully_sharded":
         raise UsageError(

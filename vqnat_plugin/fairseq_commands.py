@@ -21,7 +21,7 @@ WORKER = "vqnat_plugin.launch"
 # Names, in the environment of workers that run side by side, a pipe that holds one byte for all of them.
 VOICE = "VQNAT_VOICE"
 # Names the value of `--batch-tokens`, of which each of them gets its part as `--max-tokens`.
-BATCH_TOKENS = "VQNAT_BATCH_TOKENS"
+BATCH_TOKENS_VARIABLE = "VQNAT_BATCH_TOKENS"
 # What gloo, NCCL and torch's store say where another process of a training is gone.
 LOST = re.compile(
     r"gloo.*(closed|reset|refused|timed? ?out|Broken pipe)|Connection was likely closed"

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from .errors import UsageError
-from .fairseq_commands import BATCH_TOKENS, VOICE, WORKER, program, short_complaints
+from .fairseq_commands import BATCH_TOKENS_VARIABLE, VOICE, WORKER, program, short_complaints
 
 # From this version on glibc takes a threshold for mmap of any size; an earlier one at most 32 MiB, and where
 # it is larger, its own start of 128 KiB for ever.
@@ -198,7 +198,7 @@ def train(
     cores = available_cores()
     on_all = _value(arguments, "--distributed-world-size") or torch.cuda.device_count()
     workers = on_all if on_gpu else workers or cores
-    environment = {} if batch_tokens is None else {BATCH_TOKENS: str(batch_tokens)}
+    environment = {} if batch_tokens is None else {BATCH_TOKENS_VARIABLE: str(batch_tokens)}
     if batch_tokens is not None:
         if batch_tokens < workers:
             raise UsageError(

@@ -21,7 +21,7 @@ from .errors import UsageError
 
 Options = TypeVar("Options")
 # No whole number may be larger, or smaller by that: others overflow where they are used.
-LARGEST = 2**63 - 1
+LARGEST_INTEGER = 2**63 - 1
 # Ends of ranges that many options share, far above what anybody wants: what lies beyond was mistyped, and
 # would end in hours of work or in a lack of memory.
 MOST_BEAM = 1000  # hypotheses of a sentence
@@ -130,7 +130,7 @@ def out_of_range(
 ) -> str:
     """What a number would have to be to lie in a range, see `option`; empty where it does."""
     # Infinite and undefined numbers are neither above nor below the infinite ends.
-    large = isinstance(value, int) and abs(value) > LARGEST
+    large = isinstance(value, int) and abs(value) > LARGEST_INTEGER
     if not large and least <= value <= most and above < value < below:
         return ""
     if math.isfinite(above):
@@ -140,7 +140,7 @@ def out_of_range(
     if math.isfinite(most) and not value < least:
         return f"needs a value from {least} to {most}"
     if large and value > 0:
-        return f"needs at most {LARGEST}"
+        return f"needs at most {LARGEST_INTEGER}"
     return f"needs at least {least}" if math.isfinite(least) else "needs a number"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError
+from vqnat_plugin.evaluation import bleu
 from vqnat_plugin.evaluation.bleu import (
     bleu_metric,
     corpus_bleu,
@@ -455,6 +456,15 @@ def test_other_numbers_of_lines_are_explained(
 def test_scoring_needs_neither_torch_nor_fairseq() -> None:
     code = "import sys, vqnat_plugin.evaluation.bleu; sys.exit(bool({'torch', 'fairseq'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_bootstrap_of_too_many_sentences_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bleu, "MOST_TESTED", 2)
+    assert paired_bootstrap({"a": ["x"] * 3}, [["x"] * 3], "a") == {}
+    assert "3 sentences: above 2 BLEU is reported without its uncertainty" in capsys.readouterr().err
+    assert paired_bootstrap({"a": ["x"] * 2}, [["x"] * 2], "a").keys() == {"a"}
 
 
 def test_a_paired_bootstrap_tells_chance_from_difference() -> None:

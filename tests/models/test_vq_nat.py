@@ -5,10 +5,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import PAD, VOCABULARY, different, model_state, padded, random_sample, sample, sentences, tiny_model
+from tiny import (
+    DIM,
+    PAD,
+    VOCABULARY,
+    different,
+    model_state,
+    padded,
+    random_sample,
+    sample,
+    sentences,
+    tiny_model,
+)
 from torch import Tensor
 
 from vqnat_plugin.bottleneck import kinds
+from vqnat_plugin.bottleneck.quantizer import BATCHES_WITHOUT_M_STEP
 from vqnat_plugin.models.vq_nat import VQNAT, VQNATOutput, gold_share
 
 
@@ -253,6 +265,14 @@ def test_codes_that_are_there_are_used_in_a_training_that_begins_anew() -> None:
     # As with --finetune-from-model or --reset-optimizer.
     model.set_num_updates(0)
     assert model.bottleneck(z, mask, accumulate=True) is not None
+
+
+def test_many_batches_of_one_update_are_no_mistake(recwarn: pytest.WarningsRecorder) -> None:
+    model = tiny_model().train()
+    assert model.quantizer.update == "manual"
+    for _ in range(BATCHES_WITHOUT_M_STEP + 1):
+        model.quantizer(torch.randn(3, DIM))
+    assert not recwarn.list
 
 
 def test_a_model_without_codes_is_never_the_best() -> None:

@@ -25,6 +25,7 @@ class Quantizer(nn.Module):
             z with four dimensions or more is refused when either place could be meant.
         codebook: (codebook_size, dim), the code vectors.
         starts_from_data: whether codes want `initialize_codebook` before their first use.
+        expects_m_steps: whether to warn of many batches without an M step, where a kind has one.
         histogram: how often each code was taken in training since `reset_histogram`, fp64: with EM in all M
             steps and over all ranks, else in all forwards of this process. Not saved.
         revived: 0-d int64, how many codes were replaced since `reset_histogram`. Not saved.
@@ -34,6 +35,7 @@ class Quantizer(nn.Module):
     dim: int
     channels: str | None
     starts_from_data: bool = False
+    expects_m_steps: bool = True
     codebook: Tensor
     histogram: Tensor
     revived: Tensor

@@ -76,7 +76,7 @@ class EMVectorQuantizer(EMCodebook):
         ValueError: an argument is out of its range.
 
     `assignment`, `temperature`, `samples`, `decay`, `revival` and `revival_threshold` may be changed between
-    steps.
+    steps. Many batches without an M step are warned of; `expects_m_steps = False` keeps it quiet.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -252,7 +252,7 @@ class EMVectorQuantizer(EMCodebook):
                 stacklevel=6,
             )
         self._forwards += 1
-        if self._forwards == BATCHES_WITHOUT_M_STEP:
+        if self._forwards == BATCHES_WITHOUT_M_STEP and self.expects_m_steps:
             warnings.warn(
                 f"{self._forwards} batches of training and no M step, so that codes never move: call"
                 " update_codebook() after each optimizer step, or say update='forward'",

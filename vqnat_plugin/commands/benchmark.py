@@ -3,7 +3,8 @@
 A system is --system NAME PATH [OPTION=VALUE ...], and PATH says of which kind it is:
   CHECKPOINT[:CHECKPOINT...]  fairseq's, with options of its generation (beam, 1 unless given, lenpen,
                               max_len_a, ...) or of the checkpoint's own task (rescore_with, ...)
-  a folder of vqnat export    beam (or candidates), rescore, max_len_a, max_len_b, min_len, lenpen, unkpen
+  a folder of vqnat export    beam (or candidates), rescore, verify, tolerance, max_len_a, max_len_b, min_len,
+                              lenpen, unkpen
   a folder of CTranslate2     beam, max_len_a, max_len_b, min_len, lenpen, compute_type; --convert makes one
 Timed from source tokens on the host to the translation on the host. Nothing else should run on the machine.
 

@@ -128,7 +128,7 @@ def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:
     from fairseq import options as fairseq_options
 
     from ..models.hub import Belongings
-    from ..tasks.text_tokenizer import choose_tokenizer
+    from ..tasks.text_tokenizer import use_text_pipeline
 
     parser = fairseq_options.get_interactive_generation_parser()
     # fairseq needs something in the place of the data; what stands there itself is then one word too many.
@@ -141,5 +141,5 @@ def _with_data(path: Path, task: Any, arguments: list[str]) -> Any:
     found = Belongings.find(path, task, data, (args.source_lang, args.target_lang))
     args.data = str(found.data)
     args.source_lang, args.target_lang = found.languages
-    choose_tokenizer(args)
+    use_text_pipeline(args)
     return args

@@ -6,6 +6,7 @@ Texts are compared in Unicode NFC: what looks the same is the same. Needs neithe
 import functools
 import logging
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 DEFAULT = "13a"
 # Of the test set, in a paired bootstrap.
 RESAMPLES = 1000
+# It keeps all resamples of all sentences at once, 40 kB a sentence.
+MOST_TESTED = 20_000
 HAN_AND_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
@@ -174,10 +177,16 @@ def paired_bootstrap(
         tokenize: sacreBLEU's name of its tokeniser.
 
     Returns:
-        For each system `bleu_interval`, half the width of the 95 % interval, with the signature of the test,
+        Nothing for more than `MOST_TESTED` sentences. For each system `bleu_interval`, half the width of the 95 % interval, with the signature of the test,
         `bleu_test`; for others than the baseline also `bleu_p`, how likely a difference as large is by
         chance, and `bleu_baseline`.
     """
+    if len(references[0]) > MOST_TESTED:
+        print(
+            f"{len(references[0])} sentences: above {MOST_TESTED} BLEU is reported without its uncertainty",
+            file=sys.stderr,
+        )
+        return {}
     named: list[tuple[str, Sequence[str]]] = [
         (name, list(map(comparable, systems[name]))) for name in sorted(systems, key=baseline.__ne__)
     ]

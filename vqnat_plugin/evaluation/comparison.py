@@ -47,7 +47,7 @@ class Decoded:
     duration: float
 
 
-class Comparison:
+class SideBySide:
     """Systems under the same conditions, with a folder for what is done."""
 
     def __init__(self, systems: Sequence[System], conditions: Conditions, out: Path) -> None:
@@ -285,8 +285,8 @@ def _baselines(options: TimingOptions) -> tuple[str, ...]:
     return options.baseline or (options.systems()[0].name,)
 
 
-def _open(options: TimingOptions) -> Comparison:
-    comparison = Comparison(options.systems(), options.conditions(), options.out)
+def _open(options: TimingOptions) -> SideBySide:
+    comparison = SideBySide(options.systems(), options.conditions(), options.out)
     if options.profile and EXPORTED not in comparison.kinds.values():
         raise UsageError("--profile: shows the parts of exported models, and no system is one")
     return comparison
@@ -296,7 +296,7 @@ def benchmark(options: TimingOptions) -> dict[str, Any]:
     """Time systems; returns the report, see `comparison_report`.
 
     Raises:
-        UsageError, DataError: see `Comparison`; or there is nothing to profile.
+        UsageError, DataError: see `SideBySide`; or there is nothing to profile.
     """
     latency, seconds = _open(options).time(options)
     return _report(options, ["vqnat", "benchmark"], {"benchmark": seconds}, latency=latency)
@@ -306,8 +306,8 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
     """Decode, score and time systems; returns the report, see `comparison_report`.
 
     Raises:
-        DataError: see `Comparison`, or a reference cannot be read.
-        UsageError: see `Comparison` and `bleu_metric`; or there is nothing to profile.
+        DataError: see `SideBySide`, or a reference cannot be read.
+        UsageError: see `SideBySide` and `bleu_metric`; or there is nothing to profile.
     """
     systems, references = options.systems(), [read_lines(path) for path in options.ref]
     comparison = _open(options)

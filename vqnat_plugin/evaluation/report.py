@@ -37,7 +37,7 @@ def comparison_report(
         title: of the report.
         systems: by name, what each is declared as: its checkpoints and options.
         scores: by name, see `Score`.
-        latency: see `Comparison.time`.
+        latency: see `SideBySide.time`.
         latents: flat figures about the latent variables.
         stages: seconds by stage.
         commands: that made the numbers.

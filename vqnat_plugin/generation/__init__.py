@@ -1,0 +1,1 @@
+"""Latent search, words, candidates, rescoring and verification, for fairseq."""

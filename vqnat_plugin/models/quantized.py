@@ -133,10 +133,13 @@ class QuantizedModel(BaseFairseqModel):
         """
         self._settings = quantizer_settings(self.config, code_dim, divergence_scale)
         try:
-            return build(str(self.config.bottleneck), self._settings)
+            quantizer = build(str(self.config.bottleneck), self._settings)
         except ValueError as error:
             flag = str(error).replace("codebook_size is", "--codebook-size is")
             raise UsageError(f"--bottleneck {self.config.bottleneck}: {flag}") from None
+        # An update may have any number of batches, and an `EMTask` forgets no M step.
+        quantizer.expects_m_steps = False
+        return quantizer
 
     def set_num_updates(self, num_updates: int) -> None:
         """Tell the model the number of updates so far: schedules depend on it."""

@@ -42,7 +42,7 @@ class TextTokenizer:
         self.decode = functools.partial(pipeline.decode, language=cfg.target_lang)
 
 
-def choose_tokenizer(args: argparse.Namespace) -> None:
+def use_text_pipeline(args: argparse.Namespace) -> None:
     """Let fairseq's decoding commands use the pipeline of their data, unless they are told what to use.
 
     Args:
