@@ -13,7 +13,7 @@ from vqnat_plugin.errors import UsageError
 from vqnat_plugin.options import (
     FILE,
     FOLDER,
-    LARGEST,
+    LARGEST_INTEGER,
     build_parser,
     check,
     named_files,
@@ -137,8 +137,8 @@ def test_what_is_written_has_a_place(tmp_path: Path) -> None:
 
 
 def test_numbers_have_64_bits() -> None:
-    assert not out_of_range(LARGEST) and not out_of_range(-LARGEST) and not out_of_range(1e30)
-    assert out_of_range(LARGEST + 1) == f"needs at most {LARGEST}"
+    assert not out_of_range(LARGEST_INTEGER) and not out_of_range(-LARGEST_INTEGER) and not out_of_range(1e30)
+    assert out_of_range(LARGEST_INTEGER + 1) == f"needs at most {LARGEST_INTEGER}"
     assert out_of_range(10**20, least=1, most=7) == "needs a value from 1 to 7"
     assert out_of_range(0, least=1, most=7) == "needs at least 1"
     assert out_of_range(float("nan"), above=0, below=2) == "needs a value above 0 and below 2"

@@ -177,9 +177,9 @@ def paired_bootstrap(
         tokenize: sacreBLEU's name of its tokeniser.
 
     Returns:
-        Nothing for more than `MOST_TESTED` sentences. For each system `bleu_interval`, half the width of the 95 % interval, with the signature of the test,
-        `bleu_test`; for others than the baseline also `bleu_p`, how likely a difference as large is by
-        chance, and `bleu_baseline`.
+        Nothing for more than `MOST_TESTED` sentences. For each system `bleu_interval`, half the width of the
+        95 % interval, with the signature of the test, `bleu_test`; for others than the baseline also
+        `bleu_p`, how likely a difference as large is by chance, and `bleu_baseline`.
     """
     if len(references[0]) > MOST_TESTED:
         print(
