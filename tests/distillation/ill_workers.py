@@ -8,7 +8,7 @@ from typing import Any
 def die(job: Any, share: Any, connection: Any) -> None:
     """Worker 1 is killed after its first batch; worker 0 would work on for ever."""
     connection.send(5)
-    if share.rank == 1:
+    if share.worker == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     while True:
         signal.pause()
@@ -16,7 +16,7 @@ def die(job: Any, share: Any, connection: Any) -> None:
 
 def complain(job: Any, share: Any, connection: Any) -> None:
     """Worker 1 finds a mistake of the user's."""
-    if share.rank == 1:
+    if share.worker == 1:
         connection.send("the teacher is ill")
     signal.pause()
 
