@@ -237,6 +237,7 @@ def test_what_is_less_than_it_should_be_is_said(
 
 def test_the_papers_architecture_is_described_too(tiny_corpus: Path, tmp_path: Path) -> None:
     # Its options come from the dataclass itself, some as members of fairseq's enumerations.
-    checkpoint = train_student(tiny_corpus, tmp_path, "--arch=vq_nat_em", "--max-update=1")
+    flags = ("--arch=vq_nat_em", "--max-update=1", "--unquantized-updates=0")
+    checkpoint = train_student(tiny_corpus, tmp_path, *flags)
     main(["export", str(checkpoint), "--out", str(tmp_path / "out")])
     assert read_json(tmp_path / "out" / "config.json")["model"]["decoder_attention"] == "bidirectional"
