@@ -98,7 +98,7 @@ def check_translation(programs: Path) -> None:
         run(programs / "python", corpus, "--out", folder / "text", *few)
         run(vqnat, "prepare", "--data", folder / "text", "--out", data, *pair, "--merges", "300")
         words = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
-        limits = "--batch-tokens 500 --max-update 2 --no-epoch-checkpoints"
+        limits = "--batch-tokens 500 --max-update 2 --unquantized-updates 1 --no-epoch-checkpoints"
         run(vqnat, "train", data / "bin", *words.split(), *limits.split(), "--save-dir", out)
         source = data / "reference" / "test.en"
         found = run(vqnat, "generate", "--path", out / "checkpoint_best.pt", "--input", source)
