@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -217,7 +216,7 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
 
 def require_integer(name: str, value: object, least: int = 1) -> None:
     """Raises a ValueError unless `value` is an integer of at least `least`."""
-    good = is_integer(value) and operator.index(value) >= least  # type: ignore[arg-type]
+    good = is_integer(value) and value >= least  # type: ignore[operator]
     require(good, name, value, f"an integer >= {least}")
 
 

@@ -175,9 +175,10 @@ class LatentGenerator:
         """
         del prefix_tokens  # `from_options` has refused it
         for teacher in (*self.rescorers, *([self.verifier.teacher] if self.verifier else [])):
-            # In a training they were made before the model went to its device.
-            first = next(models[0].parameters())
-            teacher.to(device=first.device, dtype=first.dtype)
+            ours, theirs = next(models[0].parameters()), next(teacher.parameters())
+            if (ours.device, ours.dtype) != (theirs.device, theirs.dtype):
+                # In a training they were made before the model went to its device.
+                teacher.to(device=ours.device, dtype=ours.dtype)
         with torch.inference_mode():
             source = sample["net_input"]["src_tokens"]
             memories = [model.encode(source) for model in models]
