@@ -359,6 +359,20 @@ def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     assert given.read(good) == {**MEASURED, "seconds": 0}
 
 
+def test_damaged_record_of_a_cell_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    first, second, damaged = Cell("raw", ("--a",), 1), Cell("raw", ("--b",), 1), Cell("raw", ("--c",), 1)
+    given = translation(tmp_path)
+    assert run_grid(grid_of(damaged, first), given, jobs=1) == 0
+    (given.folder(damaged) / "cell.json").write_text('{"threads": 0}')
+    capsys.readouterr()
+    assert run_grid(grid_of(damaged, first, second), given, jobs=1) == 1
+    assert f"{damaged.name} FAILED ({given.folder(damaged)}/cell.json: is no rec" in capsys.readouterr().out
+    assert given.is_done(first) and given.is_done(second)
+
+
 def blocked(monkeypatch: pytest.MonkeyPatch, given: GridRun, cell: Cell) -> Path:
     """Lets a cell wait for its end; gives the file that can be read once it does."""
     scripted(monkeypatch, "open(folder / 'ready', 'w').write('x'); import signal; signal.pause()")

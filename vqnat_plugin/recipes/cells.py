@@ -70,9 +70,10 @@ class GridRun:
     def is_done(self, cell: Cell) -> bool:
         """Whether a cell has been trained and measured, as it would be now."""
         folder, stages = self.folder(cell), self.stages(cell)
-        if not (stages.is_done(TRAIN) and stages.is_done(MEASURE)):
+        begun = read_json_if_there(folder / CELL)
+        if begun is None:
             return False
-        threads = _cell_record(folder, read_json(folder / CELL))["threads"]
+        threads = _cell_record(folder, begun)["threads"]
         train, measure = self.kind.train_command(cell, folder, threads), self.kind.measure_command(folder)
         return stages.is_done(TRAIN, train) and stages.is_done(MEASURE, measure)
 
@@ -199,7 +200,7 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
     """
     runner = Runner(grid_run, threads=max(1, available_cores() // jobs))
     cells = grid.cells()
-    pending = [cell for cell in cells if not grid_run.is_done(cell)]
+    pending = [cell for cell in cells if not _is_done(grid_run, cell)]
     _say(f"{len(cells)} trainings, {len(cells) - len(pending)} done before")
     failed, number, start = 0, 0, time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
@@ -225,6 +226,14 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
             runner.stop()
             raise
     return failed
+
+
+def _is_done(grid_run: GridRun, cell: Cell) -> bool:
+    try:
+        return grid_run.is_done(cell)
+    except DataError:
+        # Running it says what is damaged; the others are run all the same.
+        return False
 
 
 def _say(text: str) -> None:
