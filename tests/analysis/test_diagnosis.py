@@ -184,6 +184,10 @@ def test_command_without_a_teacher_and_with_references(
         main([*words.split(), str(tmp_path / "short"), "--out", str(tmp_path)])
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("vqnat diagnose: error: --ref ") and "1 lines for 8 sentences" in line
+    (tmp_path / "blank").write_text(" \n" * 8)
+    with pytest.raises(SystemExit, match="2"):
+        main([*words.split(), str(tmp_path / "blank"), "--out", str(tmp_path)])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("blank: holds no word")
 
 
 @pytest.mark.parametrize("accuracy", [[], [0.5], [0.5, 0.25, 1.0]], ids=len)

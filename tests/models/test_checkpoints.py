@@ -97,6 +97,20 @@ def test_a_model_whose_codes_had_no_start_is_refused(changed: Callable[..., Path
         checkpoint_utils.load_model_ensemble_and_task([str(path)])
 
 
+def test_a_teacher_that_a_training_was_validated_with_is_left_out(
+    changed: Callable[..., Path], tiny_teacher: Path
+) -> None:
+    def validated(state: dict[str, Any]) -> None:
+        state["cfg"]["task"] |= {"rescore_with": "gone.pt", "verify_with": str(tiny_teacher)}
+
+    path = changed(validated)
+    hub = VQNAT.from_pretrained(path)
+    assert hub.task.cfg.rescore_with is None and hub.task.cfg.verify_with is None
+    assert isinstance(hub.translate("w1 w2"), str)
+    asked = VQNAT.from_pretrained(path, verify_with=str(tiny_teacher))
+    assert asked.task.cfg.verify_with == str(tiny_teacher)
+
+
 def test_languages_that_nobody_knows(changed: Callable[..., Path], tmp_path: Path) -> None:
     path = changed(
         lambda state: state["cfg"]["task"].update(data="/nowhere", source_lang=None, target_lang=None)

@@ -93,9 +93,7 @@ class Diagnosis:
                 dictionaries.
         """
         self.device = device or torch.device("cpu")
-        model, config, task = load_latent_model(
-            checkpoint, subset, data, self.device, rescore_with=None, verify_with=None
-        )
+        model, config, task = load_latent_model(checkpoint, subset, data, self.device)
         before = Path(model.config.init_from_teacher or "")
         self.teacher = teacher or (before if before.is_file() else None)
         self.task, self.subset, self.model, self.data = task, subset, model, Path(config.task.data)

@@ -21,7 +21,6 @@ def load_latent_model(
     subset: str,
     data: Path | None = None,
     device: torch.device | None = None,
-    **overrides: Any,
 ) -> tuple[VQNAT, Any, Any]:
     """The model in evaluation mode, its configuration, and its task with the subset loaded.
 
@@ -30,7 +29,6 @@ def load_latent_model(
         subset: split of the data.
         data: binarised data; what the model was trained on by default.
         device: where the model goes; the CPU by default.
-        overrides: options of the checkpoint that are to be others.
 
     Raises:
         DataError: the checkpoint, its data or the subset is missing, or they do not fit together.
@@ -39,8 +37,7 @@ def load_latent_model(
     read = Checkpoint(checkpoint, LATENT)
     if data is not None:
         read.check_data(data)
-        overrides["data"] = str(data)
-    model, config, task = read.build(**overrides)
+    model, config, task = read.build(**({} if data is None else {"data": str(data)}))
     folder = config.task.data
     try:
         task.load_dataset(subset)

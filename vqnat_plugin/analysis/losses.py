@@ -20,12 +20,14 @@ def check_references(references: Sequence[Path], sentences: int) -> list[list[st
     """The lines of references, each of so many.
 
     Raises:
-        DataError: one cannot be read, or has another number of lines.
+        DataError: one cannot be read, has another number of lines, or none with a word.
     """
     truth = [read_lines(path) for path in references]
     for path, lines in zip(references, truth, strict=True):
         if len(lines) != sentences:
             raise DataError(f"--ref {path}: {len(lines)} lines for {sentences} sentences")
+        if not any(map(str.split, lines)):
+            raise DataError(f"--ref {path}: holds no word")
     return truth
 
 

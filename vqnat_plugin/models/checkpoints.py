@@ -125,7 +125,8 @@ class Checkpoint:
 
         Args:
             task: one that is there already; by default that of the training.
-            overrides: options by name that are to be others; BLEU is not measured unless they say so.
+            overrides: options by name that are to be others. Unless they say so, BLEU is not measured, and no
+                teacher ranks or checks what the model writes, as it may have while it was trained.
 
         Returns:
             The model in evaluation mode, all its options, and its task.
@@ -136,7 +137,8 @@ class Checkpoint:
                 start.
         """
         # What measures BLEU would be set up, with whatever packages it needs.
-        overwrite_args_by_name(self.config, {"eval_bleu": False} | overrides)
+        alone = {"eval_bleu": False, "rescore_with": None, "verify_with": None}
+        overwrite_args_by_name(self.config, alone | overrides)
         folder = getattr(self.task, "data", None)
         with told(DataError, f"{self.who}: cannot be used with the data in {folder}"):
             task = task or tasks.setup_task(self.task, from_checkpoint=True)
