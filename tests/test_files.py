@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,6 @@ from hypothesis import strategies as st
 from vqnat_plugin.errors import BusyError, DataError
 from vqnat_plugin.files import (
     alone,
-    count_lines,
     is_stream,
     read_blocks,
     read_json,
@@ -163,12 +164,16 @@ def test_a_stream_of_carriage_returns_is_refused_with_the_way_out() -> None:
         assert found == ["a\rb"]
 
 
-@given(st.lists(st.binary().filter(lambda line: b"\n" not in line)), st.booleans())
-def test_lines_are_counted(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], ended: bool) -> None:
-    file = tmp_path_factory.getbasetemp() / "counted"
-    content = b"".join(line + b"\n" for line in lines) + (b"" if ended else b"end")
-    file.write_bytes(content)
-    assert count_lines(file) == len(lines) + (not ended)
+def interrupted_behind(step: int) -> Callable[[Path, Path], None]:
+    """`os.replace`, which is interrupted right behind the call of that number."""
+    move, steps = os.replace, itertools.count(1)
+
+    def replace(old: Path, new: Path) -> None:
+        move(old, new)
+        if next(steps) == step:
+            raise KeyboardInterrupt
+
+    return replace
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -195,9 +200,38 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(DataError):
             replace_folder(tmp_path / "link", fill)
     assert {path.name for path in (tmp_path / "link").iterdir()} == {"new", "old"}
+    # An interruption right behind a step, whichever it is, loses neither.
+    for step in (1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", interrupted_behind(step))
+            with pytest.raises(KeyboardInterrupt):
+                replace_folder(tmp_path / "link", lambda folder: (folder / "newer").touch())
+        left = {path.name for path in (tmp_path / "link").iterdir()}
+        assert left == ({"new", "old"} if step == 1 else {"newer"})
     replace_folder(tmp_path / "link", fill)
     assert [path.name for path in (tmp_path / "link").iterdir()] == ["new"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]
+
+
+def test_what_a_process_moved_away_before_it_was_killed_comes_back(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from vqnat_plugin.files import replace_folder\n"
+        "move = os.replace\n"
+        "os.replace = lambda old, new: (move(old, new), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "replace_folder(pathlib.Path(sys.argv[1]), lambda folder: None)\n"
+    )
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    killed = subprocess.run([sys.executable, "-c", program, str(folder)])
+    assert killed.returncode == -signal.SIGKILL and not folder.exists()
+
+    def fill(_: Path) -> None:
+        assert (folder / "old").exists()
+
+    replace_folder(folder, fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"] and not any(folder.iterdir())
 
 
 def test_what_a_killed_process_left_is_deleted_but_not_what_another_still_writes(tmp_path: Path) -> None:

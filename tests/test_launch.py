@@ -288,8 +288,14 @@ def test_signals_reach_the_workers(tmp_path: Path, number: signal.Signals) -> No
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
-def test_worker_killed_by_a_signal_is_a_failure() -> None:
-    assert launch.run_workers([python("import os; os.kill(os.getpid(), 9)")], {}) == -signal.SIGKILL
+@pytest.mark.parametrize(("number", "said"), [(9, ["a worker was killed from outside"]), (15, [])])
+def test_worker_killed_by_a_signal_is_a_failure(
+    number: int, said: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    killed = python(f"import os; os.kill(os.getpid(), {number})")
+    assert launch.run_workers([killed], {}) == 128 + number
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.removeprefix("vqnat train: error: ").partition(";")[0] for line in lines] == said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

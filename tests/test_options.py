@@ -1,6 +1,7 @@
 """Options as fields of a dataclass: the parser, the checks and the help that are made from them."""
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,20 @@ def test_what_is_written_has_a_place(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             check(bad)
+
+
+def test_a_file_is_replaced_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(kw_only=True)
+    class Writing:
+        log: Path = option(tmp_path, "file", writes=FILE)
+
+    file = tmp_path / "folder" / "file"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != file.parent)
+    with pytest.raises(UsageError, match=f"--log {file}: nothing can be written in {file.parent}"):
+        check(Writing(log=file))
+    check(Writing(log=Path("/dev/null")))
 
 
 def test_numbers_have_64_bits() -> None:

@@ -201,7 +201,7 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     prefix, suffix = f".{path.name[:40]}.", ".part"
     for other in path.parent.iterdir():
         if other.name.startswith(prefix) and other.name.endswith(suffix):
-            _delete_abandoned(other)
+            _delete_abandoned(other, path)
     with (
         alone(path, beside=True),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=suffix) as parts,
@@ -213,20 +213,27 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
         new, old = Path(parts, "new"), Path(parts, "old")
         new.mkdir()
         fill(new)
-        if path.exists():
-            os.replace(path, old)
         try:
+            if path.exists():
+                os.replace(path, old)
             os.replace(new, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
+        except BaseException:
+            _put_back(parts, path)
             raise
 
 
-def _delete_abandoned(parts: Path) -> None:
+def _put_back(parts: str | Path, path: Path) -> None:
+    """Where a folder was moved away, and nothing has come in its place: move it back."""
+    old = Path(parts, "old")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+
+
+def _delete_abandoned(parts: Path, path: Path) -> None:
     """Delete a temporary folder whose lock nobody holds; where there are no locks, it stays."""
     with contextlib.suppress(OSError), (parts / "lock").open() as held:
         if lock(held, wait=False):
+            _put_back(parts, path)
             shutil.rmtree(parts)
 
 
@@ -304,15 +311,6 @@ def _without_line_feeds(name: str) -> DataError:
         f"{name}: its only line ends are carriage returns (CR), where line feeds are needed; convert it: "
         f"tr '\\r' '\\n' < {shlex.quote(name)} > NEW"
     )
-
-
-def count_lines(path: Path) -> int:
-    """How many lines a file has, as `read_blocks` has them."""
-    lines, last = 0, b"\n"
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            lines, last = lines + block.count(b"\n"), block[-1:]
-    return lines + (last != b"\n")
 
 
 def read_blocks(stream: BinaryIO, name: str = "standard input", size: int = 1 << 16) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ each core gets a data-parallel worker of one thread, and each worker gets the se
 fastest on a CPU. None of them changes what is learnt, except for the precision where `--amp` is given.
 """
 
+import argparse
 import ctypes
 import importlib
 import os
@@ -51,14 +52,11 @@ def flags(arguments: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in arguments if word.startswith("-")}
 
 
-def _value(arguments: list[str], flag: str) -> int:
-    """The last value of an option among the arguments of a command; 0 where there is none."""
-    found = 0
-    for word, behind in zip(arguments, [*arguments[1:], ""], strict=False):
-        name, given, value = word.partition("=")
-        value = value if given else behind
-        if name == flag and value.isdecimal():
-            found = int(value)
+def option_value(arguments: list[str], flag: str) -> str | None:
+    """The last value of an option among the arguments of a command; None where there is none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, dest="value", nargs="?")
+    found: str | None = parser.parse_known_args(arguments)[0].value
     return found
 
 
@@ -124,7 +122,7 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
         environment: what is added to the environment of this process.
 
     Returns:
-        The exit status: 0, or that of the first worker that failed.
+        The exit status: 0, or that of the first worker that failed, 128 + N if signal N ended it.
     """
     processes: list[subprocess.Popen[bytes]] = []
     voice, byte = os.pipe()
@@ -149,8 +147,14 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
                 except subprocess.TimeoutExpired:
                     continue
                 running.remove(process)
+                if code == -signal.SIGKILL:
+                    print(
+                        "vqnat train: error: a worker was killed from outside; if memory was short, take "
+                        "fewer --workers or fewer tokens a batch",
+                        file=sys.stderr,
+                    )
                 if code and not status:
-                    status = code
+                    status = code if code > 0 else 128 - code
                     for other in running:
                         other.terminate()
         return status
@@ -196,7 +200,8 @@ def train(
                 "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
             )
     cores = available_cores()
-    on_all = _value(arguments, "--distributed-world-size") or torch.cuda.device_count()
+    given = option_value(arguments, "--distributed-world-size") or ""
+    on_all = int(given) if given.isdecimal() and int(given) else torch.cuda.device_count()
     workers = on_all if on_gpu else workers or cores
     environment = {} if batch_tokens is None else {BATCH_TOKENS_VARIABLE: str(batch_tokens)}
     if batch_tokens is not None:
@@ -220,11 +225,14 @@ def _teach_fairseq() -> None:
     importlib.import_module(".batch_limits", __package__).install()
 
 
-def _worker() -> None:
-    # When the launcher is killed so hard that it cannot stop its workers, they end by themselves.
+def end_with_parent() -> None:
+    """Let this process end by itself once its parent is killed so hard that it cannot stop it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
+
+def _worker() -> None:
+    end_with_parent()
     _teach_fairseq()
     from fairseq_cli.train import cli_main
 

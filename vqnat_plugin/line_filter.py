@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import DataError, UsageError, UserError
-from .files import blocks_and_error, count_lines, is_stream, remove_parts, write_lines
+from .files import blocks_and_error, is_stream, remove_parts, write_lines
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.
@@ -67,7 +67,10 @@ class Input:
 
     def count(self) -> int | None:
         """How many lines there are, if that can be known beforehand."""
-        return count_lines(self.path) if self.path is not None and self.path.is_file() else None
+        if self.path is None or not self.path.is_file():
+            return None
+        with self.path.open("rb") as stream:
+            return sum(1 for _ in stream)
 
 
 def check_files(input: str, output: Path | None) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .errors import UsageError
+from .files import is_stream
 
 Options = TypeVar("Options")
 # No whole number may be larger, or smaller by that: others overflow where they are used.
@@ -156,9 +157,11 @@ def _unwritable(kind: str, path: Path) -> str:
     there = path.exists()
     if there and path.is_dir() != (kind == FOLDER):
         return f"is a {FILE if kind == FOLDER else FOLDER}, needs a {kind}"
-    place = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if place == path and kind == FILE:
+    if is_stream(path):
         return ""
+    # A file is replaced in its folder.
+    path = path if kind == FOLDER else path.absolute().parent
+    place = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not place.is_dir():
         return f"needs a folder where {place} is"
     return "" if os.access(place, os.W_OK | os.X_OK) else f"nothing can be written in {place}"

@@ -71,9 +71,9 @@ def run(options: Options) -> None:
         print(f"{options.out}: {options.precision}, for CTranslate2")
         return
     options.require_files()
-    from ..evaluation.comparison import benchmark
     from ..evaluation.report import results, write_report
     from ..files import alone
+    from ..recipes.comparison import benchmark
 
     with alone(options.out):
         report = benchmark(options)

@@ -12,15 +12,9 @@ run on the machine while it measures latency.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..evaluation.settings import ComparisonOptions
-
-
-@dataclass(kw_only=True)
-class Options(ComparisonOptions):
-    """Options of `vqnat compare`."""
+from ..evaluation.settings import ComparisonOptions as Options
 
 
 def writes_to(options: Options) -> Path:
@@ -33,9 +27,9 @@ def run(options: Options) -> None:
     options.require_files()
     # Before anything is measured: what they need may not be installed.
     from ..evaluation import plots
-    from ..evaluation.comparison import compare
     from ..evaluation.report import results, write_report
     from ..evaluation.training_log import TrainingLog
+    from ..recipes.comparison import compare
 
     logs = {}
     for name, path in options.train_logs().items():

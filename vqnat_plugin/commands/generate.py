@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..fairseq_commands import own_error, short_complaints
-from ..launch import flags, with_plugin
+from ..launch import flags, option_value, with_plugin
 from ..line_filter import Input, check_files, in_turn, run_filter
 from ..options import FILE, option
 
@@ -52,24 +52,14 @@ class Options:
             raise UsageError(f"--output {self.output}: needs --input beside it")
 
 
-def value(arguments: list[str], flag: str) -> str:
-    """What stands behind an option, the last time that it is given.
-
-    Raises:
-        UsageError: it is not given, or nothing stands behind it.
-    """
-    for number, word in reversed(list(enumerate(arguments))):
-        found = word.partition("=")[2] if word.startswith(f"{flag}=") else ""
-        if word == flag and number + 1 < len(arguments):
-            found = arguments[number + 1]
-        if found:
-            return found
-    raise UsageError(f"needs {flag} CHECKPOINT")
-
-
 def run(options: Options) -> None:
     """Decode in this process."""
-    path = None if options.fairseq_help else Path(value(list(options.arguments), "--path").split(":")[0])
+    path = None
+    if not options.fairseq_help:
+        paths = option_value(list(options.arguments), "--path")
+        if not paths:
+            raise UsageError("needs --path CHECKPOINT")
+        path = Path(paths.split(":")[0])
     if path is not None and not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     arguments = with_plugin(list(options.arguments))

@@ -81,9 +81,8 @@ def run(options: Options) -> None:
     """Evaluate, draw and report."""
     from ..evaluation.training_log import TrainingLog
     from ..files import write_json
-    from ..imaging.evaluation import table
     from ..imaging.image_file import shown
-    from ..imaging.report import SHEETS, write_images_report
+    from ..imaging.report import SHEETS, table_and_notes, write_images_report
 
     start = time.monotonic()
     out = writes_to(options)
@@ -99,8 +98,9 @@ def run(options: Options) -> None:
     for name in (SHEETS.keys() - set(drawn)) if again else ():
         # Of an evaluation before, of which nothing else is left.
         (out / name).unlink(missing_ok=True)
-    write_images_report(_report(options, out, result, time.monotonic() - start), out)
-    print(table(result))
+    report = _report(options, out, result, time.monotonic() - start)
+    write_images_report(report, out)
+    print(table_and_notes(report))
     print(f"\n{shown(out)}: images.json, report.json, report.md, {', '.join(drawn)} written")
 
 
