@@ -1,7 +1,11 @@
 """Killed at any moment, the same command again gives what it would have given; with no room, it says so."""
 
+import os
 import random
+import select
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +114,28 @@ def test_after_a_kill_the_same_command_gives_the_same(
         assert found.keys() == expected.keys(), moment
         assert [each for each in found if found[each] != expected[each]] == [], moment
         shutil.rmtree(out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux's")
+def test_processes_that_prepare_end_with_the_one_that_started_them() -> None:
+    program = (
+        "import multiprocessing, sys\n"
+        "from vqnat_plugin.data.prepare import mapping\n"
+        "with mapping(2) as each:\n"
+        "    each(str.split, ['a b'] * 3000, 'split')\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [os.pidfd_open(int(child)) for child in parent.stdout.readline().split()]
+        parent.kill()
+    assert children
+    for child in children:
+        # It can be read once the process has ended.
+        assert select.select([child], [], [], 60)[0]
+        os.close(child)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def read_dictionary(path: Path, known: Collection[str] = ()) -> str:
         symbol, blank, count = line.rstrip().rpartition(" ")
         if overwrite := count == OVERWRITE:
             symbol, blank, count = symbol.rpartition(" ")
-        if not blank or " " in symbol or not _is_whole(count):
+        if not blank or " " in symbol or not count.removeprefix("-").isdecimal():
             raise DataError(
                 f"{path}: line {number}: needs a symbol, a blank and a count, but is '{line[:40]}'; binarise "
                 "the data again, or take the dictionary from where it was made"
@@ -45,14 +45,6 @@ def read_dictionary(path: Path, known: Collection[str] = ()) -> str:
             )
         seen[symbol] = number
     return text
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        int(text)
-    except ValueError:
-        return False
-    return True
 
 
 def checked(add_from_file: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

@@ -166,19 +166,16 @@ def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
         except (ValueError, RecursionError):
             raise DataError(f"{path}: line {number}: not JSON") from None
         found = content.get("translation", content) if isinstance(content, dict) else None
+        texts: list[Any] = []
         if isinstance(found, dict):
             keys = [next((name for name in _names(each) if name in found), each) for each in languages]
             _require_two(languages, keys, "key")
-        texts = [_named(found, language) for language in languages] if isinstance(found, dict) else []
+            texts = [found.get(key) for key in keys]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise DataError(
                 f'{path}: line {number}: needs an object {{"{source}": "...", "{target}": "..."}}'
             )
         yield _one_line(texts[0]), _one_line(texts[1])
-
-
-def _named(texts: dict[str, Any], language: str) -> Any:
-    return next((texts[name] for name in _names(language) if name in texts), None)
 
 
 def _one_line(text: Any) -> str:

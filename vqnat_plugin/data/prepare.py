@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from ..data.dictionaries import read_dictionary
 from ..errors import DataError, UsageError
 from ..files import alone, read_lines, write_atomically, write_lines, write_text
+from ..launch import end_with_parent
 from ..text.moses import MARKS, without_marks
 from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
@@ -84,13 +86,16 @@ def _told_of_deaths() -> Iterator[None]:
 @contextmanager
 def mapping(workers: int) -> Iterator[Mapping]:
     """A function that makes tokens of sentences, in order, in so many processes, with a progress bar."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, _told_of_deaths():
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, end_with_parent) as pool, _told_of_deaths():
         # Processes start with the first task.
         spread = functools.partial(pool.map, chunksize=1000)
 
         def each(function: Callable[[Any], Tokens], sides: Sequence[Any], label: str) -> list[Tokens]:
             found = map(function, sides) if workers == 1 else spread(function, sides)
-            return list(tqdm(found, desc=label, total=len(sides), mininterval=1))
+            bar = tqdm(found, desc=label, total=len(sides), mininterval=1)
+            # Each symbol is in memory once, however often it occurs.
+            return [list(map(sys.intern, tokens)) for tokens in bar]
 
         yield each
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..options import FILE, FOLDER, MOST_PROCESSES, PATH, option, require
+from ..text.normalize import FORMS
+from ..text.pipeline import TOKENIZERS
 
 # SentencePiece counts its pieces in 32 bits.
 MOST_MERGES = 1 << 30
@@ -40,10 +42,10 @@ class PrepareOptions:
         None,
         "moses, with BPE by subword-nmt; or sentencepiece, which needs no blanks between words (default: "
         "moses where both languages are written in Latin, Greek or Cyrillic script)",
-        choices=("moses", "sentencepiece"),
+        choices=TOKENIZERS,
         group=TEXT,
     )
-    normalization: str = option("nfc", "form of Unicode", choices=("nfc", "nfkc", "none"), group=TEXT)
+    normalization: str = option("nfc", "form of Unicode", choices=tuple(FORMS), group=TEXT)
     merges: int = option(8000, "joint BPE merges; 0 for none", least=0, most=MOST_MERGES, group=TEXT)
     bpe_codes: Path | None = option(None, "merges of subword-nmt", exists=FILE, metavar="FILE", group=GIVEN)
     sentencepiece_model: Path | None = option(

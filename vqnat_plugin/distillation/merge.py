@@ -23,7 +23,7 @@ from ..errors import DataError
 from ..files import sha256
 from ..machine import describe_versions
 from .chunks import ChunkStore
-from .corpus import BLOCK, ParallelData, Sentences, write_sentences
+from .corpus import ParallelData, Sentences, write_sentences
 from .filters import EMPTY_SOURCE, REASONS, as_recorded, reason_against
 from .settings import DistillOptions
 from .workspace import Workspace
@@ -216,22 +216,9 @@ def _manifest(
             "distilled": int(np.count_nonzero(reasons == KEPT)),
             "filtered": _counts(reasons),
         },
-        "mean_length_ratio": _mean_length_ratio(translations.lengths, sentences.source_lengths),
-        "beam": options.search()["beam"],
         "teacher": [{"path": str(path.resolve()), "sha256": sha256(path)} for path in options.teachers],
         "data": str(options.data.resolve()),
         "options": choices(options, data),
         "seconds": {"decoding": round(translations.seconds, 1)},
         "versions": describe_versions(),
     }
-
-
-def _mean_length_ratio(lengths: np.ndarray, source_lengths: np.ndarray) -> float | None:
-    """Mean of target by source tokens, without EOS, of all translations, also of those left out."""
-    total, count = 0.0, 0
-    for start in range(0, len(lengths), BLOCK):
-        target, source = lengths[start : start + BLOCK], source_lengths[start : start + BLOCK] - 1
-        translated = (target >= 0) & (source > 0)
-        total += float((target[translated] / source[translated]).sum())
-        count += int(translated.sum())
-    return round(total / count, 4) if count else None

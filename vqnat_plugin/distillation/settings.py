@@ -33,7 +33,8 @@ LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
 class Share:
     """This process's part of the work: rank `rank` of `world_size`, split among `workers` local processes.
 
-    Ranks need not have as many workers each. `worker` is one of them; None stands for all.
+    Ranks need not have as many workers each, unless they share the GPUs of one machine. `worker` is one of
+    them; None stands for all.
     """
 
     rank: int = 0
@@ -248,11 +249,7 @@ class DistillOptions:
             f"at most {shortest}, which --max-len-a {self.max_len_a:g} and --max-len-b {self.max_len_b} "
             "allow for a source of one sub-word",
         )
-        self._check_share()
-
-    def _check_share(self) -> None:
-        several = self.share.world_size > 1
-        if several and self.restart:
+        if self.share.world_size > 1 and self.restart:
             raise UsageError(
                 f"--restart with several ranks: one would delete another's work; delete {self.out} yourself"
             )

@@ -4,29 +4,11 @@ import functools
 
 from ..errors import UsageError
 
-# Scripts in which blanks do not stand between words (ISO 15924).
-WITHOUT_BLANKS = frozenset(
-    [
-        "Bopo",
-        "Hani",
-        "Hans",
-        "Hant",
-        "Hira",
-        "Jpan",
-        "Kana",
-        "Khmr",
-        "Laoo",
-        "Lana",
-        "Mymr",
-        "Talu",
-        "Tale",
-        "Thai",
-        "Tibt",
-        "Yiii",
-    ]
-)
-# Scripts in which no blank stands between sentences either.
+# Scripts (ISO 15924) in which no blank stands between sentences, and those with none between words.
 SENTENCES_WITHOUT_BLANKS = frozenset(("Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Yiii"))
+WITHOUT_BLANKS = SENTENCES_WITHOUT_BLANKS.union(
+    ("Khmr", "Laoo", "Lana", "Mymr", "Talu", "Tale", "Thai", "Tibt")
+)
 # Scripts that the rules of Moses were written for.
 MOSES = frozenset(("Cyrl", "Grek", "Latn"))
 # sacreBLEU's tokenisers by language; 13a for all others.
@@ -46,17 +28,9 @@ def base_language(code: str) -> str:
     return _parts(code)[0]
 
 
-def script(code: str) -> str:
-    """The script that a language is most likely written in, by ISO 15924: `Latn` for `en`.
-
-    Raises:
-        UsageError: see `base_language`.
-    """
-    return _parts(code)[1]
-
-
 @functools.cache
 def _parts(code: str) -> tuple[str, str]:
+    """A language without country and script, and the script that it is most likely written in."""
     # 30 ms that only those pay who have a text.
     import langcodes
 
@@ -76,17 +50,17 @@ def _parts(code: str) -> tuple[str, str]:
 
 def has_blanks(code: str) -> bool:
     """Whether blanks stand between the words of a language; see `base_language` for what is raised."""
-    return script(code) not in WITHOUT_BLANKS
+    return _parts(code)[1] not in WITHOUT_BLANKS
 
 
 def between_sentences(code: str) -> str:
     """What stands between two sentences of a language; see `base_language` for what is raised."""
-    return "" if script(code) in SENTENCES_WITHOUT_BLANKS else " "
+    return "" if _parts(code)[1] in SENTENCES_WITHOUT_BLANKS else " "
 
 
 def moses_undoes(code: str) -> bool:
     """Whether the rules of Moses fit a language; see `base_language` for what is raised."""
-    return script(code) in MOSES
+    return _parts(code)[1] in MOSES
 
 
 def sacrebleu_tokenizer(code: str | None) -> str:
