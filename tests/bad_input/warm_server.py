@@ -30,7 +30,7 @@ def import_everything() -> None:
     for name in ("analysis.diagnosis", "analysis.codes", "analysis.latents", "averaging", "export.run"):
         importlib.import_module(f"vqnat_plugin.{name}")
     for name in (
-        "evaluation.comparison",
+        "recipes.comparison",
         "evaluation.plots",
         "imaging.codes",
         "imaging.report",

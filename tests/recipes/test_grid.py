@@ -134,6 +134,7 @@ def test_errors_say_where(tmp_path: Path, before: str, after: str, message: str)
         ("title: First", "title: First\n    title: Again", "line 10: 'title' stands twice"),
         ("      hard: --bottleneck hard\n      raw:", "      7: --a\n      '7': ", "'7' stands twice"),
         ("two:", "../two:", "a comparison's name becomes that of files"),
+        ("title: Second", "title: First", "two comparisons have the title 'First'"),
         ("--save 'a b'", "--save 'a b", "grid.yaml: 'train' is no command line (No closing quotation)"),
         ("--lr 1 --save 'a b'", '"a\\0b"', "'train' holds a character that no command line can have"),
         ("seeds: [2]", "seeds: [true]", "two: 'seeds' must be whole numbers from 1"),

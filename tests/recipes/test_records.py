@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vqnat_plugin.evaluation.comparison import _is_number, _known_or_made, _timings
+from vqnat_plugin.recipes.comparison import _is_number, _known_or_made, _timings
 
 WANTED = {"system": "s"}
 TIMINGS = {"timings": {"1": {"s": {"seconds": [0.1, 0.2], "tokens": 5}}}}

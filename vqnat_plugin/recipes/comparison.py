@@ -17,19 +17,20 @@ from typing import Any
 
 import torch
 
+from ..analysis.latents import evaluate_latents
 from ..errors import DataError, UsageError
+from ..evaluation.bleu import bleu_metric, paired_bootstrap, score
+from ..evaluation.detokenizer import Detokenizer
+from ..evaluation.kinds import EXPORTED, FAIRSEQ, check_systems, kind_of, load
+from ..evaluation.latency import Timing, beam_baseline, choose_batches, measure, summarize
+from ..evaluation.parts import profile
+from ..evaluation.report import comparison_report, own_command, without_folders
+from ..evaluation.settings import ComparisonOptions, TimingOptions
+from ..evaluation.systems import Conditions, System
 from ..files import read_json_if_there, read_lines, sha256, write_json, write_lines
 from ..machine import available_device, describe_machine, describe_versions
-from ..recipes.stages import Stages
 from ..text.languages import sacrebleu_tokenizer
-from .bleu import bleu_metric, paired_bootstrap, score
-from .detokenizer import Detokenizer
-from .kinds import EXPORTED, FAIRSEQ, check_systems, kind_of, load
-from .latency import Timing, beam_baseline, choose_batches, measure, summarize
-from .parts import profile
-from .report import comparison_report, own_command, without_folders
-from .settings import ComparisonOptions, TimingOptions
-from .systems import Conditions, System
+from .stages import Stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +71,13 @@ class SideBySide:
                 f"on the CPU: {', '.join(others)}; checkpoints are on the GPU, unless --cpu", file=sys.stderr
             )
         self.identities = {system.name: system.identity() for system in systems}
-        # What was decoded or timed with other engines is made again.
-        self.surroundings = {**self.conditions.identity(), "versions": describe_versions()}
+        # What was decoded or timed with other engines or on another device is made again.
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        self.surroundings = {
+            **self.conditions.identity(),
+            "device": device,
+            "versions": describe_versions(),
+        }
 
     def decode(
         self, system: System, batch_size: int, tokenizer: str | None, references: Sequence[Sequence[str]]
@@ -126,8 +132,7 @@ class SideBySide:
             DataError: see `load`.
         """
         how = {name: getattr(options, name) for name in ("sentences", "warmup", "threads", "seed")}
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        about = {**how, "subset": self.conditions.subset, "device": device}
+        about = {**how, "subset": self.conditions.subset, "device": self.surroundings["device"]}
         systems = [[system.name, self.identities[system.name]] for system in self.systems]
         sizes = {"batch_sizes": options.batch_sizes, "profile": options.profile}
         measured = _known_or_made(
@@ -199,8 +204,6 @@ class SideBySide:
         """
 
         def make() -> dict[str, Any]:
-            from ..analysis.latents import evaluate_latents
-
             [path], data = system.checkpoints, self.conditions.data
             subset, device = self.conditions.subset, self.device
             figures = evaluate_latents(

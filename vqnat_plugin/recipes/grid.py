@@ -184,6 +184,9 @@ def read_grid(path: Path) -> Grid:
             _comparison(f"{path}: {name}", str(name), entries, DATA[measure], flags, seeds)
             for name, entries in reader.named("comparisons").items()
         )
+        titles = [each.title for each in comparisons]
+        if twice := [each for each in titles if titles.count(each) > 1]:
+            raise DataError(f"{path}: two comparisons have the title '{twice[0]}'; a report needs others")
     return Grid(caption, comparisons, measure, title, tuple(" ".join(note.split()) for note in notes))
 
 
