@@ -106,6 +106,17 @@ def test_many_batches_without_an_m_step_warn_once() -> None:
             quantizer(z)
 
 
+@pytest.mark.parametrize("levels", [0, 2])
+def test_a_loop_that_makes_m_steps_when_it_likes_is_not_warned(levels: int) -> None:
+    quantizer = ResidualEMQuantizer(levels, 8, 4) if levels else EMVectorQuantizer(8, 4)
+    quantizer.initialize_codebook(torch.randn(50, 4))
+    quantizer.expects_m_steps = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(BATCHES_WITHOUT_M_STEP + 1):
+            quantizer(torch.randn(3, 4))
+
+
 def test_modes_are_checked() -> None:
     with pytest.raises(ValueError, match="update is 'never', must be 'manual' or 'forward'"):
         EMVectorQuantizer(8, 4, update="never")

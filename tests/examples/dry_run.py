@@ -10,6 +10,10 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = sorted(path for path in EXAMPLES.glob("*/*.sh"))
 
 
+# Prints as `vqnat stage NAME --dry-run -- COMMAND` does, without a start of Python for each stage.
+PRINTING = '() { while [ "$1" != -- ]; do shift; done; shift; printf "%q " "$@"; echo; }'
+
+
 @functools.cache
 def dry_run(recipe: Path, *options: str, **environment: str) -> list[list[str]]:
     """The words of each command that a recipe prints with --dry-run."""
@@ -19,7 +23,7 @@ def dry_run(recipe: Path, *options: str, **environment: str) -> list[list[str]]:
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "BASH_FUNC_vqnat%%": PRINTING, **environment},
     )
     assert not shown.stderr
     return [shlex.split(line) for line in shown.stdout.splitlines()]

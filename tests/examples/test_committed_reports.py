@@ -2,12 +2,12 @@
 
 import json
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from committed import without_detokenising
+from dry_run import dry_run
 
 from vqnat_plugin.commands.main import find, load, parser_of
 from vqnat_plugin.evaluation.report import render_markdown
@@ -43,10 +43,9 @@ def report(recipe: str, folder: str = "") -> dict[str, Any]:
 def test_commands_are_those_of_the_recipe(recipe: str, folder: str) -> None:
     options = OTHERS.get((recipe, folder), RECIPES[recipe])
     script = SCRIPTS.get((recipe, folder), "run.sh")
-    command = [ROOT / "examples" / recipe / script, *options, "--out", "/OUT", "--dry-run"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = dry_run(ROOT / "examples" / recipe / script, *options, "--out", "/OUT")
     expected = [
-        shlex.split(line) for line in shown.replace("/OUT", "OUT").replace("/DATA", "DATA").splitlines()
+        [word.replace("/OUT", "OUT").replace("/DATA", "DATA") for word in command] for command in shown
     ]
     # Set-up makes no result.
     expected = [command for command in expected if command != ["scripts/setup.sh"]]

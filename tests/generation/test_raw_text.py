@@ -4,7 +4,6 @@ import io
 import random
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,21 +134,13 @@ def test_lines_in_are_lines_out(student: Path, tmp_path: Path) -> None:
         assert generated(student, text, "--buffer-size", "2") == found
 
 
-def test_standard_input_streams(student: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "vqnat_plugin",
-        "generate",
-        "--path",
-        str(student),
-        "--input",
-        "-",
-        "--cpu",
-    ]
-    found = subprocess.run(command, input="\n".join(TEXT[:2]).encode(), capture_output=True, cwd=tmp_path)
-    assert found.returncode == 0, found.stderr.decode()
-    assert found.stdout.decode().splitlines() == generated(student, write(tmp_path / "in.de", TEXT[:2]))
+def test_standard_input_streams(
+    student: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXT[:2]).encode())))
+    assert main(["generate", "--path", str(student), "--input", "-", "--cpu"]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found == generated(student, write(tmp_path / "in.de", TEXT[:2]))
 
 
 def test_data_of_other_programs_are_taken_as_they_are(

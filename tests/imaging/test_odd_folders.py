@@ -71,17 +71,24 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     for other in ("a/notes.txt", "film.mpg", "data.h5"):
         (root / "test" / other).write_text("no image")
     os.mkfifo(root / "test" / "pipe.png")
-    expected = (
-        f"{root / 'test'}: left out: 3 hidden files, 4 other files (a/notes.txt, data.h5, film.mpg, ...)"
-    )
+    expected = f"{root / 'test'}: left out: 2 hidden, 4 other files (a/notes.txt, data.h5, film.mpg, ...)"
     assert names_in(root / "test") == ["a/x.png"]
     assert len(split(root, root / "test" / "cache")) == 1
     # The cache's own files are none of them, and what was decoded is not decoded again.
     assert len(split(root, root / "test" / "cache")) == 1
     assert caplog.messages == [expected] * 2
     (root / "test" / "a" / "x.png").unlink()
-    with pytest.raises(DataError, match=r"test: holds no images \(left out: 3 hidden files, 4 other files"):
+    with pytest.raises(DataError, match=r"test: holds no images \(left out: 2 hidden, 4 other files"):
         split(root, root / "test" / "cache")
+
+
+def test_nobody_looks_into_hidden_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a.png")
+    (tmp_path / ".Trashes").mkdir()
+    looked: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: looked.append(Path(folder).name) or scan(folder))
+    assert names_in(tmp_path) == ["a.png"] and ".Trashes" not in looked
 
 
 def test_any_format_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

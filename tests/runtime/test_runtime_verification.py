@@ -1,8 +1,6 @@
 """`verify=True` is `--verify-with` of `vqnat generate`, with an exported teacher: its greedy translations."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -128,11 +126,14 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str, 
     ],
 )
 def test_generate_says_what_does_not_go_together(
-    flags: str, message: str, tiny_student: Path, tiny_teacher: Path, tmp_path: Path
+    flags: str,
+    message: str,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = flags.replace("TEACHER", str(tiny_teacher)).replace("STUDENT", str(tiny_student)).split()
-    text = tmp_path / "in"
-    text.write_text("w1\n")
-    command = [sys.executable, "-m", "vqnat_plugin", "generate", "--path", str(tiny_student), "--cpu"]
-    found = subprocess.run([*command, "--input", str(text), *words], capture_output=True, text=True)
-    assert found.returncode == 2 and message in found.stderr.splitlines()[-1], found.stderr
+    with pytest.raises(SystemExit) as ended:
+        generate(tiny_student, tmp_path, *words)
+    assert ended.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]

@@ -3,6 +3,7 @@
 import pytest
 import sacrebleu
 from fairseq.logging import metrics
+from torch import Tensor
 
 from vqnat_plugin.tasks.bleu_metrics import bleu_statistics, log_bleu
 
@@ -20,7 +21,7 @@ REFERENCES = [
 ]
 
 
-def statistics(part: slice) -> dict[str, int]:
+def statistics(part: slice) -> dict[str, Tensor]:
     return bleu_statistics("x", sacrebleu.corpus_bleu(HYPOTHESES[part], [REFERENCES[part]]))
 
 

@@ -99,6 +99,7 @@ class ResidualEMQuantizer(Quantizer):
     decay = shared_setting("decay")
     revival = shared_setting("revival")
     revival_threshold = shared_setting("revival_threshold")
+    expects_m_steps = shared_setting("expects_m_steps")
 
     @property
     def _levels(self) -> list[EMVectorQuantizer]:

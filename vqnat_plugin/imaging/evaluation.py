@@ -9,7 +9,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
 from ..analysis.code_use import code_use
-from ..evaluation.tables import markdown_table
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.likelihood import bits_per_dim, to_levels
@@ -77,25 +76,3 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
         "psnr": psnr / count,
         "ssim": ssim / count,
     }
-
-
-def table(result: dict[str, Any]) -> str:
-    """The figures as a Markdown table."""
-    bits = result["bits_per_dim"]
-
-    def shown(value: float | None, digits: int = 3) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    rows = [
-        ("bits/dim, learned prior", shown(bits["total"])),
-        ("bits/dim, images given codes", shown(bits["reconstruction"])),
-        ("bits/dim, codes, learned prior", shown(bits["prior"])),
-        ("bits/dim, uniform prior", shown(bits["total_uniform"])),
-        ("bits/dim, codes, uniform prior", shown(bits["uniform_prior"])),
-        ("bits a code, learned prior", shown(result["bits_per_code"], 2)),
-        ("codes used", f"{result['usage']:.1%}"),
-        ("perplexity of the codes", shown(result["perplexity"], 1)),
-        ("PSNR of reconstructions, dB", shown(result["psnr"], 2)),
-        ("SSIM of reconstructions", shown(result["ssim"])),
-    ]
-    return markdown_table((f"over {result['images']} images", ""), rows)

@@ -21,7 +21,7 @@ class Listing:
     Attributes:
         folder: where they lie.
         files: in the order of their names, without the hidden ones.
-        hidden: how many have a name that begins with a dot, or lie in a folder that has.
+        hidden: how many files and folders have a name that begins with a dot; nobody looks into such folders.
         loops: links back to a folder that holds them, which are not followed.
         digest: changes whenever a file comes, goes or is replaced.
     """
@@ -57,21 +57,18 @@ def list_files(folder: Path, cache: Path | None = None) -> Listing:
     own = None if cache is None else os.path.realpath(cache)
     found: list[tuple[Path, bytes]] = []
     loops, hidden = [], 0
-    # Each folder with the real paths of those above it and of itself, and whether it is hidden.
-    ahead: list[tuple[Path, tuple[str, ...], bool]] = [(folder, (root,), False)]
+    # Each folder with the real paths of those above it and of itself.
+    ahead: list[tuple[Path, tuple[str, ...]]] = [(folder, (root,))]
     while ahead:
-        place, trail, concealed = ahead.pop()
+        place, trail = ahead.pop()
         for entry in _entries(place):
             path, dotted = Path(entry.path), entry.name.startswith(".")
             if trail[-1] == own and (dotted or entry.name.endswith(".npy")):
                 continue
+            if dotted:
+                hidden += 1
+                continue
             try:
-                if concealed or dotted:
-                    if entry.is_dir(follow_symlinks=False):
-                        ahead.append((path, (*trail, ""), True))
-                    else:
-                        hidden += 1
-                    continue
                 stat = entry.stat()
             except OSError as error:
                 raise DataError(_unreachable(path, error)) from None
@@ -82,7 +79,7 @@ def list_files(folder: Path, cache: Path | None = None) -> Listing:
             elif real in trail:
                 loops.append(path)
             else:
-                ahead.append((path, (*trail, real), False))
+                ahead.append((path, (*trail, real)))
     found.sort()
     digest = hashlib.sha256()
     for path, mark in found:
@@ -128,7 +125,7 @@ def find_images(folder: Path, cache: Path | None = None) -> list[Path]:
         (images if path.is_file() and is_image(path) else others).append(path)
     left_out = []
     if listing.hidden:
-        left_out.append(f"{listing.hidden} hidden file{'s' * (listing.hidden != 1)}")
+        left_out.append(f"{listing.hidden} hidden")
     if others:
         left_out.append(some(others, folder, "other file"))
     if listing.loops:

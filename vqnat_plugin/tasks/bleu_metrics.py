@@ -3,43 +3,30 @@
 from typing import Any
 
 import numpy as np
+import torch
 from fairseq.logging import metrics
 from sacrebleu.metrics import BLEU
+from torch import Tensor
 
 ORDER = 4
 
 
-def bleu_statistics(name: str, bleu: Any) -> dict[str, int]:
-    """The counts behind one sacreBLEU score, as logging outputs whose keys start with `_name`."""
-    log = {f"_{name}_sys_len": bleu.sys_len, f"_{name}_ref_len": bleu.ref_len}
-    for order in range(ORDER):
-        log[f"_{name}_counts_{order}"] = bleu.counts[order]
-        log[f"_{name}_totals_{order}"] = bleu.totals[order]
-    return log
+def bleu_statistics(name: str, bleu: Any) -> dict[str, Tensor]:
+    """The counts behind one sacreBLEU score: two lengths, matches and totals of each order; as `_name`."""
+    return {f"_{name}": torch.tensor([bleu.sys_len, bleu.ref_len, *bleu.counts, *bleu.totals])}
 
 
 def log_bleu(name: str, logging_outputs: list[dict[str, Any]]) -> None:
-    """Log the corpus BLEU of the summed counts as `name`."""
-
-    def total(key: str) -> int:
-        return int(sum(log.get(f"_{name}_{key}", 0) for log in logging_outputs))
-
-    totals = np.array([total(f"totals_{order}") for order in range(ORDER)])
-    if totals.max() == 0:
+    """Log the corpus BLEU of the summed counts as `name`, if there are any."""
+    counts = [log[f"_{name}"] for log in logging_outputs if f"_{name}" in log]
+    total = sum(counts, torch.zeros(2 + 2 * ORDER, dtype=torch.float64)).cpu().numpy()
+    if total[2 + ORDER :].max() == 0:
         return
-    metrics.log_scalar(f"_{name}_counts", np.array([total(f"counts_{order}") for order in range(ORDER)]))
-    metrics.log_scalar(f"_{name}_totals", totals)
-    metrics.log_scalar(f"_{name}_sys_len", total("sys_len"))
-    metrics.log_scalar(f"_{name}_ref_len", total("ref_len"))
+    metrics.log_scalar(f"_{name}", total)
+    metrics.log_derived(name, lambda meters: _score(meters[f"_{name}"].sum))
 
-    def score(meters: Any) -> float:
-        bleu = BLEU.compute_bleu(
-            correct=meters[f"_{name}_counts"].sum.tolist(),
-            total=meters[f"_{name}_totals"].sum.tolist(),
-            sys_len=int(meters[f"_{name}_sys_len"].sum),
-            ref_len=int(meters[f"_{name}_ref_len"].sum),
-            smooth_method="exp",
-        )
-        return round(bleu.score, 2)
 
-    metrics.log_derived(name, score)
+def _score(counts: np.ndarray) -> float:
+    length, reference, *others = counts.round().astype(int).tolist()
+    matches, totals = others[:ORDER], others[ORDER:]
+    return round(BLEU.compute_bleu(matches, totals, length, reference, smooth_method="exp").score, 2)
