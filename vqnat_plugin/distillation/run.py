@@ -22,7 +22,7 @@ from tqdm import tqdm
 # Before fairseq, which it keeps quiet.
 from .. import compat  # noqa: F401
 from ..data.settings import SUSPICIOUS
-from ..errors import BusyError, DataError, explain
+from ..errors import BusyError, DataError, UserError, explain
 from ..files import alone, read_json, sha256, write_atomically
 from ..launch import available_cores, worker_environment
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
@@ -80,10 +80,16 @@ def distill(options: DistillOptions) -> bool:
 def _distill(options: DistillOptions, data: ParallelData, workspace: Workspace) -> bool:
     """What is left to do; see `distill`."""
     sentences = data.read()
+    begun = workspace.folder.exists()
     workspace.open(options.restart)
 
     chunks = plan_chunks(sentences.source_lengths, options.chunk_size)
-    _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
+    try:
+        _translate(Job(options, data, workspace), [len(chunk) for chunk in chunks])
+    except UserError:
+        if not begun and options.share.world_size == 1:
+            workspace.forget()
+        raise
     missing = sum(number not in workspace.chunks for number in range(len(chunks)))
     if missing:
         share = options.share

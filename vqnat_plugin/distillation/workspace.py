@@ -128,6 +128,11 @@ class Workspace:
         if restart or made != self.work:
             write_json(self.work_file, self.work)
 
+    def forget(self) -> None:
+        """Delete what `open` has begun, for work of which nothing has come."""
+        if not any(self.chunks.folder.glob("[0-9]*.npz")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def is_finished(self, choices: dict[str, Any]) -> bool:
         """Whether `out` holds the finished data of this work, put together under `choices`.
 
