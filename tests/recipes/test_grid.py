@@ -615,3 +615,9 @@ comparisons:
     grid_file(tmp_path, text.replace("curves: true", "curves: false"))
     assert main([*command, "--report-only"]) == 0
     assert "training.png" not in (out / "report.md").read_text()
+    # Nobody knows how long a training takes that was interrupted.
+    [cell] = out.glob("cells/*/cell.json")
+    cell.write_text(json.dumps({**json.loads(cell.read_text()), "interrupted": True}))
+    assert main([*command, "--report-only"]) == 0
+    content = json.loads((out / "report.json").read_text())
+    assert content["stages"] == {} and list(content["results"]) == ["4 values, hard EM"]

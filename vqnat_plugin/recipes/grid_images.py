@@ -51,7 +51,9 @@ class ImageKind:
         """What was measured, by row; draws the curves of the first seed where the grid asks for them."""
         rows = {f"{each.title}, {row.name}": row for each in grid.comparisons for row in each.rows}
         results = {name: [*filter(None, map(grid_run.read, row.cells))] for name, row in rows.items()}
-        times = {name: _seconds(row, grid_run) for name, row in rows.items() if results[name]}
+        # What a training that was interrupted took is not known, see `GridRun.read`.
+        whole = [name for name, each in results.items() if None not in [one["seconds"] for one in each]]
+        times = {name: _seconds(rows[name], grid_run) for name in whole if results[name]}
         drawn = [each for each in grid.comparisons if each.curves]
         logs = {
             f"{each.title}, {name}" if len(drawn) > 1 else name: log
