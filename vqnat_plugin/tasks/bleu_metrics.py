@@ -18,8 +18,9 @@ def bleu_statistics(name: str, bleu: Any) -> dict[str, Tensor]:
 
 def log_bleu(name: str, logging_outputs: list[dict[str, Any]]) -> None:
     """Log the corpus BLEU of the summed counts as `name`, if there are any."""
-    counts = [log[f"_{name}"] for log in logging_outputs if f"_{name}" in log]
-    total = sum(counts, torch.zeros(2 + 2 * ORDER, dtype=torch.float64)).cpu().numpy()
+    # They come from a GPU where workers have summed them.
+    counts = [log[f"_{name}"].cpu() for log in logging_outputs if f"_{name}" in log]
+    total = sum(counts, torch.zeros(2 + 2 * ORDER, dtype=torch.float64)).numpy()
     if total[2 + ORDER :].max() == 0:
         return
     metrics.log_scalar(f"_{name}", total)
