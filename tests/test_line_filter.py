@@ -22,6 +22,14 @@ def shout(lines: Sequence[str], before: int) -> Answer:
     return Answer([line.upper() for line in lines], len(lines))
 
 
+@given(st.lists(st.binary().filter(lambda line: b"\n" not in line)), st.booleans())
+def test_lines_are_counted(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], ended: bool) -> None:
+    file = tmp_path_factory.getbasetemp() / "counted"
+    content = b"".join(line + b"\n" for line in lines) + (b"" if ended else b"end")
+    file.write_bytes(content)
+    assert Input(str(file)).count() == len(lines) + (not ended)
+
+
 def filtered(source: Input, output: Path | None = None) -> None:
     run_filter("vqnat shout", source, output, in_turn(shout))
 

@@ -35,9 +35,11 @@ def load_latent_model(
         CheckpointError: the checkpoint is damaged, or of another kind of model.
     """
     read = Checkpoint(checkpoint, LATENT)
+    overrides = {}
     if data is not None:
         read.check_data(data)
-    model, config, task = read.build(**({} if data is None else {"data": str(data)}))
+        overrides["data"] = str(data)
+    model, config, task = read.build(**overrides)
     folder = config.task.data
     try:
         task.load_dataset(subset)
