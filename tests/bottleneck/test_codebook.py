@@ -273,6 +273,34 @@ def test_initialization_is_kmeans_and_depends_on_the_seed_alone() -> None:
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("assignment", ["hard", "monte_carlo", "posterior"])
+def test_codes_that_repeat_at_the_start_find_places_of_their_own(assignment: str) -> None:
+    for size, vectors, threshold in ((16, 6, 0.3), (256, 4, 0.1)):
+        quantizer = EMVectorQuantizer(size, 4, assignment, temperature=0.5, revival_threshold=threshold)
+        quantizer.initialize_codebook(torch.randn(vectors, 4))
+        assert len(quantizer.codebook.unique(dim=0)) == vectors
+        for _ in range(6):
+            quantizer(torch.randn(512, 4))
+            quantizer.update_codebook()
+        assert len(quantizer.codebook.unique(dim=0)) == size
+
+
+def test_a_start_from_too_few_vectors_is_told_where_nothing_mends_it() -> None:
+    quantizer, z = EMVectorQuantizer(16, 4, revival=False), torch.randn(6, 4)
+    with pytest.warns(UserWarning, match="starts from 6 vectors, and 10 of 16 codes repeat others"):
+        quantizer.initialize_codebook(z)
+    assert bool(quantizer.counts.eq(quantizer.counts[0, 0]).all())
+
+
+def test_without_lloyd_steps_codes_are_vectors() -> None:
+    quantizer, z = EMVectorQuantizer(4, 3), torch.randn(40, 3)
+    quantizer.initialize_codebook(z, lloyd_steps=0)
+    assert bool((quantizer.codebook[:, None] == z).all(-1).any(1).all())
+    for wrong in ({"lloyd_steps": -1}, {"batches": 0}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is "):
+            quantizer.initialize_codebook(z, **wrong)
+
+
 def test_seeds_are_distinct_vectors_and_lloyd_steps_lower_the_distortion() -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(3000, 5, generator=generator)

@@ -15,7 +15,7 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("assignment", ["hard", "monte_carlo", "posterior"])
 def test_assignments_depend_on_directions_alone(assignment: str, scale: float) -> None:
     torch.manual_seed(0)
-    quantizer = EMVectorQuantizer(10, 4, assignment, temperature=0.3, distance="cosine")
+    quantizer = EMVectorQuantizer(10, 4, assignment, 4000, temperature=0.3, distance="cosine")
     quantizer.set_codebook(torch.randn(10, 4) * 7)
     torch.testing.assert_close(quantizer.codebook.norm(dim=1), torch.ones(10))
     z = torch.randn(40, 4)
@@ -25,6 +25,10 @@ def test_assignments_depend_on_directions_alone(assignment: str, scale: float) -
     p = (2 * cosines / 0.3).softmax(1)
     if assignment == "posterior":
         torch.testing.assert_close(out.soft_codes, p, atol=1e-5, rtol=1e-4)
+    if assignment == "monte_carlo":
+        assert out.samples is not None
+        drawn = F.one_hot(out.samples, 10).float().mean(1)
+        torch.testing.assert_close(drawn, p, atol=0.05, rtol=0)
     if assignment == "hard":
         torch.testing.assert_close(out.quantized.norm(dim=1), torch.ones(40))
         error = ((2 - 2 * cosines.amax(1)) / 4).mean()

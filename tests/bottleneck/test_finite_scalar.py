@@ -12,7 +12,7 @@ from vqnat_plugin.bottleneck import FiniteScalarQuantizer
 from vqnat_plugin.bottleneck.finite_scalar import levels_of
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(levels=st.lists(st.integers(2, 9), min_size=1, max_size=4))
 def test_codes_are_all_points_of_the_grid(levels: list[int]) -> None:
     quantizer = FiniteScalarQuantizer(levels)

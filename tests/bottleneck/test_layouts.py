@@ -125,3 +125,8 @@ def test_residual_quantiser_takes_channels_first() -> None:
     z = torch.randn(2, DIM, 5, 7)
     out = quantizer(z)
     assert out.quantized.shape == z.shape and out.codes.shape == (2, 5, 7, 3)
+    last = ResidualEMQuantizer(3, 8, DIM, channels="last", init="random").eval()
+    last.load_state_dict(quantizer.state_dict())
+    first, other = quantizer.eval()(z), last(z.movedim(1, -1))
+    assert torch.equal(first.codes, other.codes) and len(first.codes.unique()) > 1
+    assert torch.equal(first.quantized, other.quantized.movedim(-1, 1))

@@ -43,7 +43,7 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return vectors.float(), codes.clamp(-1e30, 1e30).float()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems())
 def test_nearest_codes_at_every_scale(problem: tuple[Tensor, Tensor]) -> None:
     vectors, codes = problem
@@ -52,7 +52,7 @@ def test_nearest_codes_at_every_scale(problem: tuple[Tensor, Tensor]) -> None:
     assert bool((found <= exact.amin(dim=1, keepdim=True) + rounding(vectors, codes)).all())
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems(), st.integers(-30, 30))
 def test_draws_and_posteriors_at_every_scale_and_temperature(
     problem: tuple[Tensor, Tensor], exponent: int

@@ -135,6 +135,18 @@ def test_settings_reach_the_kinds() -> None:
         assert make(kind, commitment_weight=0.7).commitment_weight == 0.7
 
 
+@pytest.mark.parametrize("kind", sorted(kinds()))
+def test_all_kinds_take_the_same_calls(kind: str) -> None:
+    quantizer = build(kind, Settings(8, 4, channels="first"))
+    z = torch.randn(3, 4, 6)
+    quantizer.initialize_codebook(z, lengths=torch.tensor([6, 2, 4]), lloyd_steps=1)
+    out = quantizer(z, lengths=torch.tensor([6, 2, 4]))
+    assert out.quantized.shape == z.shape and out.codes.shape == (3, 6)
+    quantizer.update_codebook(group=None)
+    quantizer.discard()
+    quantizer.reset_histogram()
+
+
 def test_schedules() -> None:
     settings = Settings(SIZE, DIM, hard_from=5, revival_until=8)
     quantizer = build("em", settings)

@@ -77,7 +77,7 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(lanes: int) -> None:
 
     kinds = {"scores": "*fp32", "uniforms": "*fp32", "nearest": "*i64", "entropy": "*fp32", "samples": "*i64"}
     kinds |= {"stride": "i64", "size": "i32", "count": "i32", "lowest": "fp32"}
-    for draws, soft in ((16, True), (0, True), (0, False)):
+    for draws, soft in ((triton_search.MOST_BLOCK // lanes, True), (0, True), (0, False)):
         constants = {"LANES": lanes, "DRAWS": draws, "SOFT": soft}
         source = ASTSource(
             fn=triton_search._search,
@@ -85,6 +85,15 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(lanes: int) -> None:
             constexprs=constants,
         )
         assert triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["cubin"]
+
+
+def test_where_triton_cannot_build_its_kernels_torch_searches() -> None:
+    """Without a GPU it cannot, as without a C compiler."""
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.warns(UserWarning, match="Triton cannot be used .* codes are searched without its kernels"):
+        assert not assignment._builds_kernels.__wrapped__()
 
 
 def test_kernels_are_for_gpus() -> None:

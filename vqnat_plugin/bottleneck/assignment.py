@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ class Similarity:
     """Negative squared distances over the temperature, up to a constant for each vector.
 
     -||z - e||^2 = 2 z e^T - ||e||^2 - ||z||^2, and the last term changes neither argmax nor softmax. Both
-    sides are first shifted by the mean code: distances stay, and fp32 suffices for data far from the origin.
+    sides are first shifted by the code nearest to the mean of all: distances stay, and fp32 suffices for data
+    far from the origin. (One code far away would take the mean itself away from the data.)
     Then they are scaled, by powers of two, which round nothing: squares of very large and very small numbers
     leave the range of fp32. Where even the similarities would, they are as large as they can be, and all
     weight is on the best code.
@@ -98,7 +100,8 @@ class Similarity:
         check_temperature(temperature)
         self.size = codes.shape[0]
         self.group = min(64, 1 << int(math.log2(self.size) / 2))
-        self.centre = codes.mean(dim=0)
+        near = torch.linalg.vector_norm(codes - codes.mean(dim=0), dim=1).argmin()
+        self.centre = F.embedding(near, codes)
         self.codes = codes - self.centre
         self.unit = power_of_two(largest(self.codes))
         self.codes *= self.unit.reciprocal()
@@ -196,13 +199,31 @@ def nearest_codes(vectors: Tensor, codes: Tensor, rows: int | None = None) -> Te
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _builds_kernels() -> bool:
+    """Whether Triton is here and can build: it wants a C compiler and Python's headers."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        from triton.runtime import driver
+
+        driver.active.get_current_device()
+    except Exception as error:
+        warnings.warn(
+            f"Triton cannot be used ({error}); codes are searched without its kernels", stacklevel=2
+        )
+        return False
+    return True
+
+
+@functools.cache
+def _takes_kernels(device: torch.device) -> bool:
+    """Whether a GPU is none of those that are too old for Triton."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def has_kernels(chunk: Tensor) -> bool:
     """Whether a chunk is searched by kernels of Triton."""
-    return chunk.is_cuda and _has_triton()
+    return chunk.is_cuda and _builds_kernels() and _takes_kernels(chunk.device)
 
 
 def dense_codes(vectors: Tensor, codes: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from .output import QuantizerOutput
@@ -62,6 +63,8 @@ class Quantizer(nn.Module):
     ) -> QuantizerOutput:
         """Quantises z; in training also counts it.
 
+        Padding has code 0, which is a code as well: `codes.masked_fill(~mask, -1)` where it must not count.
+
         Args:
             z: (..., dim), or (batch, dim, ...) with channels first; any floating type. What stands at padded
                 positions never matters, not even NaN.
@@ -107,11 +110,20 @@ class Quantizer(nn.Module):
         """Whether codes have had their start; only some kinds want one."""
         return True
 
-    def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
-        """Starts the codes from z, where a kind wants that."""
+    def initialize_codebook(
+        self,
+        z: Tensor,
+        mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        batches: int = 1,
+        lloyd_steps: int = 10,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        """Starts the codes from z, where a kind wants that; see `EMCodebook`."""
 
-    def update_codebook(self) -> bool | Tensor:
-        """The M step, where a kind has one; whether the codebook was updated by it."""
+    def update_codebook(self, group: dist.ProcessGroup | None = None) -> bool | Tensor:
+        """The M step, where a kind has one, over the ranks of `group`; whether the codebook was updated."""
         return False
 
     def discard(self) -> None:
@@ -183,6 +195,15 @@ class Quantizer(nn.Module):
                 f" {tuple(z.shape[:-1])}, true where z is valid"
             )
         return z, mask
+
+
+def is_recomputed() -> bool:
+    """Whether a backward pass runs this forward once more, as activation checkpointing does."""
+    if torch.compiler.is_compiling():
+        return False
+    # torch has no public name for it.
+    backward = getattr(torch._C, "_current_graph_task_id", None)
+    return backward is not None and backward() != -1
 
 
 def mask_of_lengths(lengths: Tensor, z: Tensor) -> Tensor:

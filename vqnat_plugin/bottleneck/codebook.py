@@ -113,6 +113,7 @@ class EMCodebook(Quantizer):
 
     @decay.setter
     def decay(self, value: float) -> None:
+        require(0.0 <= value < 1.0, "decay", value, "in [0, 1)")
         before, self._decay = self._decay, value
         if before == 0.0 < value:
             self._keep_unvisited()
@@ -183,7 +184,8 @@ class EMCodebook(Quantizer):
         given the same codes.
 
         Raises:
-            ValueError: codes have another shape, or are out of the range of what can be computed with.
+            ValueError: codes have another shape, or are out of the range of what can be computed with; count
+                is not positive.
         """
         if codes.shape != self.codebook.shape:
             raise ValueError(f"codes has shape {tuple(codes.shape)}, must be {tuple(self.codebook.shape)}")
@@ -209,7 +211,8 @@ class EMCodebook(Quantizer):
     ) -> None:
         """Starts the codes from data: K-means++ seeds and a few Lloyd steps, the same on all ranks.
 
-        N_j starts at what a code can expect in one M step: valid vectors of a batch, over all ranks, divided
+        With fewer vectors than codes, codes repeat until the M step revives them: better give it more. N_j
+        starts at what a code can expect in one M step: valid vectors of a batch, over all ranks, divided
         by K. (A fixed count of 1 would outweigh small batches and be stale at once beside large ones.)
 
         Collective: with torch.distributed every rank of `group` must call it. The codes are found by the
@@ -223,8 +226,8 @@ class EMCodebook(Quantizer):
             group: process group; None for all ranks.
 
         Raises:
-            ValueError: on every rank, when there is no valid vector, or one that is not finite or out of the
-                range of what can be computed with.
+            ValueError: an argument is out of its range or of another shape; on every rank, when there is no
+                valid vector, or one that is not finite or out of the range of what can be computed with.
         """
         require_integer("batches", batches)
         require_integer("lloyd_steps", lloyd_steps, least=0)
@@ -252,6 +255,22 @@ class EMCodebook(Quantizer):
                 )
         copy_from_first_rank(codes, group)
         self.set_codebook(codes, count=total / batches / self.codebook_size)
+        if vectors.shape[0] < self.codebook_size:
+            self._let_repeats_go(vectors.shape[0])
+
+    def _let_repeats_go(self, vectors: int) -> None:
+        """Makes codes stale that repeat the first ones, for want of vectors: equal codes may stay equal."""
+        if not self.revival or self.revival_threshold == 0.0:
+            warnings.warn(
+                f"the codebook starts from {vectors} vectors, and {self.codebook_size - vectors} of"
+                f" {self.codebook_size} codes repeat others: give it more, or turn revival on",
+                stacklevel=4,
+            )
+            return
+        # Well below what makes a code stale; their places stay, until the M step finds them others.
+        share = self.revival_threshold * vectors / self.codebook_size / 2
+        self.counts[:, vectors:] *= share
+        self.sums[vectors:] *= share
 
     def _statistics(self) -> Statistics:
         """The statistics of the next M step; made when first needed, since inference needs none."""

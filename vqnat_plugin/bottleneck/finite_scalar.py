@@ -28,12 +28,13 @@ MOST_LEVELS = 8
 
 
 class FiniteScalarQuantizer(ParameterCodebook):
-    """Rounds len(levels) values between -1 and 1, made from each vector by a linear layer unless dim fits.
+    """Rounds len(levels) values, squashed by tanh, made from each vector by a linear layer unless dim fits.
 
     Code = sum_i digit_i prod_{j < i} levels_j. Gradients go straight through the rounding; there is no loss.
 
     Args:
-        levels: how many values each of the numbers may take, 2 or more; their product is `codebook_size`.
+        levels: how many values each of the numbers may take, 2 or more; their product is `codebook_size`, at
+            most 2^24.
         dim: size of a vector; None: one number for each of `levels`, and no layers.
         channels: see `Quantizer`.
 
@@ -142,4 +143,4 @@ def levels_of(size: int) -> list[int]:
 
 @register("fsq", "finite scalar quantisation, rounding to a fixed grid")
 def _build(settings: Settings) -> FiniteScalarQuantizer:
-    return FiniteScalarQuantizer(levels_of(settings.codebook_size), settings.dim)
+    return FiniteScalarQuantizer(levels_of(settings.codebook_size), settings.dim, settings.channels)

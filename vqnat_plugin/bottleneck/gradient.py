@@ -69,4 +69,6 @@ class GradientQuantizer(ParameterCodebook):
 
 @register("gradient", "the codebook of VQ-VAE, trained by gradients")
 def _build(settings: Settings) -> GradientQuantizer:
-    return GradientQuantizer(settings.codebook_size, settings.dim, settings.commitment_weight)
+    return GradientQuantizer(
+        settings.codebook_size, settings.dim, settings.commitment_weight, settings.channels
+    )

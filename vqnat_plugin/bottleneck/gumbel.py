@@ -89,4 +89,6 @@ class GumbelQuantizer(ParameterCodebook):
 @register("gumbel", "Gumbel-softmax, trained by gradients")
 def _build(settings: Settings) -> GumbelQuantizer:
     weight = settings.commitment_weight * settings.divergence_scale
-    return GumbelQuantizer(settings.codebook_size, settings.dim, settings.relaxation, weight)
+    return GumbelQuantizer(
+        settings.codebook_size, settings.dim, settings.relaxation, weight, settings.channels
+    )

@@ -20,14 +20,19 @@ class QuantizerOutput:
 
     Attributes:
         quantized: of z's shape and type: the (mean) code vectors; gradients pass through to z. 0 at padding.
-        codes: (..., codebooks) int64, the nearest code. 0 at padding; -1 at levels that were left out.
+        codes: (..., codebooks) int64, the nearest code, with Gumbel-softmax the most probable one. 0 at
+            padding; -1 at levels that were left out.
         samples: (..., codebooks, m) int64, sampled codes; m = 1 and equal to `codes` for hard assignment and
-            in evaluation; None for the exact posterior in training. 0 at padding and at levels left out.
-        commitment_loss: 0-d fp32, beta * mean((z - sg(z_q))^2) over valid positions; 0 when there is none.
+            in evaluation, with Gumbel-softmax in training the code that was drawn; None for the exact
+            posterior in training. 0 at padding and at levels left out.
+        commitment_loss: 0-d fp32, what the kind adds to a model's loss: with EM beta * mean((z - sg(z_q))^2)
+            over valid positions, with codes trained by gradients the codebook loss as well, with
+            Gumbel-softmax the weighted divergence, with FSQ 0; of several codebooks the mean.
         metrics: 0-d detached tensors for this batch on this rank, means over codebooks: `usage` (fraction of
             codes used), `perplexity` (of the assignments), `posterior_entropy` (nats, mean; 0 for hard
             assignment), `distinct_codes` (mean number of distinct codes among the m samples; exp(entropy) for
-            the exact posterior), `commitment` (unweighted).
+            the exact posterior), `commitment` (unweighted; with FSQ the squared error of rounding, in steps
+            of the grid, with Gumbel-softmax the divergence in nats).
     """
 
     quantized: Tensor

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .assignment import count_samples
-from .base import Quantizer
+from .base import Quantizer, is_recomputed
 from .metrics import perplexity, usage
 from .output import QuantizerOutput, zero_padding
 
@@ -44,7 +44,7 @@ class ParameterCodebook(Quantizer):
         """
         valid = torch.ones_like(drawn, dtype=torch.float32) if mask is None else mask.float()
         counts = count_samples(drawn.reshape(-1, 1), valid.reshape(-1), self.codebook_size)
-        if self.training and accumulate:
+        if self.training and accumulate and not is_recomputed():
             self.histogram += counts
         return QuantizerOutput(
             quantized=zero_padding(quantized, mask),

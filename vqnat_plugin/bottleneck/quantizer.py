@@ -22,7 +22,7 @@ from .assignment import (
     count_samples,
     mean_code_vectors,
 )
-from .base import require, require_integer
+from .base import is_recomputed, require, require_integer
 from .codebook import EMCodebook
 from .metrics import perplexity, usage
 from .operators import nearest_and_entropy, nearest_codes, posterior_codes, sample_codes
@@ -45,8 +45,9 @@ class EMVectorQuantizer(EMCodebook):
     that knows nothing of it takes update="forward".
 
     Distances, codes and statistics are fp32 under half precision and autocast (TF32 only if torch's global
-    switches ask for it). Under activation checkpointing keep the quantiser outside: a forward that runs twice
-    counts twice.
+    switches ask for it). A forward that activation checkpointing runs once more counts once. Copies, such as
+    averages of weights, need all buffers, integers too: codes are no parameters. What awaits an M step is not
+    saved: save behind `update_codebook`.
 
     Args:
         codebook_size: number of codes K.
@@ -55,8 +56,10 @@ class EMVectorQuantizer(EMCodebook):
             posterior) or "posterior" (its exact mean).
         samples: m, draws for each vector; 5 to 10 in the paper.
         temperature: p(j | z) = softmax_j(-||z - e_j||^2 / temperature); 1 in the paper, higher is softer.
-            From 1e-30 to 1e30.
-        decay: lambda of the averaged statistics; 0.999 in the paper.
+            From 1e-30 to 1e30, in units of squared distance, 2 s^2 for clusters of standard deviation s a
+            dimension. The metric `posterior_entropy` says how soft that is, from 0 to log K nats.
+        decay: lambda of the averaged statistics; 0.999 in the paper. Codes lag by about 1 / (1 - decay) M
+            steps: short trainings want 0.99 or less.
         epsilon: Laplace smoothing of counts.
         commitment_weight: beta; 0.25 in the paper.
         blocks: product quantisation: dim is split into so many sub-vectors, each with codes of its own.
@@ -69,14 +72,16 @@ class EMVectorQuantizer(EMCodebook):
         gradient: "straight_through", or "rotation": turned and stretched as z is (`rotation.rotate`).
         update: "manual", or "forward": each forward in training first does the M step of those before it, or
             starts the codebook from its batch. With several ranks such a forward is collective: one without
-            data then passes a mask without a valid position, not accumulate=False.
+            data then passes a mask without a valid position, not accumulate=False. For a group of ranks:
+            "manual".
         channels: "last", "first" for (batch, dim, ...), or None; see `Quantizer`.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    `assignment`, `temperature`, `samples`, `decay`, `revival` and `revival_threshold` may be changed between
-    steps. Many batches without an M step are warned of; `expects_m_steps = False` keeps it quiet.
+    `assignment`, `temperature`, `samples`, `commitment_weight`, `decay`, `revival` and `revival_threshold`
+    may be changed between steps. Many batches without an M step are warned of, unless compiled; with
+    `expects_m_steps = False` never.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -137,7 +142,7 @@ class EMVectorQuantizer(EMCodebook):
         self.gradient, self.update = gradient, update
 
     def schedule(self, settings: Settings, update: int) -> None:
-        """Takes nearest codes from the update `hard_from` on, and replaces none from `revival_until` on."""
+        """Takes nearest codes after `hard_from` updates, and replaces none after `revival_until` updates."""
         if settings.hard_from:
             self.assignment = "hard" if update >= settings.hard_from else self._first_assignment
         if settings.revival_until:
@@ -146,9 +151,10 @@ class EMVectorQuantizer(EMCodebook):
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """The E step; in training also adds z to the statistics of the next M step.
 
-        Codes are right for all finite numbers. Where their squares leave the range of fp32, the commitment
-        loss is infinite.
+        Codes are right for all finite numbers, to the rounding of fp32. Where their squares leave its range,
+        the commitment loss is infinite.
         """
+        accumulate = accumulate and not is_recomputed()
         if self.training and accumulate:
             self._begin_batch(z, mask)
         flat, valid = self._flatten(z, mask)
@@ -313,6 +319,7 @@ def _build(assignment: str, gradient: str, settings: Settings) -> EMVectorQuanti
     return EMVectorQuantizer(
         settings.codebook_size,
         settings.dim,
+        channels=settings.channels,
         assignment=assignment,
         samples=settings.samples,
         temperature=settings.temperature,

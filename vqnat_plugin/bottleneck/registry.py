@@ -14,9 +14,12 @@ class Settings:
 
     Attributes:
         codebook_size: number of codes K. dim: size of a vector.
-        samples, temperature, decay, epsilon, commitment_weight, init: see `EMVectorQuantizer`.
-        revival_threshold: 0 for none; revival_until: last update at which codes are replaced, 0 for no end.
+        samples, temperature, decay, epsilon, commitment_weight, init: see `EMVectorQuantizer`; all but
+            commitment_weight are for EM alone, and with Gumbel-softmax it weighs the divergence.
+        revival_threshold: with EM, 0 for none; revival_until: last update at which codes are replaced, 0 for
+            no end.
         hard_from: update from which training takes nearest codes only, 0 for never.
+        channels: see `Quantizer`.
         relaxation: temperature of a relaxed draw whose gradient is used.
         divergence_scale: for a divergence from a prior, which is a mean over vectors, where a model weighs a
             quantiser's loss by something else.
@@ -35,6 +38,7 @@ class Settings:
     hard_from: int = 0
     relaxation: float = 1.0
     divergence_scale: float = 1.0
+    channels: str | None = None
 
 
 Builder = Callable[[Settings], Quantizer]

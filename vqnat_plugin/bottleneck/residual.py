@@ -99,6 +99,7 @@ class ResidualEMQuantizer(Quantizer):
     decay = shared_setting("decay")
     revival = shared_setting("revival")
     revival_threshold = shared_setting("revival_threshold")
+    commitment_weight = shared_setting("commitment_weight")
     expects_m_steps = shared_setting("expects_m_steps")
 
     @property

@@ -50,4 +50,4 @@ class SimVQQuantizer(GradientQuantizer):
 
 @register("simvq", "SimVQ, fixed random vectors behind one trained linear layer")
 def _build(settings: Settings) -> SimVQQuantizer:
-    return SimVQQuantizer(settings.codebook_size, settings.dim, settings.commitment_weight)
+    return SimVQQuantizer(settings.codebook_size, settings.dim, settings.commitment_weight, settings.channels)

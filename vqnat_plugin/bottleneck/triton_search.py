@@ -11,7 +11,9 @@ import triton.language as tl
 from torch import Tensor
 
 MOST_LANES = 1024
-# A block of Triton has at most 2^20 elements.
+# Lanes times draws: what a program keeps in registers.
+MOST_BLOCK = 1 << 15
+# More are drawn in parts.
 MOST_DRAWS = 1024
 
 
@@ -103,7 +105,8 @@ def search(
             some.copy_(part)
         return
     unused = scores
-    lanes = min(MOST_LANES, triton.next_power_of_2(size))
+    draws = triton.next_power_of_2(count) if count else 0
+    lanes = min(MOST_LANES, triton.next_power_of_2(size), MOST_BLOCK // max(draws, 1))
     # Triton takes the current device, not that of its arguments.
     with torch.cuda.device_of(scores):
         _search[(rows,)](
@@ -117,6 +120,6 @@ def search(
             count,
             lowest,
             LANES=lanes,
-            DRAWS=triton.next_power_of_2(count) if count else 0,
+            DRAWS=draws,
             SOFT=entropy is not None,
         )

@@ -93,7 +93,8 @@ def ours(
         quantizer(z)
         quantizer.update_codebook()
 
-    return torch.compile(step, fullgraph=True, mode="reduce-overhead") if compiled else step
+    # Without CUDA graphs: the statistics that a graph has made would be gone when the next one begins.
+    return torch.compile(step, fullgraph=True) if compiled else step
 
 
 def peer(z: Tensor, codes: Tensor) -> Step:
