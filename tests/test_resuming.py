@@ -82,6 +82,17 @@ def test_a_finished_training_that_is_run_again_changes_nothing(
     assert f"{tmp_path}: this training is finished: {reason}" in caplog.text
 
 
+def test_validations_without_codes_do_not_count(tiny_corpus: Path, tmp_path: Path) -> None:
+    """Their losses are infinite: no progress is a matter of those that come after."""
+    start = "--unquantized-updates 20 --max-epoch 4"
+    assert updates(train_with(tiny_corpus, tmp_path / "patient", f"{start} --patience 1")) == 24
+    # In two parts, the first without codes.
+    train_with(tiny_corpus, tmp_path / "parts", f"{start} --patience 1 --max-epoch 2")
+    assert updates(train_with(tiny_corpus, tmp_path / "parts", f"{start} --patience 1")) == 24
+    last = train_with(tiny_corpus, tmp_path / "plateau", f"{start} --lr-scheduler reduce_lr_on_plateau")
+    assert saved(last)["last_optimizer_state"]["param_groups"][0]["lr"] == pytest.approx(0.003)
+
+
 def test_a_finished_training_goes_on_when_it_is_to_be_longer(tiny_corpus: Path, tmp_path: Path) -> None:
     train_student(tiny_corpus, tmp_path, "--max-update=4")
     assert updates(train_student(tiny_corpus, tmp_path, "--max-update=6")) == 6

@@ -21,7 +21,6 @@ from tiny import (
     different,
     model_state,
     parse,
-    tiny_model,
     train_student,
     trainer,
 )
@@ -288,6 +287,24 @@ def test_processes_of_torchrun_find_each_other(monkeypatch: pytest.MonkeyPatch) 
     assert alone.distributed_init_method is None
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, 3), ("tcp://127.0.0.1:1", 1)])
+def test_processes_that_see_one_gpu_each_are_not_alone(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, found: int
+) -> None:
+    """fairseq looks for others only where --distributed-world-size is more than the GPUs of a process."""
+    for name in distributed.TORCHRUN:
+        monkeypatch.setenv(name, "3" if name == "WORLD_SIZE" else "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cfg = parse(f"DATA {STUDENT} {TRAINING}".split())
+    cfg.common.cpu, cfg.distributed_training.distributed_world_size = False, 1
+    cfg.distributed_training.distributed_init_method = given
+    seen = []
+    distributed._on_cpus(lambda cfg, main: seen.append(cfg.distributed_training.distributed_world_size))(
+        cfg, print
+    )
+    assert seen == [found]
+
+
 def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*distributed.TORCHRUN, *distributed.SLURM):
         monkeypatch.delenv(name, raising=False)
@@ -297,16 +314,3 @@ def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
         distributed.join_on_cpus(cpu_config(distributed_world_size=4))
     monkeypatch.setenv("SLURM_NODELIST", "a[1-4]")
     distributed.join_on_cpus(cpu_config(distributed_world_size=4))
-
-
-def test_parameters_that_some_updates_leave_out() -> None:
-    assert not tiny_model(start=False, unquantized_updates=3).has_unused_parameters
-    for kind in ("gumbel", "gradient", "simvq", "fsq"):
-        options = {"start": False, "bottleneck": kind, "codebook_size": 12}
-        assert tiny_model(**options, unquantized_updates=3).has_unused_parameters
-        assert not tiny_model(**options).has_unused_parameters
-
-
-def test_fully_sharded_is_refused() -> None:
-    with pytest.raises(UsageError, match="--ddp-backend fully_sharded: not supported"):
-        parse(f"DATA {STUDENT} {TRAINING} --ddp-backend fully_sharded".split())

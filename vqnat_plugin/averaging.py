@@ -115,14 +115,15 @@ def _finish(model: dict[str, Tensor], sums: dict[str, Tensor], count: int) -> di
 
 
 def _require_same_entries(one: dict[str, Tensor], other: dict[str, Tensor], first: Path, path: Path) -> None:
-    for name in sorted(one.keys() | other.keys()):
+    # Earlier versions did not save whether a model has begun to use its codes.
+    for name in sorted((one.keys() | other.keys()) - {"started"}):
         shapes = [tuple(model[name].shape) if name in model else "missing" for model in (one, other)]
         if shapes[0] != shapes[1]:
             raise DataError(
                 f"{path}: not of the same model as {first}: '{name}' is {shapes[1]}, there {shapes[0]}"
             )
-    for prefix in _codebooks(one):
-        started = f"{prefix}started"
-        if started in one and not torch.equal(one[started], other[started]):
-            early = path if one[started] else first
+    # Of the model, and of each codebook that starts from data.
+    for name in one.keys() & other.keys():
+        if name.rpartition(".")[2] == "started" and not torch.equal(one[name], other[name]):
+            early = path if one[name] else first
             raise DataError(f"{early}: from before the codebook's start; leave it out")

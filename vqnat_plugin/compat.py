@@ -274,6 +274,18 @@ def _inference_with_bleu(self: TranslationTask, *args: Any) -> Any:
     return importlib.import_module(".tasks.validation_bleu", __package__).inference_with_bleu(self, *args)
 
 
+def _with_bleu(build_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Before a training begins, see that what it is to be validated with is there."""
+
+    @functools.wraps(build_model)
+    def build_model_and_check(self: TranslationTask, cfg: Any, from_checkpoint: bool = False) -> Any:
+        if not from_checkpoint:
+            importlib.import_module(".tasks.validation_bleu", __package__).check_bleu(self.cfg)
+        return build_model(self, cfg, from_checkpoint)
+
+    return build_model_and_check
+
+
 def _check_machine(cfg: Any) -> None:
     """Raise `UsageError` for a precision that fairseq trains in on GPUs only."""
     common = cfg.common
@@ -368,6 +380,7 @@ def install() -> None:
     FairseqTask.get_batch_iterator = _with_the_same_batches(FairseqTask.get_batch_iterator)
     distributed_utils._broadcast_object_slow = _broadcast_object
     TranslationTask._inference_with_bleu = _inference_with_bleu
+    TranslationTask.build_model = _with_bleu(TranslationTask.build_model)
     NanDetector.add_hooks = _add_nan_hooks
     EMA.__init__ = _keeping_integers(EMA.__init__)
     AMPOptimizer.__init__ = _scaling(AMPOptimizer.__init__)

@@ -25,6 +25,10 @@ TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 SLURM = ("SLURM_STEP_NODELIST", "SLURM_NODELIST")
 
 
+def _by_torchrun() -> bool:
+    return all(name in os.environ for name in TORCHRUN)
+
+
 def _on_cpus(call_main: Callable[..., Any]) -> Callable[..., Any]:
     """Before fairseq finds out who the other processes are, do so for those without GPUs."""
 
@@ -32,6 +36,11 @@ def _on_cpus(call_main: Callable[..., Any]) -> Callable[..., Any]:
     def call_main_anywhere(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
         if not cfg.common.tpu and (cfg.common.cpu or not torch.cuda.is_available()):
             join_on_cpus(cfg.distributed_training)
+        elif (
+            not cfg.common.tpu and cfg.distributed_training.distributed_init_method is None and _by_torchrun()
+        ):
+            # By default fairseq counts the GPUs that this process sees, and with one it would train alone.
+            cfg.distributed_training.distributed_world_size = int(os.environ["WORLD_SIZE"])
         return call_main(cfg, main, **kwargs)
 
     return call_main_anywhere
@@ -48,7 +57,7 @@ def join_on_cpus(cfg: Any) -> None:
         cfg.distributed_backend = "gloo"
     if cfg.distributed_init_method is not None:
         return
-    if all(name in os.environ for name in TORCHRUN) and os.environ["WORLD_SIZE"] != "1":
+    if _by_torchrun() and os.environ["WORLD_SIZE"] != "1":
         cfg.distributed_init_method = "env://"
         cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
         cfg.distributed_rank = int(os.environ["RANK"])
@@ -77,9 +86,9 @@ class DataParallel(DistributedDataParallel):
     ) -> None:
         if next(module.parameters()).device.type == "cpu":
             device_ids = output_device = None
-        # A property of our models.
-        unused = find_unused_parameters or getattr(module, "has_unused_parameters", False)
-        super().__init__(module, device_ids, output_device, find_unused_parameters=unused, **options)
+        super().__init__(
+            module, device_ids, output_device, find_unused_parameters=find_unused_parameters, **options
+        )
 
 
 def _without_dummies(train_step: Callable[..., Any]) -> Callable[..., Any]:

@@ -78,7 +78,7 @@ def unsound(state: Mapping[str, Any]) -> str:
 def require_started(who: str, models: Iterable[Any]) -> None:
     """Raise `CheckpointError` for a model whose codes have had no start, so that they are random."""
     for model in models:
-        if not getattr(getattr(model, "quantizer", None), "initialized", True):
+        if not getattr(model, "quantized", True):
             raise CheckpointError(
                 f"{who}: is from before the codebook's start, its codes are random; take a later checkpoint"
             )

@@ -38,6 +38,7 @@ SAME_SHAPES = (
     "activation_fn",
     "decoder_attention",
     "likelihood",
+    "codebook_size",
 )
 # What we add to fairseq's `extra_state`.
 OURS = "vqnat"
@@ -52,6 +53,8 @@ def install() -> None:
     checkpoint_utils.load_checkpoint = _resuming(checkpoint_utils.load_checkpoint)
     Trainer.load_checkpoint = _from_what_is_whole(Trainer.load_checkpoint)
     Trainer.save_checkpoint = _remembering(Trainer.save_checkpoint)
+    Trainer.begin_valid_epoch = _patient(Trainer.begin_valid_epoch)
+    Trainer.lr_step = _by_losses_with_codes(Trainer.lr_step)
 
 
 class _NoEpochLeft:
@@ -163,6 +166,29 @@ def _go_on_with_patience(extra_state: dict[str, Any]) -> None:
     counter = _early_stopping()
     if counter is not None:
         vars(counter).update(extra_state.get(OURS, {}).get("patience", {}))
+
+
+def _patient(begin: Callable[..., Any]) -> Callable[..., Any]:
+    """Count no losses without codes for `--patience`: they are infinite, see `QuantizedModel.comparable`."""
+
+    @functools.wraps(begin)
+    def begin_valid_epoch(self: Trainer, epoch: int) -> Any:
+        counter = _early_stopping()
+        if math.isinf(getattr(counter, "best", 0.0)):
+            del counter.best  # The next one is a first one.
+        return begin(self, epoch)
+
+    return begin_valid_epoch
+
+
+def _by_losses_with_codes(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no learning rate fall because a model had no codes yet; its losses are infinite then."""
+
+    @functools.wraps(step)
+    def lr_step(self: Trainer, epoch: int, val_loss: float | None = None) -> Any:
+        return step(self, epoch, None if val_loss is not None and math.isinf(val_loss) else val_loss)
+
+    return lr_step
 
 
 def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,37 +157,6 @@ def test_every_flag_reaches_the_options(
     assert defaults.search() == options().search() and as_recorded(defaults) == as_recorded(options())
     assert (defaults.search()["beam"], defaults.search()["sampling_topk"]) == (4, -1)
     assert (defaults.precision, defaults.share.world_size, defaults.share.workers) == ("fp32", 1, 1)
-
-
-LIGHT = """
-import sys
-from vqnat_plugin.commands.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit as ended:
-    status = ended.code
-heavy = [name for name in ("torch", "fairseq", "numpy") if name in sys.modules]
-assert not heavy, heavy
-sys.exit(status)
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["--help"], 0, ""),
-        (["--temprature", "1"], 2, "did you mean --temperature?"),
-        (["--data", "nowhere", "--teacher", "t.pt", "--out", "o"], 2, "--data nowhere: no such folder"),
-        (["--data", ".", "--teacher", "t.pt", "--out", "o"], 2, "--teacher t.pt: no such file"),
-    ],
-)
-def test_mistakes_and_help_need_nothing_heavy(
-    tmp_path: Path, arguments: list[str], status: int, message: str
-) -> None:
-    command = [sys.executable, "-c", LIGHT, "distill", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == status and message in done.stderr
-    assert len(done.stderr.splitlines()) == (1 if status else 0)
 
 
 def test_plugin_that_is_not_there(

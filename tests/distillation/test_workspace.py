@@ -145,7 +145,7 @@ def test_nothing_is_done_through_links(distill: Distill, distilled: Path, tmp_pa
     lock = out / ".distill" / "lock"
     lock.unlink(missing_ok=True)
     lock.symlink_to(victim)
-    with pytest.raises(OSError), Workspace(out, {"format": 2}).merging():
+    with pytest.raises(OSError, match="symbolic links"), Workspace(out, {"format": 2}).merging():
         pass
     (out / ".distill").rename(elsewhere)
     (out / ".distill").symlink_to(elsewhere)

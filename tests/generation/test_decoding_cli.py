@@ -47,13 +47,12 @@ def test_generate_prints_every_sentence_once(tiny_corpus: Path, tiny_student: Pa
         text = (tiny_corpus.parent / "text" / "test.en").read_text().splitlines()
         assert {line.split("\t")[1] for line in lines if line.startswith("S-")} == set(text)
         assert any(line.startswith("Generate test with beam=") for line in lines)
-    for line in lines:
-        if line.startswith("P-"):
-            scores = line.split("\t")[1].split()
-            words = (
-                next(h for h in lines if h.startswith(f"H-{line[2:].split()[0]}\t")).split("\t")[2].split()
-            )
-            assert len(scores) >= 1 and all(float(score) <= 0 for score in scores) and words
+        written, scored = (
+            [line.split("\t") for line in lines if re.match(rf"{kind}-\d+\t", line)] for kind in "HP"
+        )
+        for (name, _, words), (same, scores) in zip(written, scored, strict=True):
+            assert name[2:] == same[2:] and len(scores.split()) == len(words.split()) + 1
+            assert all(float(score) <= 0 for score in scores.split())
 
 
 def test_translations_do_not_depend_on_batches(tiny_corpus: Path, tiny_student: Path) -> None:

@@ -98,8 +98,9 @@ def test_ensemble_averages_probabilities() -> None:
 
 def test_end_of_batch_is_reached_when_all_have_ended() -> None:
     done = EndOfBatch(torch.device("cpu"))
-    assert not done.reached(torch.tensor([[True, False]]))
-    assert done.reached(torch.tensor([[True, True]]))
+    assert not done.reached(torch.tensor([[True, False]])) and done.first() is None
+    assert done.reached(torch.tensor([[True, True]])) and done.first() == 2
+    assert done.reached(torch.tensor([[True, True]])) and done.first() == 2
 
 
 def test_draws_do_not_depend_on_when_the_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +123,7 @@ def test_draws_do_not_depend_on_when_the_end_is_noticed(monkeypatch: pytest.Monk
 
     expected = two_batches()
     assert expected[:3] != expected[3:]
+    width = draw([model], [memory], torch.tensor([3, 1, 2]), 9, 1).codes.size(-1)
     monkeypatch.setattr("vqnat_plugin.generation.latent_search.EndOfBatch", LateAnswers)
     assert two_batches() == expected
+    assert draw([model], [memory], torch.tensor([3, 1, 2]), 9, 1).codes.size(-1) == width <= 4

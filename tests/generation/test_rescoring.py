@@ -84,6 +84,17 @@ def test_teacher_decides_on_the_same_candidates(
     assert [h[0]["score"] for h in own] != [h[0]["score"] for h in ranked]
 
 
+def test_some_candidates_at_a_time(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(tiny_corpus, tiny_student, str(tiny_teacher))
+    whole = setting.translate(beam=4, max_len_b=12)
+    monkeypatch.setattr("vqnat_plugin.generation.rescoring.MOST_LOGITS", 1)
+    for one, other in zip(whole, setting.translate(beam=4, max_len_b=12), strict=True):
+        assert [h["tokens"].tolist() for h in one] == [h["tokens"].tolist() for h in other]
+        assert [h["score"] for h in one] == pytest.approx([h["score"] for h in other], abs=1e-5)
+
+
 def test_padding_costs_nothing(tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path) -> None:
     setting = Setting(tiny_corpus, tiny_student, None)
     teachers, _ = checkpoint_utils.load_model_ensemble([str(tiny_teacher)])

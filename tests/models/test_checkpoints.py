@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from tiny import train_student
 
 from vqnat_plugin.errors import CheckpointError, DataError
 from vqnat_plugin.models.checkpoints import AUTOREGRESSIVE, TRANSLATION, Checkpoint
@@ -95,6 +96,14 @@ def test_a_model_whose_codes_had_no_start_is_refused(changed: Callable[..., Path
     # As fairseq's commands load it.
     with pytest.raises(CheckpointError, match=message):
         checkpoint_utils.load_model_ensemble_and_task([str(path)])
+
+
+def test_a_model_whose_codes_were_never_in_use_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    flags = ("--bottleneck=gradient", "--unquantized-updates=2")
+    path = train_student(tiny_corpus, tmp_path, *flags, "--max-update=1")
+    with pytest.raises(CheckpointError, match="from before the codebook's start"):
+        Checkpoint(path).build()
+    Checkpoint(train_student(tiny_corpus, tmp_path, *flags, "--max-update=3")).build()
 
 
 def test_a_teacher_that_a_training_was_validated_with_is_left_out(

@@ -23,6 +23,8 @@ from vqnat_plugin.bottleneck import kinds
 from vqnat_plugin.bottleneck.quantizer import BATCHES_WITHOUT_M_STEP
 from vqnat_plugin.models.vq_nat import VQNAT, VQNATOutput, gold_share
 
+WITHOUT_EM = [{"bottleneck": kind, "codebook_size": 12} for kind in ("fsq", "gradient", "gumbel", "simvq")]
+
 
 def run(model: VQNAT, batch: dict[str, Any], **options: Any) -> VQNATOutput:
     return model(**batch["net_input"], target=batch["target"], **options)
@@ -248,13 +250,16 @@ def test_unquantized_updates_let_latents_through() -> None:
     model.set_num_updates(5)
     out = model.bottleneck(z, mask, accumulate=True)
     assert out is not None and not torch.allclose(out.quantized[mask], z[mask], atol=1e-2)
+    model.update_codebook()
     model.set_num_updates(0)
     # Codes that are there are used in evaluation, however young the model is.
     assert model.eval().bottleneck(z, mask, accumulate=True) is not None
 
 
-def test_codes_that_are_there_are_used_in_a_training_that_begins_anew() -> None:
-    model = tiny_model(start=False, unquantized_updates=5).train()
+@pytest.mark.parametrize("changes", [{}, {"codebook_init": "random"}, *WITHOUT_EM], ids=str)
+def test_codes_that_are_there_are_used_in_a_training_that_begins_anew(changes: dict[str, Any]) -> None:
+    changes = {"start": False, "unquantized_updates": 5, **changes}
+    model = tiny_model(**changes).train()
     z, mask = model.compress(
         random_sample()["target"], model.encode(random_sample()["net_input"]["src_tokens"])
     )
@@ -263,8 +268,34 @@ def test_codes_that_are_there_are_used_in_a_training_that_begins_anew() -> None:
         assert model.bottleneck(z, mask, accumulate=True) is None
         model.update_codebook()
     # As with --finetune-from-model or --reset-optimizer.
-    model.set_num_updates(0)
-    assert model.bottleneck(z, mask, accumulate=True) is not None
+    other = tiny_model(**changes).train()
+    other.load_state_dict(model.state_dict())
+    for each in (model, other):
+        each.set_num_updates(0)
+        assert each.bottleneck(z, mask, accumulate=True) is not None
+
+
+@pytest.mark.parametrize("changes", WITHOUT_EM, ids=str)
+def test_a_state_of_before_says_that_codes_are_in_use(changes: dict[str, Any]) -> None:
+    model = tiny_model(start=False, unquantized_updates=5, **changes)
+    state = model.state_dict()
+    assert not model.quantized and not state.pop("started")
+    model.load_state_dict(state)
+    assert model.quantized
+
+
+@pytest.mark.parametrize("changes", WITHOUT_EM, ids=str)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_no_update_leaves_parameters_out(changes: dict[str, Any], quantized: bool) -> None:
+    """Processes wait for the gradient of each; an optimizer counts the steps of those that have one."""
+    model = tiny_model(start=False, unquantized_updates=3, **changes).train()
+    model.set_num_updates(3 if quantized else 2)
+    out = run(model, random_sample())
+    assert ("commitment" in out.counts) == quantized
+    torch.stack(list(out.losses.values())).sum().backward()
+    gradients = [each.grad for each in model.quantizer.parameters()]
+    assert gradients and all(each is not None for each in gradients)
+    assert any(each is not None and bool(each.any()) for each in gradients) == quantized
 
 
 def test_many_batches_of_one_update_are_no_mistake(recwarn: pytest.WarningsRecorder) -> None:
@@ -275,8 +306,9 @@ def test_many_batches_of_one_update_are_no_mistake(recwarn: pytest.WarningsRecor
     assert not recwarn.list
 
 
-def test_a_model_without_codes_is_never_the_best() -> None:
-    model = tiny_model(start=False, unquantized_updates=5)
+@pytest.mark.parametrize("changes", [{}, *WITHOUT_EM], ids=str)
+def test_a_model_without_codes_is_never_the_best(changes: dict[str, Any]) -> None:
+    model = tiny_model(start=False, unquantized_updates=5, **changes)
     losses = run(model, random_sample()).losses
     assert losses and all(loss.isinf() for loss in losses.values())
     assert all(loss.isfinite() for loss in run(model.train(), random_sample()).losses.values())

@@ -161,6 +161,13 @@ def test_resumed_training_is_the_uninterrupted_one(
     assert different(saved(whole)["model"], saved(parts)["model"]) == []
 
 
+def test_a_training_does_not_go_on_with_another_grid(image_folder: Path, tmp_path: Path) -> None:
+    flags = ["--bottleneck=fsq", "--unquantized-updates=0", "--disable-validation"]
+    train_images(image_folder, tmp_path, AUTOENCODER, *flags, "--codebook-size=8", "--max-update=1")
+    with pytest.raises(UsageError, match="--codebook-size was 8, is now 7; "):
+        train_images(image_folder, tmp_path, AUTOENCODER, *flags, "--codebook-size=7", "--max-update=2")
+
+
 def test_two_processes_equal_one(image_folder: Path, tmp_path: Path) -> None:
     flags = ["--bottleneck=hard", "--unquantized-updates=1", "--code-revival=0", "--em-decay=0.8"]
     flags += ["--optimizer=sgd", "--lr=0.01", "--max-epoch=2"]

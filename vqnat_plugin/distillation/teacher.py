@@ -46,6 +46,10 @@ class Teacher:
 
         Returns:
             Token ids (int32) without special symbols.
+
+        Raises:
+            DataError: not even one source fits into the GPU's memory, the teacher cannot write so many words,
+                or its scores are no numbers.
         """
         try:
             return self._translate(sources)

@@ -1,7 +1,7 @@
 """What fairseq decodes with: latents one after the other, then all words of all candidates at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..modules.compressor import latent_count
 from ..runtime.decoding import MOST_EXPONENT
-from .latent_search import Latents, LatentSearch, mean_log_probabilities
+from .latent_search import MOST_LOGITS, Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore
 from .verification import Verifier
 
@@ -65,6 +65,9 @@ class LatentGenerator:
             unk_penalty: taken off the log-probability of the unknown word.
             rescorers: autoregressive models that rank the candidates.
             verifier: what checks the best of them; there is one hypothesis then.
+
+        Raises:
+            UsageError: the models of an ensemble have codebooks or numbers of halvings that differ.
         """
         if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
             raise UsageError(
@@ -223,7 +226,8 @@ class LatentGenerator:
         for model, memory in zip(models, memories, strict=True):
             z, mask = model.compress(target, memory)
             out = model.bottleneck(z, mask, accumulate=False)
-            vectors.append(z if out is None else out.quantized)
+            # Without codes there is nothing to decode: z itself would be better than any code.
+            vectors.append(torch.zeros_like(z) if out is None else out.quantized)
             codes = mask.long() if out is None else out.codes
             latents = Latents(
                 codes[:, None], mask[:, None], torch.zeros_like(mask[:, :1], dtype=torch.float32)
@@ -259,10 +263,10 @@ class LatentGenerator:
         limits: Tensor,
         vectors: Sequence[Tensor] | None = None,
     ) -> Words:
-        """All words of all candidates, in one pass of each model."""
+        """All words of all candidates, in one pass of each model; logits of some sentences at a time."""
         batch, beam, _ = latents.codes.shape
         mask = latents.mask.flatten(0, 1)
-        logits = []
+        every = []
         for number, model in enumerate(models):
             memory = memories[number]
             looked_up = (
@@ -274,11 +278,22 @@ class LatentGenerator:
                 model.decoder.project(memory.states),
                 memory.mask,
             )
-            logits.append(F.linear(states, model.output_weight).float())
-        if len(models) > 1:
-            logits = [mean_log_probabilities([each.log_softmax(-1) for each in logits])]
-        scores = logits[0].view(batch, beam, logits[0].size(1), -1)
-        return self._cut(scores, latents.mask.sum(-1) << self.steps, limits)
+            every.append(states.unflatten(0, (batch, beam)))
+        size = max(1, MOST_LOGITS // (every[0][0, ..., 0].numel() * len(models[0].output_weight)))
+        lengths = latents.mask.sum(-1) << self.steps
+        parts = []
+        for start in range(0, batch, size):
+            rows = slice(start, start + size)
+            logits = [
+                F.linear(states[rows], model.output_weight).float()
+                for states, model in zip(every, models, strict=True)
+            ]
+            if len(models) > 1:
+                logits = [mean_log_probabilities([each.log_softmax(-1) for each in logits])]
+            parts.append(self._cut(logits[0], lengths[rows], limits[rows]))
+        if len(parts) == 1:
+            return parts[0]
+        return Words(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Words)))
 
     def _cut(self, logits: Tensor, positions_of: Tensor, limits: Tensor) -> Words:
         """The most probable words up to the first EOS.
@@ -288,8 +303,8 @@ class LatentGenerator:
         the words end.
 
         Args:
-            logits: (batch, beam, positions, vocabulary), changed in place; only these few figures of each
-                position are needed, so that nothing else of this size is ever made.
+            logits: (batch, beam, positions, vocabulary), changed in place; only few figures of each position
+                are kept.
         """
         normalizer = logits.logsumexp(-1)
         eos = logits[..., self.eos] - normalizer

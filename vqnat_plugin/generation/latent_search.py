@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..modules.attention import KeyValues
 
+# Logits of words that are made at a time: 1 GiB in fp32.
+MOST_LOGITS = 1 << 28
+
 
 @dataclass
 class Latents:
@@ -35,21 +38,38 @@ class EndOfBatch:
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
-        self.pending: list[tuple[Any, Tensor]] = []
+        self.asked = 0
+        # The first question with the answer yes.
+        self.found: int | None = None
+        self.pending: list[tuple[Any, Tensor, int]] = []
 
     def reached(self, ended: Tensor) -> bool:
         """Whether `ended` (any shape) was all true, now or as far as is known."""
+        self.asked += 1
         if not self.on_gpu:
-            return bool(ended.all())
+            self._note(ended.all(), self.asked)
+            return self.found is not None
         flag = torch.empty((), dtype=torch.bool, pin_memory=True)
         flag.copy_(ended.all(), non_blocking=True)
         event = torch.cuda.Event()
-        event.record()
-        self.pending.append((event, flag))
+        # Not the current device's, where that is another.
+        event.record(torch.cuda.current_stream(ended.device))
+        self.pending.append((event, flag, self.asked))
         while self.pending and self.pending[0][0].query():
-            if bool(self.pending.pop(0)[1]):
-                return True
-        return False
+            self._note(*self.pending.pop(0)[1:])
+        return self.found is not None
+
+    def first(self) -> int | None:
+        """The question, from 1, at which all had ended; None for none. Waits for what is not yet known."""
+        while self.pending and self.found is None:
+            event, answer, question = self.pending.pop(0)
+            event.synchronize()
+            self._note(answer, question)
+        return self.found
+
+    def _note(self, answer: Tensor, question: int) -> None:
+        if self.found is None and bool(answer):
+            self.found = question
 
 
 def mean_log_probabilities(log_probabilities: Sequence[Tensor]) -> Tensor:
@@ -127,6 +147,8 @@ class LatentSearch:
                 past = [[layer.select(order) for layer in layers] for layers in past if layers is not None]
             if done.reached(ended):
                 break
+        # How many steps more there were depends on time, and what is decoded is not to.
+        chosen = chosen[..., : done.first()]
         mask = chosen != end
         return Latents(chosen.masked_fill(~mask, 0), mask, scores)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.checkpoints import AUTOREGRESSIVE, Checkpoint, training_data
-from .latent_search import mean_log_probabilities
+from .latent_search import MOST_LOGITS, mean_log_probabilities
 
 
 def load_rescorer(path: Path, model: nn.Module, task: Any, flag: str = "--rescore-with") -> nn.Module:
@@ -16,6 +16,7 @@ def load_rescorer(path: Path, model: nn.Module, task: Any, flag: str = "--rescor
 
     Raises:
         CheckpointError: the file is missing or damaged, or its model or dictionaries are others.
+        DataError: the languages of the task are not known, or a dictionary is missing.
     """
     checkpoint = Checkpoint(path, AUTOREGRESSIVE, f"{flag} {path}")
     checkpoint.check_data(training_data(task.cfg), (task.cfg.source_lang, task.cfg.target_lang))
@@ -51,8 +52,13 @@ def rescore(
         encoded = teacher.encoder.forward_torchscript(
             {"src_tokens": net_input["src_tokens"], "src_lengths": net_input["src_lengths"]}
         )
-        logits, _ = teacher.decoder(shifted, encoder_out=teacher.encoder.reorder_encoder_out(encoded, rows))
-        log_probabilities = logits.float().log_softmax(-1)
-        steps.append(log_probabilities.gather(-1, flat[..., None]).squeeze(-1))
+        size = max(1, MOST_LOGITS // (positions * len(teacher.decoder.dictionary)))
+        found = []
+        for some, words, row in zip(shifted.split(size), flat.split(size), rows.split(size), strict=True):
+            states = teacher.encoder.reorder_encoder_out(encoded, row)
+            logits, _ = teacher.decoder(some, encoder_out=states)
+            logits = logits.float()
+            found.append(logits.gather(-1, words[..., None]).squeeze(-1) - logits.logsumexp(-1))
+        steps.append(torch.cat(found))
     per_token = mean_log_probabilities(steps).view(batch, beam, positions).masked_fill(tokens == pad, 0.0)
     return per_token.sum(-1), per_token

@@ -19,9 +19,7 @@ class BottleneckConfig(FairseqDataclass):
 
     bottleneck: ChoiceEnum(list(kinds())) = option(  # type: ignore[valid-type]
         "em",
-        "kind of quantiser: "
-        + "; ".join(f"'{name}', {summary}" for name, summary in kinds().items())
-        + ". Kinds without EM want --unquantized-updates 0",
+        "kind of quantiser: " + "; ".join(f"'{name}', {summary}" for name, summary in kinds().items()),
     )
     codebook_size: int = option(4096, "number of codes (K)", least=1, most=MOST_CODES)
     code_dim: int = option(0, "width of a code vector; 0: the width of the model", least=0, most=MOST_WIDTH)
@@ -114,14 +112,18 @@ class QuantizedModel(BaseFairseqModel):
         config: its options.
         quantizer: the bottleneck.
         num_updates: updates so far.
+        started: 0-d int64, whether the updates without the bottleneck are over: 0 or 1.
     """
 
     config: BottleneckConfig
     quantizer: Quantizer
+    started: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.num_updates = 0
+        # An integer: averages leave it alone.
+        self.register_buffer("started", torch.zeros((), dtype=torch.int64))
         # Latent vectors that the codebook is about to start from.
         self._first_latents: list[Tensor] = []
 
@@ -132,6 +134,7 @@ class QuantizedModel(BaseFairseqModel):
             UsageError: its kind cannot be had with these options.
         """
         self._settings = quantizer_settings(self.config, code_dim, divergence_scale)
+        self.started.fill_(self.config.unquantized_updates == 0)
         try:
             quantizer = build(str(self.config.bottleneck), self._settings)
         except ValueError as error:
@@ -148,34 +151,31 @@ class QuantizedModel(BaseFairseqModel):
         self.quantizer.schedule(self._settings, num_updates)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Called by fairseq before a state is loaded."""
+        """Called by fairseq before a state is loaded: one of an earlier version is taken to use its codes."""
         super().upgrade_state_dict_named(state_dict, name)
-        self.quantizer.upgrade_state(state_dict, f"{name}.quantizer." if name else "quantizer.")
+        prefix = f"{name}." if name else ""
+        state_dict.setdefault(f"{prefix}started", torch.ones((), dtype=torch.int64))
+        self.quantizer.upgrade_state(state_dict, f"{prefix}quantizer.")
 
     @property
     def quantized(self) -> bool:
-        """Whether latents pass through the codebook: not before it has been initialised.
+        """Whether latents pass through the codebook: not before the updates without it are over.
 
-        Codes that start from data do so at the end of the updates without them. Where such a model is trained
-        further, fairseq counts its updates anew, but its codes are there.
+        Codes that start from data do so at the end of these updates. Where a model is trained further,
+        fairseq counts its updates anew, but its codes are there.
         """
         if self.quantizer.starts_from_data:
             return self.quantizer.initialized
-        return not (self.training and self.num_updates < self.config.unquantized_updates)
+        return self.num_updates >= self.config.unquantized_updates or bool(self.started)
 
     def comparable(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of a batch; in evaluation infinite ones where codes have had no start.
+        """Losses of a batch; in evaluation infinite ones where codes are not in use yet.
 
         What an autoencoder without a bottleneck reaches would be the best of a training for ever.
         """
-        if self.training or self.quantizer.initialized:
+        if self.training or self.quantized:
             return losses
         return {name: torch.full_like(value, torch.inf) for name, value in losses.items()}
-
-    @property
-    def has_unused_parameters(self) -> bool:
-        """Whether some updates leave parameters out: a codebook trained by gradients, at the start."""
-        return self.config.unquantized_updates > 0 and any(True for _ in self.quantizer.parameters())
 
     @property
     def _codebook_starts(self) -> bool:
@@ -191,6 +191,17 @@ class QuantizedModel(BaseFairseqModel):
         if self.training and accumulate and self._codebook_starts:
             self._first_latents.append(z.detach().flatten(0, -2) if mask is None else z.detach()[mask])
         return self.quantizer(z, mask, accumulate=accumulate) if self.quantized else None
+
+    def latents(self, z: Tensor, out: QuantizerOutput | None) -> Tensor:
+        """What goes on to the decoder: `out.quantized`, or z itself where there is no bottleneck yet.
+
+        Codes that are trained by gradients then have gradients of 0, as several processes and half precision
+        would give them: with none at all an optimizer would count their steps anew from their first use.
+        """
+        if out is not None:
+            return out.quantized
+        idle = [each.float().sum() for each in self.quantizer.parameters()] if self.training else []
+        return z + (0.0 * torch.stack(idle).sum()).to(z.dtype) if idle else z
 
     def codebook_metrics(self, out: QuantizerOutput) -> dict[str, Tensor]:
         """What the quantiser says of a batch and, in training, of the epoch so far."""
@@ -208,6 +219,8 @@ class QuantizedModel(BaseFairseqModel):
             self.quantizer.initialize_codebook(torch.cat([none, *self._first_latents]))
             self._first_latents.clear()
         self.quantizer.update_codebook()
+        if self.num_updates + 1 >= self.config.unquantized_updates:
+            self.started.fill_(1)
 
     def discard_statistics(self) -> None:
         """Drop what `update_codebook` would use: for an update that was skipped or failed."""

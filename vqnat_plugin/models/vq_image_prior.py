@@ -28,8 +28,10 @@ class VQImagePriorConfig(FairseqDataclass):
     embed_dim: int = option(256, "width of the model", least=1, most=MOST_WIDTH)
     ffn_dim: int = option(1024, "hidden width of the feed-forward layers", least=1, most=MOST_WIDTH)
     attention_heads: int = option(4, "attention heads; they have to divide the width", least=1)
-    layers: int = option(6, "Transformer layers, over the places of the grid", least=1, most=MOST_LAYERS)
-    head_layers: int = option(2, "feed-forward layers over the codes of a place", least=0, most=MOST_LAYERS)
+    layers: int = option(6, "Transformer layers, over the positions of the grid", least=1, most=MOST_LAYERS)
+    head_layers: int = option(
+        2, "feed-forward layers over the codes of a position", least=0, most=MOST_LAYERS
+    )
     dropout: float = option(
         0.1, "dropout in embeddings, attention and feed-forward outputs", least=0, below=1
     )

@@ -250,7 +250,7 @@ class VQNAT(QuantizedModel):
         memory = self.encode(src_tokens)
         z, mask = self.compress(target, memory)
         out = self.bottleneck(z, mask, accumulate)
-        latents = z if out is None else out.quantized
+        latents = self.latents(z, out)
         predictor_input = latents if self.config.predictor_gradient == "joint" else latents.detach()
         logits = self.predictor(predictor_input, memory.states, memory.mask)
         losses: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from .quantized import BottleneckConfig
 
 @dataclass
 class VQNATConfig(BottleneckConfig):
-    """Options of `--arch vq_nat_em`; the defaults are the paper's base model."""
+    """Options of `--arch vq_nat_em`; the default sizes are those of the paper's base model."""
 
     embed_dim: int = option(512, "width of the model", least=1, most=MOST_WIDTH)
     ffn_dim: int = option(4096, "hidden width of the feed-forward layers", least=1, most=MOST_WIDTH)

@@ -145,7 +145,7 @@ class VQVAE(QuantizedModel):
         """
         z = self.encode(images)
         out = self.bottleneck(z, None, accumulate)
-        features = self.decode(z if out is None else out.quantized)
+        features = self.decode(self.latents(z, out))
         losses = {"pixels": -self.likelihood.log_probability(features, images).sum()}
         metrics: dict[str, Tensor] = {}
         if out is not None:

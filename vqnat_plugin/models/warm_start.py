@@ -83,6 +83,7 @@ def start_from_teacher(model: Any, path: str, task: Any) -> None:
     Raises:
         UsageError: the two do not fit.
         CheckpointError: the file is missing, damaged, of another kind of model, or has other symbols.
+        DataError: the languages of the training are not known, or a dictionary is missing.
     """
     checkpoint = Checkpoint(Path(path), AUTOREGRESSIVE, f"--init-from-teacher {path}")
     checkpoint.check_data(training_data(task), (task.source_lang, task.target_lang))

@@ -24,7 +24,11 @@ class KeyValues:
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with `heads` heads (Vaswani et al., 2017, section 3.2)."""
+    """Scaled dot-product attention with `heads` heads (Vaswani et al., 2017, section 3.2).
+
+    Raises:
+        ValueError: `heads` do not divide `dim`.
+    """
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -75,12 +75,15 @@ class MixtureLikelihood(nn.Module):
     """p(image | features): at every pixel a mixture over all channels, pixels independent.
 
     Within a component the mean of a channel depends linearly on the channels before it, so that colours need
-    no mixture of their own. Features are (batch, `parameters`, height, width).
+    no mixture of their own. Features are (batch, `parameters_per_pixel`, height, width).
 
     Args:
         kind: "logistic" or "gaussian".
         components: of the mixture.
         channels: of the image.
+
+    Raises:
+        ValueError: there is no such kind.
     """
 
     def __init__(self, kind: str = "logistic", components: int = 10, channels: int = 3) -> None:

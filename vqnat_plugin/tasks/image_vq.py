@@ -126,7 +126,12 @@ class ImageVQTask(EMTask, FairseqTask):
         return Path(self.cfg.image_cache or Path(self.cfg.save_dir) / "images")
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
-        """Load "train", "valid" or "test": images, or with an autoencoder their codes."""
+        """Load "train", "valid" or "test": images, or with an autoencoder their codes.
+
+        Raises:
+            UsageError: there is no such subset.
+            DataError: see `open_split`.
+        """
         if split not in ("train", "valid", "test"):
             raise UsageError(f"subset '{split}': needs one of train, valid, test")
         # Translation, which registers this task as well, goes without torchvision.

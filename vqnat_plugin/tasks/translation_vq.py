@@ -33,13 +33,13 @@ class TranslationVQConfig(TranslationConfig):
     )
     verify_with: Optional[str] = option(  # noqa: UP045 (fairseq reads this annotation)
         None,
-        "decoding: let this autoregressive Transformer check the best translation and put its own words "
-        "where they differ: the result is its greedy translation",
+        "decoding: let this autoregressive Transformer check the best translation and put its own "
+        "sub-words where they differ: the result is its greedy translation",
     )
     verify_tolerance: float = option(
         0.0,
-        "decoding: with --verify-with, let a word pass when its log-probability is at most so far below that "
-        "of the best one, nats",
+        "decoding: with --verify-with, let a sub-word pass when its log-probability is at most so far below "
+        "that of the best one, nats",
         least=0,
     )
 
@@ -64,7 +64,12 @@ class TranslationVQTask(EMTask, TranslationTask):
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> nn.Module:
-        """Build the model; in training it may start from the teacher."""
+        """Build the model; in training it may start from the teacher.
+
+        Raises:
+            UsageError: the task cannot drive the architecture.
+            UserError: see `start_from_teacher`.
+        """
         name = cfg._name
         if not issubclass(ARCH_MODEL_REGISTRY.get(name, object), VQNAT):
             raise UsageError(
@@ -127,7 +132,11 @@ class TranslationVQTask(EMTask, TranslationTask):
         prefix_tokens: Any = None,
         constraints: Any = None,
     ) -> list[list[dict[str, torch.Tensor]]]:
-        """Translate one batch."""
+        """Translate one batch.
+
+        Raises:
+            UsageError: there are constraints.
+        """
         if constraints is not None:
             raise UsageError("--constraints: not supported, all words are written at once")
         return generator.generate(models, sample, prefix_tokens=prefix_tokens)

@@ -9,8 +9,9 @@ from typing import Any
 from fairseq import utils
 from torch import Tensor, nn
 
-from ..evaluation.bleu import corpus_bleu
+from ..evaluation.bleu import bleu_metric, corpus_bleu
 from ..models.checkpoints import training_data
+from ..text.languages import sacrebleu_tokenizer
 from ..text.pipeline import TextPipeline
 
 logger = logging.getLogger(__name__)
@@ -60,5 +61,15 @@ def inference_with_bleu(task: Any, generator: Any, sample: dict[str, Any], model
     if options.eval_bleu_print_samples:
         logger.info(f"example hypothesis: {hypotheses[0]}")
         logger.info(f"example reference: {references[0]}")
-    tokenize = "none" if options.eval_tokenized_bleu else None
-    return corpus_bleu(hypotheses, [references], options.target_lang, tokenize)
+    return corpus_bleu(hypotheses, [references], tokenize=_tokenizer(options))
+
+
+def _tokenizer(options: Any) -> str:
+    """sacreBLEU's name of the tokeniser that `--eval-bleu` scores with."""
+    return "none" if options.eval_tokenized_bleu else sacrebleu_tokenizer(options.target_lang)
+
+
+def check_bleu(options: Any) -> None:
+    """Raise `UsageError` where there is no BLEU, which a training would find out at its first validation."""
+    if options.eval_bleu:
+        bleu_metric(_tokenizer(options))
