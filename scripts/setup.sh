@@ -35,7 +35,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
-if [ -z "$python" ] && [ "$venv" = 1 ] && [ -x .venv/bin/python ]; then
+if [ "$venv" = 1 ] && [ -x .venv/bin/python ]; then
+    if [ -n "$python" ] && [ "$("$python" -V 2>&1)" != "$(.venv/bin/python -V 2>&1)" ]; then
+        echo "setup: --python $python: .venv has $(.venv/bin/python -V); remove .venv first, or leave --python out" >&2
+        exit 1
+    fi
     python=.venv/bin/python
 elif [ -z "$python" ]; then
     for python in python3 python3.13 python3.12 python3.11 python3.10; do

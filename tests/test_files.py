@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqnat_plugin.errors import BusyError, DataError
+from vqnat_plugin.errors import BusyError, DataError, explain
 from vqnat_plugin.files import (
     alone,
+    blocks_and_error,
     is_stream,
     read_blocks,
     read_json,
@@ -234,6 +235,15 @@ def test_what_a_process_moved_away_before_it_was_killed_comes_back(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["folder"] and not any(folder.iterdir())
 
 
+def test_what_is_left_of_another_folder_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    (tmp_path / ".a.b.12345678.part" / "old").mkdir(parents=True)
+    (tmp_path / ".a.b.12345678.part" / "lock").touch()
+    replace_folder(tmp_path / "a", lambda folder: (folder / "new").touch())
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    replace_folder(tmp_path / "a.b", lambda folder: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.b"]
+
+
 def test_what_a_killed_process_left_is_deleted_but_not_what_another_still_writes(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, signal, sys\n"
@@ -374,6 +384,38 @@ def test_what_killed_writers_left_is_deleted_and_what_is_being_written_stays(tmp
     assert set(os.listdir(tmp_path)) == {"below", f".link.{'0' * 16}.part", *kept}
 
 
+def test_what_a_process_lacks_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    def fail(part: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(OSError, match="Too many open files") as raised:
+        write_atomically(tmp_path / "file", fail)
+    assert explain(raised.value) == (
+        "Too many open files; take fewer --workers or --jobs, or raise 'ulimit -n'",
+        2,
+    )
+
+
+def test_a_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
+    name = os.fsdecode(b"mod\xe9le.pt")
+    write_json(tmp_path / "file.json", {"path": name})
+    assert read_json(tmp_path / "file.json") == {"path": name}
+
+
+def test_nothing_that_has_not_come_yet_is_the_end() -> None:
+    """A pipe that somebody has told not to block."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with open(read, "rb") as stream, open(write, "wb", buffering=0) as other:
+        blocks = blocks_and_error(stream, "pipe", 100)
+        other.write(b"one\n")
+        assert next(blocks) == (["one"], None)
+        later = threading.Timer(0.1, lambda: (other.write(b"two\n"), other.close()))
+        later.start()
+        assert [lines for lines, _ in blocks if lines] == [["two"]]
+        later.join()
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -413,6 +455,13 @@ def test_devices_and_pipes_are_written_to_and_stay_what_they_are(tmp_path: Path)
     with (tmp_path / "out").open("wb") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "out").read_bytes() == b"a\n" and Path("/dev/stdout").is_symlink()
+    # What is there stays, and who else writes goes on behind it.
+    more = f"print('first'); {code.partition(chr(10))[2]}; print('last')"
+    with (tmp_path / "out").open("ab") as out:
+        subprocess.run(
+            [sys.executable, "-c", f"{code.partition(chr(10))[0]}\n{more}"], stdout=out, check=True
+        )
+    assert (tmp_path / "out").read_bytes() == b"a\nfirst\na\nlast\n"
     # A link to a file is none of these.
     (tmp_path / "link").symlink_to(tmp_path / "out")
     assert not is_stream(tmp_path / "link") and not is_stream(tmp_path) and not is_stream(tmp_path / "new")

@@ -1,5 +1,6 @@
 """What the user can put right: few kinds of errors, and the one place that turns them into one line."""
 
+import errno
 import os
 import re
 import sys
@@ -9,10 +10,10 @@ from contextlib import contextmanager
 # What brings a package that is not installed.
 EXTRAS = {
     "text": ("langcodes", "sacremoses", "sentencepiece", "subword_nmt"),
-    "runtime": ("onnxruntime", "sentencex"),
+    "runtime": ("onnxruntime", "sentencex", "tqdm"),
     "serve": ("starlette", "uvicorn"),
     "export": ("onnx",),
-    "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "tqdm", "yaml"),
+    "translation": ("hydra", "omegaconf", "sacrebleu", "sklearn", "yaml"),
     "images": ("torchvision", "PIL", "skimage"),
     "plots": ("matplotlib",),
     "bench": ("ctranslate2",),
@@ -25,7 +26,8 @@ NO_MEMORY = re.compile(
 )
 # Exit statuses: a mistake that one line explains; ended by Ctrl-C; the reader of a pipe has gone.
 MISTAKE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
-# What a command says after Ctrl-C, unless it says something else.
+# What a command says after Ctrl-C.
+STOPPED = "interrupted"
 GOES_ON = "interrupted; the same command goes on from what is done"
 
 
@@ -70,7 +72,7 @@ def _out_of_memory(error: BaseException) -> str:
     return f"{wanted} not fit into memory; lower a size, such as that of the batch or of the model"
 
 
-def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int] | None:
+def explain(error: BaseException, interrupted: str = STOPPED) -> tuple[str, int] | None:
     """The line to show for an error and the exit status; None for a fault of the program itself.
 
     Args:
@@ -89,7 +91,10 @@ def explain(error: BaseException, interrupted: str = GOES_ON) -> tuple[str, int]
         return wanted, MISTAKE
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}", MISTAKE
+        way_out = (
+            "; take fewer --workers or --jobs, or raise 'ulimit -n'" if error.errno == errno.EMFILE else ""
+        )
+        return " ".join(f"{where}{error.strerror}{way_out}".split()), MISTAKE
     return None
 
 
@@ -109,7 +114,7 @@ def _flush_output() -> None:
 
 
 @contextmanager
-def one_line(program: str, interrupted: str = GOES_ON) -> Iterator[None]:
+def one_line(program: str, interrupted: str = STOPPED) -> Iterator[None]:
     """At the edge of a command: what `explain` knows becomes one line on stderr and an exit status.
 
     Args:

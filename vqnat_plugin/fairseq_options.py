@@ -31,6 +31,7 @@ RANGES: dict[str, Range] = {
     "seed": {"least": 0, "most": MOST_SEED},
     "max_tokens": POSITIVE,
     "max_tokens_valid": POSITIVE,
+    "buffer_size": NOT_NEGATIVE,
     "batch_size": POSITIVE,
     "batch_size_valid": POSITIVE,
     "required_batch_size_multiple": POSITIVE,

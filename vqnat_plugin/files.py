@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
+import select
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +22,10 @@ from .errors import BusyError, DataError
 # How `write_atomically` names what is not whole yet.
 PART = re.compile(r"\..{0,40}\.[0-9a-f]{16}\.part.*", re.DOTALL)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of the process, not of a file.
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+# Names of what is open.
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 # Open files whose lock `alone` has.
 _held: set[int] = set()
 
@@ -38,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / f"whole{path.suffix}"
             write(whole)
-            with _writing(path), whole.open("rb") as written, path.open("wb") as stream:
+            with _writing(path), whole.open("rb") as written, open_stream(path) as stream:
                 shutil.copyfileobj(written, stream)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +67,22 @@ def is_stream(path: Path) -> bool:
     return path.exists() and not path.is_dir() and (opened or not path.is_file())
 
 
+def open_stream(path: Path) -> BinaryIO:
+    """Open what `is_stream` to write to it; nothing that is there already is lost.
+
+    The name of something open, as /dev/stdout, stands for just that: opened by its name once more, a file
+    would be emptied, and written over by whoever has it open.
+    """
+    names = (str(path), os.readlink(path) if path.is_symlink() else "")
+    opened = next(filter(None, map(DESCRIPTOR.fullmatch, names)), None)
+    if opened is None:
+        return path.open("ab")
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    return os.fdopen(os.dup(int(opened[1])), "wb")
+
+
 @contextlib.contextmanager
 def _writing(path: Path, part: Path | None = None) -> Iterator[None]:
     """Within, an error of the system that names no file, or `part`, is one of writing to `path`."""
@@ -69,7 +92,7 @@ def _writing(path: Path, part: Path | None = None) -> Iterator[None]:
         # Others give errors of their own the same class, and numpy leaves the number out.
         of_system = error.errno is not None or re.search(r" requested and \d+ written", str(error))
         elsewhere = isinstance(error, ConnectionError) or error.filename not in (None, part, str(part))
-        if elsewhere or not of_system:
+        if elsewhere or not of_system or error.errno in NO_RESOURCES:
             raise
         way_out = "; make room and run the same command again" if error.errno in NO_ROOM else ""
         raise DataError(f"{path}: cannot be written ({error.strerror or error}){way_out}") from None
@@ -198,10 +221,11 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{path.name[:40]}.", ".part"
-    for other in path.parent.iterdir():
-        if other.name.startswith(prefix) and other.name.endswith(suffix):
-            _delete_abandoned(other, path)
+    prefix, suffix = f".{_short(path.name)}.", ".part"
+    # Not those of a folder whose name begins like this one.
+    own = re.compile(re.escape(prefix) + r"[^.]+" + re.escape(suffix))
+    for other in filter(lambda other: own.fullmatch(other.name), path.parent.iterdir()):
+        _delete_abandoned(other, path)
     with (
         alone(path, beside=True),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=suffix) as parts,
@@ -238,8 +262,8 @@ def _delete_abandoned(parts: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one step."""
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    """Write a UTF-8 file in one step; what UTF-8 has no bytes for, in names of files, as JSON escapes it."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -354,10 +378,24 @@ def blocks_and_error(stream: BinaryIO, name: str, size: int) -> Iterator[tuple[l
         yield [], _without_line_feeds(name)
 
 
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """What has arrived; nothing at the end alone."""
+    found: bytes = stream.read1(size)  # type: ignore[attr-defined]
+    raw = getattr(stream, "raw", None)
+    if not found and isinstance(raw, io.FileIO) and not os.get_blocking(raw.fileno()):
+        # There `read1` gives nothing as well when there is nothing yet.
+        arrivals = select.poll()
+        arrivals.register(raw)
+        while (later := raw.read(size)) is None:
+            arrivals.poll()
+        return later
+    return found
+
+
 def _arriving(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
     """Lines that are whole by now; at the end, if there is one, that without a line feed."""
     start: list[bytes] = []
-    while found := stream.read1(size):  # type: ignore[attr-defined]
+    while found := _read(stream, size):
         first, *others = found.split(b"\n")
         start.append(first)
         lines = []

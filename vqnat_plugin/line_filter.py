@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import DataError, UsageError, UserError
-from .files import blocks_and_error, is_stream, remove_parts, write_lines
+from .files import blocks_and_error, is_stream, open_stream, remove_parts, write_lines
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.
@@ -131,7 +131,7 @@ def run_filter(
     if output is None:
         _write(sys.stdout.buffer, blocks)
     elif is_stream(output):
-        with output.open("wb") as stream:
+        with open_stream(output) as stream:
             _write(stream, blocks)
     else:
         remove_parts(output.parent)

@@ -101,6 +101,19 @@ def test_a_file_that_is_there_is_left_alone(site: Site, tmp_path: Path) -> None:
     assert site.ranges == []
 
 
+def test_what_is_there_has_to_be_what_was_asked_for(site: Site, tmp_path: Path) -> None:
+    out = tmp_path / "file.bin"
+    with pytest.raises(DataError, match="is a folder, needs the name of a file"):
+        download(site.url, tmp_path)
+    out.write_bytes(CONTENT[:-1])
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(DataError, match=r"file\.bin: is there, but is not the file with that sha256; delete"):
+        download(site.url, out, sha256=digest)
+    assert out.read_bytes() == CONTENT[:-1] and site.ranges == []
+    out.write_bytes(CONTENT)
+    assert not download(site.url, out, sha256=digest.upper()) and site.ranges == []
+
+
 @pytest.mark.parametrize("headers", [{"ETag": '"v1"'}, {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}])
 def test_a_cut_connection_is_gone_on_with(
     site: Site, tmp_path: Path, waits: list[float], headers: dict[str, str]

@@ -136,7 +136,7 @@ def test_strange_separators_inside_sentences_end_no_line(data: Path, tmp_path: P
     assert (tmp_path / "out" / "reference" / "valid.en").read_bytes().count(b"\n") == len(SEPARATORS)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20), max_size=5
@@ -609,6 +609,16 @@ def test_files_of_others_are_not_deleted(data: Path, tmp_path: Path, name: str) 
     with pytest.raises(UserError, match=f"{name}.*tool"):
         prepare(data, out, "en", "de", merges=10)
     assert [path.name for path in out.rglob("*")] == [name, "tool"]
+
+
+def test_files_of_others_among_ours_are_not_deleted(data: Path, tmp_path: Path) -> None:
+    prepare(data, tmp_path, "en", "de", merges=10)
+    (tmp_path / "bin" / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="'bin' would be replaced, but 'checkpoints' in it was not made here"):
+        prepare(data, tmp_path, "en", "de", merges=10)
+    assert (tmp_path / "bin" / "checkpoints").is_dir()
+    (tmp_path / "bin" / "checkpoints").rmdir()
+    prepare(data, tmp_path, "en", "de", merges=10)
 
 
 def test_two_do_not_write_to_one_folder(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from exporting import assert_same, by_torch, exported, random_teacher
 from tiny import sentences, tiny_model, train_student
 
 from vqnat_plugin.commands.main import main
-from vqnat_plugin.errors import DataError
+from vqnat_plugin.errors import DataError, UsageError
 from vqnat_plugin.export import run
 from vqnat_plugin.export.comparison import describe, validation_pairs
 from vqnat_plugin.export.graph import FLOAT, MOST_WEIGHT, Graph, quantize_rows
@@ -116,6 +116,14 @@ def test_an_average_of_checkpoints_can_be_exported(
     main(["average", "--inputs", str(tiny_student), str(other), "--output", str(average)])
     config = export(average, tmp_path / "out", "fp32")
     assert config["comparison"]["identical"] == 1 and config["checkpoint"]["name"] == "average.pt"
+
+
+def test_files_of_others_are_not_deleted(tiny_student: Path, tmp_path: Path) -> None:
+    export(tiny_student, tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"'notes\.txt' in it is no part of an exported model"):
+        export(tiny_student, tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_there_is_a_whole_folder_or_none(

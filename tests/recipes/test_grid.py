@@ -19,12 +19,11 @@ from tiny_images import TRAINING as IMAGE_TRAINING
 from vqnat_plugin.bottleneck import kinds
 from vqnat_plugin.commands.main import TERMINATED, ended_by_sigterm, main
 from vqnat_plugin.errors import DataError
-from vqnat_plugin.evaluation.tables import summary
 from vqnat_plugin.recipes.cells import GridRun, Runner, run_grid
 from vqnat_plugin.recipes.grid import Cell, Comparison, Grid, Row, read_grid
-from vqnat_plugin.recipes.grid_images import ImageKind
+from vqnat_plugin.recipes.grid_images import PARTIAL_TIME, ImageKind
 from vqnat_plugin.recipes.grid_options import GridOptions
-from vqnat_plugin.recipes.grid_report import render_report
+from vqnat_plugin.recipes.grid_report import render_report, write_report
 from vqnat_plugin.recipes.grid_translation import TranslationKind, comparison_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,7 +179,7 @@ def test_flags_of_the_example_exist() -> None:
         parsed = options.parse_args_and_arch(options.get_training_parser(), words)
         assert parsed.task == "translation_vq" and parsed.max_update == 1000
         assert parsed.code_revival_until < parsed.max_update
-    headlines = {"distillation", "assignment", "gumbel", "collapse"}
+    headlines = {"distillation", "assignment", "collapse"}
     assert headlines <= {comparison.name for comparison in grid.comparisons}
     for comparison in grid.comparisons:
         seeds = 2 if comparison.name in headlines else 1
@@ -238,12 +237,12 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Cell("distilled", ("--init-from-teacher", "TEACHER"), 3),
         TranslationKind(options_of(tmp_path)),
     )
-    command = kind.train_command(cell, tmp_path / "cell", 2)
+    command = kind.train_command(cell, tmp_path / "cell", 2, False)
     assert command[:6] == ["vqnat", "train", "--workers", "1", "--threads", "2"]
     assert str(tmp_path / "distilled") in command and str(tmp_path / "raw") not in command
     assert command[command.index("--init-from-teacher") + 1] == str(tmp_path / "teacher.pt")
     assert command[command.index("--seed") + 1] == "3"
-    assert str(tmp_path / "raw") in kind.train_command(Cell("raw", (), 1), tmp_path / "cell", 2)
+    assert str(tmp_path / "raw") in kind.train_command(Cell("raw", (), 1), tmp_path / "cell", 2, False)
     checkpoints = tmp_path / "cell" / "checkpoints"
     assert command[command.index("--save-dir") + 1] == str(checkpoints)
     assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
@@ -251,13 +250,15 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.mkdir(parents=True)
     (checkpoints / "checkpoint_best.pt").touch()
     assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
+    command = kind.train_command(cell, tmp_path / "cell", 2, True)
+    assert command[:4] == ["vqnat", "train", "--distributed-world-size", "1"] and "--workers" not in command
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert "--workers" not in kind.train_command(cell, tmp_path / "cell", 2)
+    assert TranslationKind(options_of(tmp_path)).jobs == 1
 
 
 def test_commands_of_images(tmp_path: Path) -> None:
     kind, flags = ImageKind(options_of(tmp_path)), ("--batch-tokens", "64", "--task", "image_vq")
-    assert kind.train_command(Cell("images", flags, 3), tmp_path / "cell", 2) == [
+    assert kind.train_command(Cell("images", flags, 3), tmp_path / "cell", 2, False) == [
         *("vqnat", "train", str(tmp_path / "raw"), *flags, "--image-cache", str(tmp_path / "images")),
         *("--save-dir", str(tmp_path / "cell" / "checkpoints"), "--seed", "3"),
         *("--log-format", "json", "--no-epoch-checkpoints"),
@@ -276,7 +277,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, train: str, measure: str = "") -> 
         return [sys.executable, "-I", "-S", "-c", HEAD + code, str(folder), *more]
 
     monkeypatch.setattr(
-        TranslationKind, "train_command", lambda kind, cell, folder, threads: command(train, folder)
+        TranslationKind, "train_command", lambda kind, cell, folder, threads, gpu: command(train, folder)
     )
     monkeypatch.setattr(
         TranslationKind,
@@ -360,6 +361,60 @@ def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     assert given.read(good) == {**MEASURED, "seconds": 0}
 
 
+def test_what_a_link_leads_to_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints take room, so some keep them elsewhere."""
+    scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    linked, plain = Cell("raw", ("--a",), 1), Cell("raw", ("--b",), 1)
+    given, elsewhere = translation(tmp_path), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    given.folder(linked).mkdir(parents=True)
+    (given.folder(linked) / "checkpoints").symlink_to(elsewhere)
+    assert run_grid(grid_of(linked, plain), given, jobs=1) == 0
+    assert (elsewhere / "checkpoint_last.pt").exists()
+    assert not list((given.folder(plain) / "checkpoints").iterdir())
+
+
+def test_what_was_trained_on_a_gpu_is_done_elsewhere_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    monkeypatch.setattr(
+        TranslationKind,
+        "train_command",
+        lambda kind, cell, folder, threads, gpu: [
+            *(sys.executable, "-c", HEAD + SAVE, str(folder)),
+            "on a GPU" if gpu else "elsewhere",
+        ],
+    )
+    given, cell = translation(tmp_path), Cell("raw", (), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: True)
+        assert run_grid(grid_of(cell), given, jobs=1) == 0
+    assert given.is_done(cell) and run_grid(grid_of(cell), given, jobs=1) == 0
+
+
+def test_a_report_is_not_replaced_by_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    given, grid = translation(tmp_path), grid_of(Cell("raw", (), 1))
+    monkeypatch.setattr("vqnat_plugin.recipes.grid_report.render_report", lambda folder: "shown")
+    figures = {"comparisons": {"c": {"rows": {"row": {"cells": [MEASURED]}}}}}
+    monkeypatch.setattr(TranslationKind, "report", staticmethod(lambda *_: figures))
+    assert run_grid(grid, given, jobs=1) == 0 and write_report(grid, given, "title", [], {}) == "shown"
+    before = (tmp_path / "report.json").read_text()
+    other = GridRun(tmp_path, TranslationKind(options_of(tmp_path, beam=9)))
+    with pytest.raises(DataError, match="stays as it is: no training here was done with these options"):
+        write_report(grid, other, "title", [], {})
+    assert (tmp_path / "report.json").read_text() == before
+
+
+def test_checkpoints_that_were_kept_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    given, cell = translation(tmp_path), Cell("raw", (), 1)
+    assert run_grid(grid_of(cell), GridRun(given.out, given.kind, keep_checkpoints=True), jobs=1) == 0
+    assert run_grid(grid_of(cell), given, jobs=1) == 0
+    assert (given.folder(cell) / "checkpoints" / "checkpoint_last.pt").exists()
+
+
 def test_damaged_record_of_a_cell_leaves_the_others_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -424,11 +479,6 @@ def test_sigterm_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # The report.
 
 
-def test_summary_of_seeds() -> None:
-    assert summary([1.0, 2.0, None], ".1f") == "1.5 ± 0.5"
-    assert summary([3.0], ".2f") == "3.00" and summary([None], ".1f") == ""
-
-
 def test_table_leaves_out_what_nobody_knows() -> None:
     cell = {
         "systems": {"predicted": {"bleu": 20.0}},
@@ -447,6 +497,7 @@ def test_table_leaves_out_what_nobody_knows() -> None:
     ("grid_name", "results"),
     [
         ("ablations/grid.yaml", "ablations/results"),
+        ("ablations/kinds.yaml", "ablations/results/kinds"),
         ("cifar10/grid.yaml", "cifar10/results/compare"),
         ("bottleneck/images.yaml", "bottleneck/results/images"),
     ],
@@ -473,7 +524,7 @@ def test_committed_reports_are_those_of_the_grids(grid_name: str, results: str, 
         for comparison in grid.comparisons
         for row in comparison.rows
     }
-    for file in folder.iterdir():
+    for file in filter(Path.is_file, folder.iterdir()):
         shutil.copy(file, tmp_path)
     render_report(tmp_path)
     assert (tmp_path / "report.md").read_text() == (folder / "report.md").read_text()
@@ -602,7 +653,11 @@ comparisons:
     assert "1 trainings, 0 done before" in shown and "| 4 values, hard EM" in shown
     report = (out / "report.md").read_text()
     assert report.startswith("# Tiny images\n") and "- 8 updates\n- of squares\n" in report
-    assert "- 4 values, here: too small to tell" in report and "](training.png)" in report
+    assert (
+        PARTIAL_TIME not in report
+        and "- 4 values, here: too small to tell" in report
+        and "](training.png)" in report
+    )
     assert f"vqnat ablate {tmp_path / 'grid.yaml'} --data DATA --out OUT" in report
     content = json.loads((out / "report.json").read_text())
     assert [one["images"] for one in content["results"]["4 values, hard EM"]] == [TEST]
@@ -621,3 +676,4 @@ comparisons:
     assert main([*command, "--report-only"]) == 0
     content = json.loads((out / "report.json").read_text())
     assert content["stages"] == {} and list(content["results"]) == ["4 values, hard EM"]
+    assert content["notes"][-1] == PARTIAL_TIME

@@ -40,7 +40,7 @@ def test_a_line_of_controls_holds_no_text(
     assert ranked.answer([line], 3).lines == ["4\t1\t0.0000\t"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), max_size=6))
 def test_any_line_is_one_line(splitting: LineTranslator, lines: list[str]) -> None:
     found = splitting.answer([*lines, "Hund!"], 0).lines

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,24 @@ def test_groups_say_which_code_wrote_which_words(port: int) -> None:
         for group in groups:
             letters = "".join(group["tokens"]).replace("@@", "").replace("@-@", "-").replace("￭", "")
             assert group["text"].replace(" ", "") == letters.replace("▁", "")
+
+
+def test_a_teacher_ranks_and_checks(exported_pair: Path) -> None:
+    translator, lines = Translator(exported_pair), ["w3 w5 w7", "", "w9 w1"]
+    with served(exported_pair) as port:
+        for options in (
+            {"candidates": 4, "rescore": True},
+            {"candidates": 1, "verify": True},
+            {"candidates": 1, "verify": True, "tolerance": 1.5},
+        ):
+            status, answer = translate(port, lines, details=True, **options)
+            assert (status, answer["translations"]) == (200, translator.translate(lines, **options))
+            expected = translator.candidates(lines, **options)
+            for found, wanted in zip(answer["details"], expected, strict=True):
+                assert found[0]["text"] == wanted[0].text
+                assert found[0]["score"] == pytest.approx(wanted[0].score, abs=1e-5)
+        status, answer = translate(port, "w3", details=True, verify=True, n_best=2)
+        assert status == 400 and "since verify leaves one" in answer["error"]
 
 
 def test_requests_of_different_options_at_once(port: int, german_exported: Path) -> None:
@@ -116,6 +135,7 @@ def test_what_arrives_while_a_batch_is_decoded_is_the_next_one(german_exported: 
         ({"text": "a", "max_len_a": 1e5}, 400, "sub-words, needs at most 1024"),
         ({"text": "a", "rescore": 1}, 400, "rescore 1: needs true or false"),
         ({"text": "a", "rescore": True}, 400, "rescore true: this model was exported without a teacher"),
+        ({"text": "a", "verify": True}, 400, "verify true: this model was exported without a teacher"),
         ({"text": "a", "n_best": 1}, 400, "n_best 1: needs details true"),
         ({"text": "a", "details": True, "n_best": 2}, 400, "n_best 2: needs from 1 to 1"),
         ({"text": ["a"] * 6}, 413, "6 sentences, needs at most 5"),
@@ -182,12 +202,12 @@ def test_what_nobody_waits_for_any_more_is_given_up(
 
 def test_what_takes_too_long_is_given_up(german_exported: Path) -> None:
     translator = Translator(german_exported)
-    with ThreadPoolExecutor(1) as pool, served(translator, timeout=0.5) as port:
+    with ThreadPoolExecutor(1) as pool, served(translator, timeout=2) as port:
         gate = Gate(translator)
         first = pool.submit(translate, port, "Hund")
         assert gate.entered.acquire(timeout=60)
         status, answer = first.result()
-        assert status == 504 and answer["error"] == "it took longer than 0.5 seconds"
+        assert status == 504 and answer["error"] == "it took longer than 2 seconds"
         # That one is still being decoded; these are given up before they are begun.
         assert translate(port, ["Hund", "Mann"])[0] == 504
         gate.open.set()
@@ -204,6 +224,44 @@ def test_a_request_that_does_not_arrive_is_the_fault_of_the_client(german_export
         answer = connection.makefile("rb").read(4096)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"the request took longer than 0.5 seconds to arrive" in answer
+
+
+@pytest.mark.parametrize(("before", "sent"), [(0, b""), (0, b"POST /tr"), (1, b"POST /tr")])
+def test_a_connection_without_a_request_is_closed(before: int, sent: bytes, german_exported: Path) -> None:
+    with (
+        served(german_exported, timeout=0.5) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
+        connection.makefile("rb") as answers,
+    ):
+        for _ in range(before):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answers.readline().startswith(b"HTTP/1.1 200 ")
+        connection.sendall(sent)
+        assert b"HTTP/1.1" not in answers.read()
+
+
+def test_what_nobody_waits_for_is_not_described(
+    german_exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what has begun is finished."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(*_: Any) -> dict[str, Any]:
+        begun.release()
+        assert go_on.wait(60)
+        return {"text": ""}
+
+    monkeypatch.setattr("vqnat_plugin.runtime.server.describe", slow)
+    with served(german_exported, timeout=5) as port:
+        assert translate(port, ["Hund"] * 5, details=True)[0] == 504
+        go_on.set()
+    assert begun.acquire(blocking=False) and not begun.acquire(blocking=False)
+
+
+def test_a_path_is_not_guessed(port: int) -> None:
+    for method, path in (("POST", "/translate/"), ("GET", "/health/")):
+        status, answer = ask(port, method, path, {} if method == "POST" else None)
+        assert status == 404 and answer["error"] == f"{path}: Not Found"
 
 
 def test_a_line_without_text_stays_empty(port: int) -> None:

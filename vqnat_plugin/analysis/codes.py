@@ -127,7 +127,8 @@ def _segmented(
             words = [task.target_dictionary[token] for token in tokens[tokens != model.pad].tolist()]
             codes = enumerate(found[row, mask[row]].tolist())
             segments = [(code, words[i * width : (i + 1) * width]) for i, code in codes]
-            text = task.source_dictionary.string(source[row][source[row] != model.pad])
+            read = source[row].cpu()
+            text = task.source_dictionary.string(read[read != model.pad])
             if pipeline is not None:
                 text = pipeline.decode(text, task.cfg.source_lang)
             else:

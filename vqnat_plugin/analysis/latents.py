@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from fairseq.logging import metrics
 
-from ..evaluation.bleu import corpus_bleu
+from ..evaluation.bleu import bleu_metric, corpus_bleu
 from ..evaluation.detokenizer import Detokenizer
 from ..models.checkpoints import training_data
 from ..tasks.validation_bleu import UNKNOWN, UNKNOWN_IN_REFERENCE
+from ..text.languages import sacrebleu_tokenizer
 from .code_use import code_use
 from .latent_model import batches, codes_of, load_latent_model
 
@@ -57,6 +58,9 @@ def evaluate_latents(
     """
     device = device or torch.device("cpu")
     model, config, task = load_latent_model(checkpoint, subset, data, device)
+    tokenize = tokenize or sacrebleu_tokenizer(task.cfg.target_lang)
+    # Before anything is decoded: what it needs may not be installed.
+    bleu_metric(tokenize)
     text = Detokenizer(task, training_data(task.cfg), tokenizer)
     generator = task.build_generator([model], Namespace(beam=1))
     written: list[str] = []
@@ -77,9 +81,7 @@ def evaluate_latents(
     figures = {name: float(values[key]) for name, key in FIGURES.items() if key in values}
     size = model.quantizer.codebook_size
     return {
-        "reconstruction_bleu": corpus_bleu(
-            written, [references], task.cfg.target_lang, tokenize=tokenize
-        ).score,
+        "reconstruction_bleu": corpus_bleu(written, [references], tokenize=tokenize).score,
         **figures,
         **code_use(list(used.values()), size),
         "codebook_size": size,

@@ -13,7 +13,10 @@ Writes report.md, report.json and plots to --out; the exit status is 1 if a trai
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import GOES_ON
 from ..recipes.grid_options import GridOptions as Options
+
+INTERRUPTED = GOES_ON
 
 
 def writes_to(options: Options) -> Path:

@@ -7,14 +7,17 @@ After a kill the same command goes on; a system that is declared otherwise is de
   vqnat compare data/bin --ref test.de --out runs/compared --system greedy teacher.pt \\
       --system student student.pt --system rescored student.pt beam=4 rescore_with=teacher.pt
 
-Writes report.json, report.md and plots, the translations (decoded/), and latency.json. Nothing else should
-run on the machine while it measures latency.
+Writes report.json, report.md and plots, the translations (decoded/), latency.json, and latents.json with the
+use of codes. Nothing else should run on the machine while it measures latency.
 """
 
 import sys
 from pathlib import Path
 
+from ..errors import GOES_ON
 from ..evaluation.settings import ComparisonOptions as Options
+
+INTERRUPTED = GOES_ON
 
 
 def writes_to(options: Options) -> Path:

@@ -44,7 +44,7 @@ def writes_to(options: Options) -> Path:
 
 def run(options: Options) -> None:
     """Decode, find what is lost, write and show it."""
-    from ..analysis.diagnosis import Diagnosis, decode
+    from ..analysis.diagnosis import LENGTH_LIMITS, Diagnosis, decode
     from ..analysis.losses import check_references, find_losses, losses_table
     from ..analysis.plot import plot_diagnosis
     from ..evaluation.bleu import bleu_metric
@@ -77,7 +77,8 @@ def run(options: Options) -> None:
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    shown = losses_table(result)
+    limits = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in LENGTH_LIMITS.items())
+    shown = f"{losses_table(result)}\n\nAll texts are written with {limits}."
     write_json(out / "diagnosis.json", result)
     write_text(out / "diagnosis.md", f"# Diagnosis of {escape(subset)}\n\n{shown}\n\n![](diagnosis.png)\n")
     plot_diagnosis(result, out / "diagnosis.png", f"{options.checkpoint.name}, {subset}")

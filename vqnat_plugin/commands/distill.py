@@ -12,6 +12,9 @@ Killed? Run the same command again: finished chunks, kept in OUT/.distill, are n
 """
 
 from ..distillation.settings import DistillOptions as Options
+from ..errors import GOES_ON
+
+INTERRUPTED = GOES_ON
 
 EPILOG = """\
 several machines or GPUs: start one process each, with torchrun, with Slurm's srun, or with

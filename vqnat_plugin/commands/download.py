@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import GOES_ON, UsageError
 from ..options import FILE, FOLDER, MOST_ROUNDS, option
+
+INTERRUPTED = GOES_ON
 
 
 @dataclass(kw_only=True)

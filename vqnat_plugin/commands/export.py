@@ -2,8 +2,8 @@
 
 The folder holds ONNX graphs, the text pipeline, the dictionaries and config.json; with --with-teacher also
 the graphs of an autoregressive model, which 'vqnat translate' needs to rank candidates (--rescore) or to
-check translations (--verify). Both the checkpoint and the exported model then translate the validation set,
-where the data is still there; how far they agree is shown.
+check translations (--verify). Both the checkpoint and the exported model then translate at most 1,000
+sentences of the validation set, where the data is still there; how far they agree is shown.
 
   vqnat export runs/student/checkpoint_best.pt --out runs/student/exported
   vqnat export runs/student --out exported --with-teacher runs/teacher

@@ -1,8 +1,9 @@
 """How well does an image model describe images? Bits a dimension, use of its codes, and sheets of images.
 
 Writes images.json (the figures), reconstructions.png (originals over reconstructions), codes.png (every code
-at all places of the grid), with --prior samples.png, with earlier checkpoints progress.png, and report.json
-and report.md, which also have the stages and commands of a recipe with the same --out.
+at all places of the grid), with --prior samples.png, with earlier checkpoints progress.png, with --train-log
+training.png, and report.json and report.md, which also have the stages and commands of a recipe with the
+same --out.
 
   vqnat images evaluate autoencoder/checkpoint_best.pt --prior prior/checkpoint_best.pt --data cifar10
 """

@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import io
+import os
 import signal
 import sys
 import threading
@@ -10,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .. import __version__
-from ..errors import GOES_ON, one_line
+from ..errors import STOPPED, one_line
 from ..files import alone
 from ..options import Parser, build_parser, parse
 
@@ -102,9 +104,26 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def prepare_streams() -> None:
+    """Make standard streams fit to be written to, also those that whoever started this has closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: else the next file had it, and got what is meant for the stream.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        # `print` would take standard output.
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed and sys.stdout.errors == "strict":
+        # A name of a file may be no text.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status is 2 after a mistake that one line on stderr explains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    prepare_streams()
     if not arguments or arguments[0] in ("-h", "--help"):
         with one_line("vqnat"):
             print(overview(), flush=True)
@@ -120,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(module.Options, parser_of(name), rest)
     # What Ctrl-C leaves behind is for the command to say.
     with (
-        one_line(f"vqnat {name}", getattr(module, "INTERRUPTED", GOES_ON)),
+        one_line(f"vqnat {name}", getattr(module, "INTERRUPTED", STOPPED)),
         ended_by_sigterm(),
         alone(module.writes_to(options)) if hasattr(module, "writes_to") else nullcontext(),
     ):

@@ -5,6 +5,9 @@ gives {"translations": [...], "milliseconds": ...}; with "details": true also sc
 arrives together is decoded together. /health and /model say how it is and what it is; / is a page to try
 it on. Ctrl-C or SIGTERM ends it when it has answered.
 
+A model in int8 rounds by batch: a word may depend on what else was asked. One in fp32, or --batch-size 1, has
+no such differences.
+
   vqnat serve exported --port 8000
   curl localhost:8000/translate -H 'Content-Type: application/json' -d '{"text": "A man sleeps."}'
 """

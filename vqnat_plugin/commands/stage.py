@@ -12,9 +12,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import GOES_ON, UsageError
 from ..options import FOLDER, option
 from ..recipes.stages import Stages
+
+INTERRUPTED = GOES_ON
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,10 @@ for the --task, --arch and --criterion beside it.
 
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..errors import GOES_ON, UsageError
 from ..options import MOST_PROCESSES, option
+
+INTERRUPTED = GOES_ON
 
 # fairseq's options that say how large a batch is.
 SIZES = {"--max-tokens", "--batch-size", "--max-sentences"}

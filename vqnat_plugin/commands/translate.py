@@ -2,7 +2,8 @@
 
 Text is UTF-8 and treated as the training text was. Lines that are there at the same time are sorted by length
 and translated in batches; translations come in the order of the lines, and an empty line stays empty. A line
-that is typed is answered at once. A file makes the same batches, and translations, whatever --jobs is.
+that is typed is answered at once. A file makes the same batches, and translations, whatever --jobs is; other
+batches may change a word of a model in int8, which rounds by batch, but none in fp32.
 
 A line that is longer than the model reads, or not UTF-8, ends the command with status 2. The translations of
 the lines before are on standard output by then; the file of --output appears whole or not at all. With

@@ -58,13 +58,15 @@ def download(
         DataError: the file cannot be had, or is not what was expected.
     """
     path = urllib.parse.urlsplit(plain(url)).path
-    if out.exists():
-        return False
     if decompress is None:
         decompress = path.endswith(".gz") and out.suffix != ".gz"
+    # Of what is unpacked, the sum is not known.
+    expected = None if decompress else sha256
+    if _is_there(out, expected):
+        return False
     part = out.with_name(out.name + ".part")
     with alone(out, beside=True, wait=True):
-        if out.exists():
+        if _is_there(out, expected):
             return False
         _fetch(url, part, attempts, sleep)
         if sha256 is not None:
@@ -75,6 +77,17 @@ def download(
         else:
             os.replace(part, out)
         _validator_file(part).unlink(missing_ok=True)
+    return True
+
+
+def _is_there(out: Path, sha256: str | None) -> bool:
+    """Whether a file is there; `DataError` where it is a folder, or has another checksum."""
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder, needs the name of a file")
+    if not out.exists():
+        return False
+    if sha256 is not None and digest_of(out) != sha256.lower():
+        raise DataError(f"{out}: is there, but is not the file with that sha256; delete it to download that")
     return True
 
 

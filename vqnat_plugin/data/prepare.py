@@ -35,7 +35,7 @@ MARKED = 0.005
 # The folder for `fairseq-train`.
 BINARISED = "bin"
 FOLDERS = (BINARISED, "bpe", "reference")
-# Some of the files in them.
+# All files in them.
 OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
 HELD_OUT = "other translations of what is held out"
@@ -155,10 +155,11 @@ def _check_folders(out: Path) -> None:
     """Raise `UsageError` where a folder stands in the way that was not made here."""
     for folder in (out / name for name in FOLDERS):
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        if names and not any(map(OURS.fullmatch, names)):
+        strange = [name for name in names if not OURS.fullmatch(name)]
+        if strange:
             raise UsageError(
-                f"--out {out}: its folder '{folder.name}' would be replaced, but was not made here (it has "
-                f"{names[0]}); choose another --out"
+                f"--out {out}: its folder '{folder.name}' would be replaced, but '{min(strange)}' in it was "
+                "not made here; move that elsewhere, or choose another --out"
             )
 
 

@@ -1,5 +1,6 @@
 """From a checkpoint of fairseq's Transformer to a folder of CTranslate2, by CTranslate2's own converter."""
 
+import re
 from pathlib import Path
 
 from ctranslate2.converters import FairseqConverter
@@ -11,6 +12,7 @@ from ..models.hub import find_checkpoint
 
 # CTranslate2's names.
 QUANTIZATIONS = {"fp32": "float32", "int8": "int8"}
+OURS = re.compile(r"model\.bin|config\.json|((shared|source|target)_vocabulary|vmap)\.(json|txt)")
 
 
 def convert(
@@ -36,6 +38,12 @@ def convert(
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model.bin").is_file())):
         raise UsageError(f"--out {out}: is in use, and no model of CTranslate2; name a new folder")
+    strange = [path.name for path in out.iterdir() if not OURS.fullmatch(path.name)] if out.is_dir() else []
+    if strange:
+        raise UsageError(
+            f"--out {out}: would be replaced, but '{min(strange)}' in it is no part of a model of "
+            "CTranslate2; move that elsewhere, or name a new folder"
+        )
     found = Checkpoint(find_checkpoint(checkpoint), AUTOREGRESSIVE)
     folder = data or training_data(found.task)
     source, target = found.check_data(folder, languages)

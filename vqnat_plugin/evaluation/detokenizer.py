@@ -46,4 +46,7 @@ class Detokenizer:
             unknown: stands for what is not in the dictionary, which says <unk> itself.
         """
         pads = [self.dictionary.pad()]
-        return self.decode(self.dictionary.string(tokens, extra_symbols_to_ignore=pads, unk_string=unknown))
+        # Of a GPU, each token would be waited for.
+        return self.decode(
+            self.dictionary.string(tokens.cpu(), extra_symbols_to_ignore=pads, unk_string=unknown)
+        )

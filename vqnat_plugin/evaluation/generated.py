@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..files import read_lines
 
 # Lines about a sentence.
-MARKED = re.compile(r"[STHDP]-\d+(\t|$)")
+MARKED = re.compile(r"[STHDP]-\d+\t")
 SKIPS = "--skip-invalid-size-inputs-valid-test"
 MULTIPLE = "--required-batch-size-multiple"
 # What that is unless it is given; always fewer than so many sentences are left out.

@@ -26,6 +26,7 @@ def comparison_report(
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     latency: Mapping[str, Any] | None = None,
     latents: Mapping[str, float] | None = None,
+    latents_of: str = "",
     stages: Mapping[str, float] | None = None,
     commands: Sequence[str] = (),
     seed: int | None = None,
@@ -38,7 +39,7 @@ def comparison_report(
         systems: by name, what each is declared as: its checkpoints and options.
         scores: by name, see `Score`.
         latency: see `SideBySide.time`.
-        latents: flat figures about the latent variables.
+        latents: flat figures about the latent variables. latents_of: the system that has them.
         stages: seconds by stage.
         commands: that made the numbers.
         seed: that sentences were chosen with.
@@ -61,6 +62,7 @@ def comparison_report(
         "notes": list(notes),
         "systems": found,
         "latents": dict(latents or {}),
+        "latents_of": latents_of,
         **made,
         "machine": latency.pop("machine", None) or made["machine"],
         "latency": latency,
@@ -177,7 +179,10 @@ def results(report: Mapping[str, Any]) -> str:
     profile = profile_table(report)
     parts = [results_table(report), "\n".join(_notes(report))]
     if profile:
-        parts += ["Medians in ms a batch; steps of the latent predictor, how many on average:", profile]
+        parts += [
+            "Medians in ms a batch; steps of the latent predictor, of all pieces that a batch is decoded in:",
+            profile,
+        ]
     return "\n\n".join(parts)
 
 
@@ -255,7 +260,8 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str
         ]
     if report["latents"]:
         rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in report["latents"].items()]
-        parts += ["## Latents", markdown_table(("figure", "value"), rows), LATENTS]
+        of = f" of {escape(report['latents_of'])}" if report.get("latents_of") else ""
+        parts += [f"## Latents{of}", markdown_table(("figure", "value"), rows), LATENTS]
     return "\n\n".join([*parts, *made_with(report)]) + "\n"
 
 
@@ -276,7 +282,7 @@ def provenance(
     Args:
         commands: that made the numbers.
         stages: seconds by stage.
-        seed: of the training; None where a report has several.
+        seed: of what the commands draw (sentences, samples); None where a report has several.
         measured: with `machine` and `versions` of where each was measured; here and now if there is none.
     """
     made = list(measured)

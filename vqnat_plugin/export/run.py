@@ -102,6 +102,12 @@ def _require_free(out: Path) -> None:
         config = read_json_if_there(out / CONFIG) if (out / CONFIG).is_file() else None
         if config is None or config.get("kind") != KIND:
             raise UsageError(f"--out {out}: is not empty, and no exported model; name a new folder")
+        strange = {path.name for path in out.iterdir()} - {CONFIG, *file_names(text=True, teacher=True)}
+        if strange:
+            raise UsageError(
+                f"--out {out}: would be replaced, but '{min(strange)}' in it is no part of an exported "
+                "model; move that elsewhere, or name a new folder"
+            )
     elif out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is no folder")
     parent = next(each for each in out.resolve().parents if each.exists())

@@ -52,7 +52,7 @@ class ArrayDataset(FairseqDataset):
         return np.random.permutation(len(self))
 
     def collater(self, samples: list[tuple[int, np.ndarray]]) -> dict[str, Any]:
-        """A batch: {"net_input": {name: (batch, ...)}, "dimensions": batch * dimensions, ...}."""
+        """A batch: {"id", "nsentences", "ntokens": batch * dimensions, "net_input": {name: (batch, ...)}}."""
         if not samples:
             return {}
         numbers, rows = zip(*samples, strict=True)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from ..errors import DataError
 from ..evaluation.training_log import TrainingLog
 from ..files import read_json, read_json_if_there, write_json
@@ -35,8 +37,8 @@ class GridKind(Protocol):
     jobs: int
     paths: dict[str, Path]
 
-    def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
-        """The training of a cell, with its checkpoints in `folder/checkpoints`, by so many threads."""
+    def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
+        """The training of a cell, checkpoints in `folder/checkpoints`, by so many threads or on a GPU."""
 
     def measure_command(self, folder: Path) -> list[str]:
         """What measures the end of the training in a folder, and writes `result` there."""
@@ -73,8 +75,9 @@ class GridRun:
         begun = read_json_if_there(folder / CELL)
         if begun is None:
             return False
-        threads = _cell_record(folder, begun)["threads"]
-        train, measure = self.kind.train_command(cell, folder, threads), self.kind.measure_command(folder)
+        record = _cell_record(folder, begun)
+        train = self.kind.train_command(cell, folder, record["threads"], record["gpu"])
+        measure = self.kind.measure_command(folder)
         return stages.is_done(TRAIN, train) and stages.is_done(MEASURE, measure)
 
     def log(self, cell: Cell) -> Path:
@@ -116,10 +119,11 @@ class GridRun:
 
 def _cell_record(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     """The content of a cell's own file; `DataError` if it is none."""
-    threads, interrupted = content.get("threads"), content.get("interrupted")
-    if type(threads) is not int or threads < 1 or type(interrupted) is not bool:
+    record = {"gpu": False, "keep": False, **content}
+    threads, *switches = (record.get(name) for name in ("threads", "interrupted", "gpu", "keep"))
+    if type(threads) is not int or threads < 1 or any(type(each) is not bool for each in switches):
         raise DataError(f"{folder / CELL}: is no record of a cell; {_remove(folder)}")
-    return content
+    return record
 
 
 def _remove(folder: Path) -> str:
@@ -137,10 +141,11 @@ class Runner:
         """
         Args:
             grid_run: see there.
-            threads: of each training. One that has begun keeps its number, on which last digits depend.
+            threads: of each training. One that has begun keeps its number, on which last digits depend, and
+                the kind of device.
         """
         self.grid_run = grid_run
-        self.threads = threads
+        self.threads, self.gpu = threads, torch.cuda.is_available()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._stopped = False
@@ -152,30 +157,34 @@ class Runner:
             DataError: a command failed; the message names its log. Or the cell was done by another command.
         """
         folder, kind, stages = self.grid_run.folder(cell), self.grid_run.kind, self.grid_run.stages(cell)
-        threads = self._begin(cell, stages)
+        record = self._begin(cell, stages)
+        threads = record["threads"]
         kept = folder / "checkpoints" / "checkpoint_last.pt"
         if stages.is_done(TRAIN) and not stages.is_done(MEASURE) and not kept.exists():
             # What is to be measured anew went when it was measured.
             stages.redo(TRAIN)
         more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
-        stages.run(TRAIN, kind.train_command(cell, folder, threads), quiet=True, **more)
+        stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
         stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)
         checkpoints = folder / "checkpoints"
-        if not self.grid_run.keep_checkpoints and not checkpoints.is_symlink():
+        if not record["keep"] and not checkpoints.is_symlink():
             for checkpoint in checkpoints.glob("checkpoint*.pt"):
                 checkpoint.unlink()
 
-    def _begin(self, cell: Cell, stages: Stages) -> int:
-        """Note what a cell is, and whether its training is not the first attempt; its number of threads."""
+    def _begin(self, cell: Cell, stages: Stages) -> dict[str, Any]:
+        """Note what a cell is, and whether its training is not the first attempt; its record."""
         path = self.grid_run.folder(cell) / CELL
         before = read_json_if_there(path)
         if before is None:
-            write_json(path, {**asdict(cell), "threads": self.threads, "interrupted": False})
-            return self.threads
-        before = _cell_record(path.parent, before)
-        if not stages.is_done(TRAIN):
-            write_json(path, {**before, "interrupted": True})
-        return int(before["threads"])
+            record = {**asdict(cell), "threads": self.threads, "gpu": self.gpu, "interrupted": False}
+        else:
+            record = _cell_record(path.parent, before)
+            record["interrupted"] |= not stages.is_done(TRAIN)
+        # Kept once, they stay.
+        record["keep"] = record.get("keep", False) or self.grid_run.keep_checkpoints
+        if record != before:
+            write_json(path, record)
+        return record
 
     def _started(self, process: "subprocess.Popen[bytes]") -> None:
         with self._lock:

@@ -337,7 +337,9 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
         latents = comparison.latents(first, options.tokenizer, tokenize)
         figures, seconds["latents"] = latents["figures"], latents["duration"]
     latency, seconds["benchmark"] = comparison.time(options)
-    return _report(options, ["vqnat", "compare"], seconds, scores=scores, latency=latency, latents=figures)
+    latents_of = first.name if first else ""
+    figures_of = {"latents": figures, "latents_of": latents_of}
+    return _report(options, ["vqnat", "compare"], seconds, scores=scores, latency=latency, **figures_of)
 
 
 def _report(

@@ -10,6 +10,9 @@ from .cells import GridRun
 from .grid import Cell, Grid, Row
 from .grid_options import GridOptions
 
+SIDE_BY_SIDE = "time: of trainings and measurements, each by itself; they may have run side by side"
+PARTIAL_TIME = "time: rows of which a training was interrupted have none, and the total leaves them out"
+
 
 class ImageKind:
     """Cells are trained on all cores, one after the other, and measured by `vqnat images evaluate`."""
@@ -23,7 +26,7 @@ class ImageKind:
         self.cache = os.path.abspath(options.out / "images")
         self.paths = {"DATA": Path(self.data)}
 
-    def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
+    def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
         """`vqnat train`; it finds the number of its processes and threads by itself."""
         return [
             *("vqnat", "train", self.data, *cell.flags, "--image-cache", self.cache),
@@ -66,11 +69,12 @@ class ImageKind:
             curves.unlink(missing_ok=True)
         paper = [f"{each.title}, the paper: {each.paper}" for each in grid.comparisons if each.paper]
         here = [f"{each.title}, here: {each.note}" for each in grid.comparisons if each.note]
+        time = [SIDE_BY_SIDE, *([PARTIAL_TIME] if len(whole) < len(results) else [])]
         return {
             **images_report(
                 title,
                 {name: cells for name, cells in results.items() if cells},
-                [grid.caption, *grid.notes, *paper, *here],
+                [grid.caption, *grid.notes, *paper, *here, *time],
                 {**stages, **times},
                 commands,
                 None,

@@ -1,9 +1,10 @@
 """The report of a grid, of whichever kind: `report.json`, and `report.md` and plots made from it."""
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
-from ..files import read_json, write_json, write_text
+from ..files import read_json, read_json_if_there, write_json, write_text
 from .cells import GridRun
 from .grid import NAME, Grid
 from .grid_images import ImageKind
@@ -30,11 +31,24 @@ def write_report(
 
     Returns:
         Its figures as Markdown.
+
+    Raises:
+        DataError: there is a report, but no cell that is done as it would be now.
     """
     kind = KINDS[grid.measure]
+    before = read_json_if_there(grid_run.out / "report.json")
+    if before and _has_figures(before) and not any(map(grid_run.is_done, grid.cells())):
+        raise DataError(
+            f"{grid_run.out / 'report.json'}: stays as it is: no training here was done with these options"
+        )
     report = {"measure": grid.measure, **kind.report(grid, grid_run, title, commands, stages)}
     write_json(grid_run.out / "report.json", report)
     return render_report(grid_run.out)
+
+
+def _has_figures(report: dict[str, Any]) -> bool:
+    rows = [row for each in report.get("comparisons", {}).values() for row in each["rows"].values()]
+    return bool(report.get("results")) or any(row["cells"] for row in rows)
 
 
 def render_report(folder: Path) -> str:

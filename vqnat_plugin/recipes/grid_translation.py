@@ -39,14 +39,14 @@ class TranslationKind:
         )
         self.ref = list(map(os.path.abspath, options.ref))
         self.beam, self.tokenizer = options.beam, options.tokenizer
-        self.jobs = min(2, available_cores())
+        self.jobs = 1 if torch.cuda.is_available() else min(2, available_cores())
         self.paths = {"DATA": Path(self.data), "DISTILLED": Path(self.distilled), TEACHER: Path(self.teacher)}
 
-    def train_command(self, cell: Cell, folder: Path, threads: int) -> list[str]:
+    def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
         """`vqnat train`, as one process."""
-        one_process = ["--workers", "1", "--threads", str(threads)]
+        one = ["--distributed-world-size", "1"] if gpu else ["--workers", "1", "--threads", str(threads)]
         return [
-            *("vqnat", "train", *([] if torch.cuda.is_available() else one_process)),
+            *("vqnat", "train", *one),
             self.data if cell.data == "raw" else self.distilled,
             *(self.teacher if flag == TEACHER else flag for flag in cell.flags),
             *("--save-dir", str(folder / "checkpoints"), "--seed", str(cell.seed)),

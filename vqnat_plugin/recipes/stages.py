@@ -240,7 +240,7 @@ class Stages:
                     started(process)
                 for line in process.stdout or ():
                     log.write(line)
-                    if not NOISE.search(line):
+                    if sys.stdout is not None and not NOISE.search(line):
                         sys.stdout.buffer.write(line)
                         sys.stdout.buffer.flush()
                 return process.wait()

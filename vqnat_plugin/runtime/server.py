@@ -7,6 +7,7 @@ import math
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -27,6 +28,7 @@ from .. import __version__
 from ..errors import DataError, UsageError
 from .answer import NOTHING, describe
 from .batcher import Batcher, Unavailable
+from .connections import timed_protocol
 from .decoding import Decoding
 from .exported import read_config
 from .hypotheses import Hypothesis
@@ -50,7 +52,11 @@ SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Service:
-    """The endpoints of a model."""
+    """The endpoints of a model.
+
+    Attributes:
+        timeout: seconds that a request may take.
+    """
 
     def __init__(self, translator: Translator, limits: Limits) -> None:
         """
@@ -59,6 +65,7 @@ class Service:
             limits: what clients may ask for, checked.
         """
         self._translator, self._limits = translator, limits
+        self.timeout = limits.timeout
         # What is loaded when it is first used, is loaded now.
         translator.translate(["."], rescore=translator.exported.teacher)
         self._batcher = Batcher(translator, limits.batch_size, limits.queue)
@@ -79,7 +86,10 @@ class Service:
             HTTPException: _explain_http,
             Exception: _explain_fault,
         }
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        # Where a client is sent to would depend on what it says of this server.
+        app.router.redirect_slashes = False
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -123,7 +133,13 @@ class Service:
             rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
         found = await _unless_gone(connection, _results(jobs))
-        return await asyncio.to_thread(self._shown, request, dict(zip(rows, found, strict=True)))
+        given_up = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                self._shown, request, dict(zip(rows, found, strict=True)), given_up
+            )
+        finally:
+            given_up.set()
 
     async def _body(self, connection: Connection) -> bytes:
         body = bytearray()
@@ -142,15 +158,21 @@ class Service:
             check_length(max(map(len, rows.values())), request.options, self._translator.exported)
         return rows
 
-    def _shown(self, request: Request, found: Mapping[int, Sequence[Hypothesis]]) -> dict[str, Any]:
+    def _shown(
+        self, request: Request, found: Mapping[int, Sequence[Hypothesis]], given_up: threading.Event
+    ) -> dict[str, Any]:
         places = range(len(request.lines))
         if not request.details:
             texts = {place: self._translator.text(each[0].tokens) for place, each in found.items()}
             return {"translations": [texts.get(place, "") for place in places]}
-        every = {
-            place: [describe(self._translator, each) for each in candidates[: request.n_best]]
-            for place, candidates in found.items()
-        }
+        every: dict[int, list[dict[str, Any]]] = {}
+        for place, candidates in found.items():
+            every[place] = []
+            for each in candidates[: request.n_best]:
+                # Of long texts this takes long, and a thread goes on when nobody waits for it any more.
+                if given_up.is_set():
+                    raise Unavailable("it took too long")
+                every[place].append(describe(self._translator, each))
         details = [every.get(place, [NOTHING]) for place in places]
         return {"translations": [each[0]["text"] for each in details], "details": details}
 
@@ -220,6 +242,7 @@ def build_server(service: Service, timeout: float) -> uvicorn.Server:
     """
     config = uvicorn.Config(
         service.app(),
+        http=timed_protocol(service.timeout),
         log_level="warning",
         access_log=False,
         server_header=False,
