@@ -44,7 +44,7 @@ stage student vqnat train "$OUT/distilled" "${TRAINING[@]}" --task translation_v
 
 # All right translations of the made-up test set count: test.de, test.de.1, test.de.2, ...
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT"/data/reference/test.de* \
-    --out "$OUT" --title "Quickstart: a made-up English-German corpus" --seed 1 \
+    --out "$OUT" --title "Quickstart: $(basename "${DATA:-a made-up English-German corpus}")" --seed 1 \
     --train-log teacher="$OUT/logs/teacher.log" --train-log student="$OUT/logs/student.log" \
     --max-len-a 1.2 --max-len-b 10 --baseline teacher_greedy \
     --system teacher_beam4 "$TEACHER" beam=4 \

@@ -10,7 +10,7 @@
 #   --size NAME   paper: d 512, 32,000 words; small: d 256, 8,000 words (default: paper)
 #   --length N    tokens of a sentence (default: 25, small 16)
 #   --data DIR    binarised data, en to de, whose test set is translated, instead of random words; N is then the length
-#                 of the translations. Exporting takes as long as its validation set
+#                 of the translations. An export translates up to 1,000 sentences of its validation set
 #   --out DIR     where everything goes (default: runs/speed)
 #   --dry-run     print the commands and run nothing
 
