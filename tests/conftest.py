@@ -3,7 +3,22 @@
 import random
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
+import torch
+
+# The same examples in each run; how long one takes depends on the machine.
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws is the same in each run."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

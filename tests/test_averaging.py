@@ -91,7 +91,7 @@ def trained(blocks: int, seed: int, steps: int) -> list[dict[str, Tensor]]:
     return states
 
 
-@settings(max_examples=8, phases=[Phase.explicit, Phase.generate], deadline=None)
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
 @given(seed=st.integers(0, 99), steps=st.integers(1, 4), blocks=st.sampled_from([1, 2, 3]))
 def test_codes_are_the_m_step_on_averaged_statistics(
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, blocks: int

@@ -147,7 +147,7 @@ def test_truncated_checkpoint_is_named(tmp_path: Path, zipped: bool) -> None:
             load(path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(garbage=st.binary(max_size=40))
 def test_garbage_is_never_a_checkpoint(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     path = tmp_path_factory.mktemp("garbage") / "c.pt"

@@ -1,4 +1,4 @@
-"""The script that compares the cost of training runs, and its parts add up."""
+"""The script that compares the cost of training runs, and its parts are those of an update."""
 
 import json
 import runpy
@@ -34,3 +34,11 @@ def test_cost_of_both_models_by_parts(
     assert set(found["teacher"]["parts_ms"]) == both
     assert set(found["student"]["parts_ms"]) == {*both, "compressor", "bottleneck", "predictor"}
     assert found["ratio"] > 0 and "student / teacher" in capsys.readouterr().out
+
+
+def test_figures_are_medians_of_updates() -> None:
+    summary = runpy.run_path(str(SCRIPT))["_summary"]
+    updates = [{"encoder": 0.1, "rest": 0.1}, {"encoder": 0.3, "rest": 0.2}, {"encoder": 0.2, "rest": 0.5}]
+    found = summary(updates, 30)
+    assert found["parts_ms"] == {"encoder": 200.0, "rest": 200.0} and found["update_ms"] == 500.0
+    assert found["microseconds_per_word"] == pytest.approx(0.5 * 3 / 30 * 1e6)

@@ -82,8 +82,11 @@ DAMAGES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("command", COMMANDS)
+# All of them read a checkpoint in one way.
+@pytest.mark.parametrize(
+    ("command", "damage"),
+    [(COMMANDS[0], damage) for damage in DAMAGES] + [(command, "text") for command in COMMANDS[1:]],
+)
 def test_checkpoints_that_will_not_do(
     command: str,
     damage: str,
@@ -207,7 +210,18 @@ def test_batches_are_moved_whole() -> None:
     assert found["nsentences"] == 2 and sample["id"].device.type == "cpu"
 
 
-HEAVY = ("torch", "fairseq", "numpy", "matplotlib", "sklearn", "sacrebleu", "sacremoses", "omegaconf", "tqdm")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "fairseq",
+    "numpy",
+    "matplotlib",
+    "sklearn",
+    "sacrebleu",
+    "sacremoses",
+    "omegaconf",
+    "tqdm",
+)
 LIGHT = {
     **{f"{command} help": ([command, "--help"], 0, "usage: ") for command in COMMANDS},
     **{
@@ -229,6 +243,33 @@ LIGHT = {
     "average help": (["average", "--help"], 0, "usage: "),
     "average typo": (["average", "--input", "a.pt"], 2, "did you mean --inputs?"),
     "average missing": (["average", "--inputs", "a.pt", "--output", "o"], 2, "a.pt: no such file or folder"),
+    "distill help": (["distill", "--help"], 0, "usage: "),
+    "distill typo": (["distill", "--temprature", "1"], 2, "did you mean --temperature?"),
+    "distill missing": (
+        ["distill", "--data", "nowhere", "--teacher", "t.pt", "--out", "o"],
+        2,
+        "--data nowhere: no such folder",
+    ),
+    "distill missing teacher": (
+        ["distill", "--data", ".", "--teacher", "t.pt", "--out", "o"],
+        2,
+        "--teacher t.pt: no such file",
+    ),
+    **{
+        f"images {command} help": (["images", command, "--help"], 0, "usage: ")
+        for command in ("evaluate", "encode", "decode")
+    },
+    **{
+        f"images {' '.join(words)}": (["images", *words], 2, message)
+        for words, message in (
+            (["evaluate", "none.pt", "--data", "."], "checkpoint none.pt: no such file"),
+            (["evaluate", "file", "--data", "none"], "--data none: no such folder"),
+            (["evaluate", "file", "--data", ".", "--imges", "4"], "did you mean --images?"),
+            (["encode", "none.pt", ".", "codes.npz"], "checkpoint none.pt: no such file"),
+            (["encode", "file", "none", "codes.npz"], "images none: no such folder"),
+            (["decode", "file", "none.npz", "out"], "codes none.npz: no such file"),
+        )
+    },
 }
 
 
@@ -247,6 +288,7 @@ def test_light_answers_of_these_commands(tmp_path: Path) -> None:
         "    heavy = [each for each in json.loads(sys.argv[2]) if each in sys.modules]\n"
         "    assert not heavy, (name, heavy)\n"
     )
+    (tmp_path / "file").touch()
     command = [sys.executable, "-c", code, json.dumps(LIGHT), json.dumps(HEAVY)]
     done = subprocess.run(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 0, done.stderr

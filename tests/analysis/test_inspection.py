@@ -23,6 +23,19 @@ def found(tiny_student: Path) -> dict[str, Any]:
     return inspect(tiny_student, subset="valid")
 
 
+def test_no_word_is_lost(tiny_student: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all segments of a code are listed, and not just the most frequent ones."""
+    monkeypatch.setattr(codes, "SEGMENTS", 10**6)
+    lines = (tiny_corpus.parent / "text" / "valid.de").read_text().splitlines()
+    words = Counter(word for line in lines for word in [*line.split(), "</s>"])
+    seen: Counter[str] = Counter()
+    for code in inspect(tiny_student, subset="valid")["codes"]:
+        for text, n in code["segments"]:
+            for word in text.split():
+                seen[word] += n
+    assert seen == words
+
+
 def test_every_word_is_under_one_code(found: dict[str, Any], tiny_corpus: Path) -> None:
     lines = (tiny_corpus.parent / "text" / "valid.de").read_text().splitlines()
     words = Counter(word for line in lines for word in [*line.split(), "</s>"])
@@ -81,7 +94,8 @@ def test_map_of_used_codes() -> None:
 def test_fewer_sentences_are_a_draw(tiny_student: Path) -> None:
     some = inspect(tiny_student, subset="train", sentences=7, seed=3)
     assert some["sentences_seen"] == 7 and set(some["sentences"]) <= set(range(1000))
-    assert inspect(tiny_student, subset="train", sentences=7, seed=3, batch_size=2)["codes"] != []
+    other = inspect(tiny_student, subset="train", sentences=7, seed=3, batch_size=2)
+    assert [code["count"] for code in other["codes"]] == [code["count"] for code in some["codes"]]
     assert inspect(tiny_student, subset="train", sentences=7, seed=4)["sentences"] != some["sentences"]
 
 

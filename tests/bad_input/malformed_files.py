@@ -249,7 +249,7 @@ def folder_graph(things: Things, path: Path) -> None:
 # Images and their codes.
 
 
-def _pictures(spoil: Callable[[Path], object], split: str = "test") -> Maker:
+def _spoilt_images(spoil: Callable[[Path], object], split: str = "test") -> Maker:
     def make(things: Things, path: Path) -> None:
         shutil.copytree(things["images"], path)
         spoil(path / split / "a" / "000.png")
@@ -258,25 +258,25 @@ def _pictures(spoil: Callable[[Path], object], split: str = "test") -> Maker:
 
 
 def _bomb(path: Path) -> None:
-    # A header alone, of a picture of 2^30 x 2^30.
+    # A header alone, of an image of 2^30 x 2^30.
     content = bytearray(path.read_bytes())
     content[16:24] = (2**30).to_bytes(4, "big") * 2
     path.write_bytes(content)
 
 
 MAKERS |= {
-    "cut_images": _pictures(lambda path: path.write_bytes(path.read_bytes()[:40])),
-    "other_size": _pictures(lambda path: Image.new("RGB", (9, 8)).save(path)),
-    "other_train": _pictures(lambda path: Image.new("RGB", (9, 8)).save(path), "train"),
-    "bomb_images": _pictures(_bomb),
+    "cut_images": _spoilt_images(lambda path: path.write_bytes(path.read_bytes()[:40])),
+    "other_size": _spoilt_images(lambda path: Image.new("RGB", (9, 8)).save(path)),
+    "other_train": _spoilt_images(lambda path: Image.new("RGB", (9, 8)).save(path), "train"),
+    "bomb_images": _spoilt_images(_bomb),
 }
 
 
 @thing
 def not_utf8_images(things: Things, path: Path) -> None:
-    """Two pictures of which one has a name that is not UTF-8, and is none."""
+    """Two images of which one has a name that is not UTF-8, and is none."""
     path.mkdir()
-    (path / os.fsdecode(b"\xfc.png")).write_bytes(b"no picture")
+    (path / os.fsdecode(b"\xfc.png")).write_bytes(b"no image")
 
 
 def _codes(spoil: Callable[[dict[str, Any]], object]) -> Maker:

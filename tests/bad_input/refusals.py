@@ -110,9 +110,7 @@ def filled(text: str, things: Mapping[str, str]) -> str:
     return re.sub(r"\{([a-z]\w*(?:\.\w+)?)\}", lambda found: things[found[1]], text)
 
 
-def assert_refused(
-    warm: Warm, folder: Path, line: str, named: str | tuple[str, ...], things: Mapping[str, Any]
-) -> None:
+def assert_refused(warm: Warm, folder: Path, line: str, named: str | tuple[str, ...], things: Any) -> None:
     """A command ends with one line that names what is wrong, and leaves nothing behind.
 
     Args:
@@ -120,19 +118,20 @@ def assert_refused(
         folder: where it runs, with what it is to leave as it is.
         line: the command line, see `words_of`.
         named: what the line on stderr has to name, likewise; one of several.
-        things: what the command line names.
+        things: what the command line names, see `malformed.Things`.
     """
     words = words_of(line, things)
-    before = contents(folder)
+    names = [filled(name, things) for name in ((named,) if isinstance(named, str) else named)]
+    # Also of what the line names.
+    before = {**contents(folder), **contents(things.folder), **contents(Path(things["text"]))}
     ended = warm.run(*words, folder=folder)
     said = f"{shlex.join(words)}\nstatus {ended.status}\n{ended.err[-3000:]}"
     assert ended.status is not None, f"hangs: {said}"
     assert "Traceback" not in ended.err + ended.out, said
     assert 0 < ended.status < 128, said
     assert len(ended.complaints) == 1, said
-    names = [filled(name, things) for name in ((named,) if isinstance(named, str) else named)]
     assert any(name in ended.complaints[0] for name in names), f"names none of {names}: {said}"
-    after = contents(folder)
+    after = {**contents(folder), **contents(things.folder), **contents(Path(things["text"]))}
     assert after == before, f"left behind: {sorted(after.items() ^ before.items())}\n{said}"
 
 

@@ -128,7 +128,7 @@ BINARISED = [
     ("worker {five.txt}" + TRAIN, "{five.txt}"),
     ("worker missing" + TRAIN, "missing"),
     ("worker ''" + TRAIN, "DATA"),
-    ("worker {data}" + TRAIN + " -s en -t en", "en"),
+    ("worker {data}" + TRAIN + " -s en -t en", ("--target-lang en", "en-en")),
     ("worker {data}" + TRAIN + " -s en -t fr", "fr"),
     ("worker {data}" + TRAIN + " --train-subset nosuch", "nosuch"),
     ("worker {data}" + TRAIN.replace("--disable-validation", "--valid-subset nosuch"), "nosuch"),

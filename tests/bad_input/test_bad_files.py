@@ -88,7 +88,7 @@ SYSTEMS = [
         ("s {student_pt} --sentences {twenty}", "--sentences"),
         ("s {student_pt} --warmup {twenty}", "--warmup"),
         ("s {student_pt} --batch-sizes {twenty}", "--batch-sizes"),
-        ("s {student_pt} -s en -t en", "en"),
+        ("s {student_pt} -s en -t en", ("--target-lang en", "en-en")),
         ("s {student_pt} -s fr -t de", "fr"),
         ("n" * 300 + " {student_pt}", "--system"),
     )
@@ -154,7 +154,7 @@ RUNTIME = [
     ("vqnat export {student_pt} --out {text}", "{text}"),
     ("vqnat export {student_pt} --out {five.txt}/x", "{five.txt}"),
     ("vqnat export {student_pt}:{student_pt} --out out", "checkpoint"),
-    ("vqnat export {student_pt} --out out --source-lang de --target-lang en", "de"),
+    ("vqnat export {student_pt} --out out --source-lang de --target-lang en", "not from or to de"),
     ("vqnat export {student_pt} --out out --data {no_data}", "{no_data}"),
     ("vqnat export {no_data} --out out", "{no_data}"),
     ("vqnat export {student_pt} --out out --precision int4", "--precision"),

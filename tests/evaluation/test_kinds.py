@@ -177,6 +177,7 @@ def test_a_profile_has_all_parts(tiny_corpus: Path, exported: Path) -> None:
     system = parse_system(["a", str(exported), "beam=2"])
     translator: Any = load(system, check_systems([system], Conditions(tiny_corpus, cpu=True)))
     graphs = translator.engine.graphs
+    assert profile(translator, [[0, 1], [2, 3]], warmup=20)["steps"] > 0
     parts = profile(translator, [[0, 1], [2, 3]], warmup=1)
     assert list(parts) == ["encoder", "latent steps", "writer", "teacher", "rest", "steps"]
     assert parts.pop("teacher") == 0 and all(value > 0 for value in parts.values())

@@ -3,14 +3,13 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 from tiny_images import HELD_OUT, SIZE, TEST, make_images, tiny_autoencoder, tiny_prior
 
 from vqnat_plugin.commands.main import main as vqnat
@@ -25,7 +24,6 @@ from vqnat_plugin.models.vq_vae import VQVAE
 from vqnat_plugin.modules.likelihood import to_levels
 from vqnat_plugin.recipes.stages import Stages
 
-ROOT = Path(__file__).parents[2]
 DIMENSIONS = 3 * SIZE * SIZE
 
 
@@ -50,6 +48,8 @@ def test_bits_per_dim_by_hand() -> None:
     assert bits["total_uniform"] == bits["reconstruction"] + bits["uniform_prior"]
     assert found["bits_per_code"] == pytest.approx(bits["prior"] * DIMENSIONS / 4)
     assert found["usage"] == pytest.approx(len(set(seen)) / 6)
+    shares = np.bincount(seen) / len(seen)
+    assert found["perplexity"] == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares if p)))
     assert found["images"] == 7
     assert f"{bits['total']:.3f}" in figures_table({"model": [found]})
 
@@ -74,7 +74,11 @@ def test_without_a_prior_and_error_of_images() -> None:
         restored = to_levels(model.likelihood.mean(decoded)).numpy().astype(float)
     errors = ((restored - images) ** 2).mean((1, 2, 3))
     assert found["psnr"] == pytest.approx(np.mean(10 * np.log10(255**2 / errors)), rel=1e-6)
-    assert -1 <= found["ssim"] <= 1
+    similar = [
+        structural_similarity(one, other, channel_axis=0, data_range=255.0)
+        for one, other in zip(images.astype(float), restored, strict=True)
+    ]
+    assert found["ssim"] == pytest.approx(np.mean(similar), abs=1e-6)
     assert "bits/dim" not in figures_table({"model": [found]})
 
 
@@ -223,35 +227,6 @@ def test_checkpoints_that_are_something_else(
     assert "is no prior over codes" in refused(capsys, *words, "--prior", tiny_student)
     assert "is no image autoencoder" in refused(capsys, *words, "--earlier", image_prior)
     assert {path.name for path in tmp_path.iterdir()} == {"cut.pt", "lacking.pt"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["evaluate", "none.pt", "--data", "."], "checkpoint none.pt: no such file"),
-        (["evaluate", "setup.cfg", "--data", "none"], "--data none: no such folder"),
-        (["evaluate", "setup.cfg", "--data", ".", "--imges", "4"], "did you mean --images?"),
-        (["encode", "none.pt", ".", "codes.npz"], "checkpoint none.pt: no such file"),
-        (["encode", "setup.cfg", "none", "codes.npz"], "images none: no such folder"),
-        (["decode", "setup.cfg", "none.npz", "out"], "codes none.npz: no such file"),
-        (["evaluate", "--help"], ""),
-        (["encode", "--help"], ""),
-        (["decode", "--help"], ""),
-    ],
-)
-def test_light_answers(arguments: list[str], message: str) -> None:
-    code = (
-        "import sys\nfrom vqnat_plugin.commands.main import main\n"
-        "try:\n    status = main(['images', *sys.argv[1:]])\nexcept SystemExit as ended:\n"
-        "    status = ended.code\n"
-        "heavy = {'torch', 'fairseq', 'torchvision', 'numpy', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=60
-    )
-    assert done.returncode == (2 if message else 0), done.stderr
-    assert message in done.stderr and len(done.stderr.splitlines()) <= 1
 
 
 def test_code_grids_round_trip(image_autoencoder: Path, image_folder: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_one_latent_stands_for_two_to_the_steps_positions(length: int, steps: in
     assert pad_to_blocks(torch.zeros(1, length, 2), mask, steps)[0].shape == (1, expected * 2**steps, 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 20), min_size=1, max_size=4),
     extra=st.integers(0, 9),
@@ -86,7 +86,7 @@ def test_compressor_with_attention_sees_the_source() -> None:
     assert not torch.allclose(one, other, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     extra=st.integers(0, 3),

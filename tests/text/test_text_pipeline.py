@@ -143,19 +143,19 @@ def test_lines_of_many_scripts_come_back(language: str) -> None:
             check(moses_pipeline(language, merges=""), line, language)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(TEXT, st.sampled_from(WITH_BLANKS), st.sampled_from(["", MERGES]))
 def test_any_line_comes_back_from_moses(line: str, language: str, merges: str) -> None:
     check(moses_pipeline(language, merges), line, language)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXT, st.sampled_from(list(LINES)))
 def test_any_line_comes_back_from_pieces(line: str, language: str) -> None:
     check(piece_pipeline(language), line, language)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(TEXT)
 def test_whatever_a_model_writes_becomes_one_line(line: str) -> None:
     for pipeline in (moses_pipeline("de"), piece_pipeline("zh")):
