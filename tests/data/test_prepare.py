@@ -204,11 +204,11 @@ def test_a_second_run_replaces_the_first(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(data, out, "en", "de", merges=10)
     first = (out / "bin" / "dict.en.txt").read_bytes()
-    (out / "bin" / "left_over").write_text("")
+    (out / "bin" / "test7.left_over").write_text("")
     (out / ".part").mkdir()
     prepare(data, out, "en", "de", merges=10)
     assert (out / "bin" / "dict.en.txt").read_bytes() == first
-    assert not (out / "bin" / "left_over").exists() and not (out / ".part").exists()
+    assert not (out / "bin" / "test7.left_over").exists() and not (out / ".part").exists()
 
 
 def test_no_log_stays_open(data: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_scores_are_cut_as_the_target_language_is(
     languages = []
     monkeypatch.setattr(
         "vqnat_plugin.analysis.latents.corpus_bleu",
-        lambda texts, references, language, **_: languages.append(language) or pytest.fail("measured"),
+        lambda texts, references, tokenize: languages.append(tokenize) or pytest.fail("measured"),
     )
     with pytest.raises(pytest.fail.Exception, match="measured"):
         main(["latents", str(student), "--cpu"])

@@ -211,9 +211,9 @@ class EMCodebook(Quantizer):
     ) -> None:
         """Starts the codes from data: K-means++ seeds and a few Lloyd steps, the same on all ranks.
 
-        With fewer vectors than codes, codes repeat until the M step revives them: better give it more. N_j
-        starts at what a code can expect in one M step: valid vectors of a batch, over all ranks, divided
-        by K. (A fixed count of 1 would outweigh small batches and be stale at once beside large ones.)
+        With fewer vectors than codes, some are near others until the M step finds them places: better give
+        it more. N_j starts at what a code can expect in one M step: valid vectors of a batch, over all ranks,
+        divided by K. (A fixed count of 1 would outweigh small batches and be stale at once beside large ones.)
 
         Collective: with torch.distributed every rank of `group` must call it. The codes are found by the
         first rank, from the vectors of all.
@@ -259,11 +259,11 @@ class EMCodebook(Quantizer):
             self._let_repeats_go(vectors.shape[0])
 
     def _let_repeats_go(self, vectors: int) -> None:
-        """Makes codes stale that repeat the first ones, for want of vectors: equal codes may stay equal."""
+        """Makes codes stale that are near the first ones for want of vectors; see `kmeans`."""
         if not self.revival or self.revival_threshold == 0.0:
             warnings.warn(
                 f"the codebook starts from {vectors} vectors, and {self.codebook_size - vectors} of"
-                f" {self.codebook_size} codes repeat others: give it more, or turn revival on",
+                f" {self.codebook_size} codes are near others: give it more, or turn revival on",
                 stacklevel=4,
             )
             return

@@ -17,6 +17,8 @@ from .assignment import (
 # With K <= SEEDING_ROUNDS this is K-means++ as published; beyond, each round picks several codes at once, so
 # that seeding costs about one (N, K) distance product whatever K is.
 SEEDING_ROUNDS = 64
+# How far from vectors codes are for which there is none, in standard deviations of the data.
+NEAR = 0.01
 
 
 def kmeans(
@@ -25,7 +27,8 @@ def kmeans(
     """Finds `size` codes for `vectors`.
 
     Args:
-        vectors: (N, D) fp32, N >= 1. With N <= size every vector becomes a code, some several times.
+        vectors: (N, D) fp32, N >= 1. With N <= size every vector becomes a code, and the others are near
+            these: codes that are equal might stay so.
         size: number of codes K.
         steps: Lloyd steps after seeding; 0 keeps the seeds, which are vectors themselves.
         generator: a CPU generator; the result does not depend on the global one.
@@ -35,7 +38,10 @@ def kmeans(
         (K, D) fp32.
     """
     if vectors.shape[0] <= size:
-        return vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
+        codes = vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
+        noise = torch.randn(codes.shape, generator=generator)[vectors.shape[0] :].to(codes)
+        codes[vectors.shape[0] :] += NEAR * vectors.std(dim=0, correction=0) * noise
+        return codes
     # A power of two rounds nothing, and squares of what is left keep their range.
     unit = power_of_two(largest(vectors)) if distance == "euclidean" else 1.0
     vectors = vectors / unit

@@ -26,11 +26,11 @@ def comparison_report(
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     latency: Mapping[str, Any] | None = None,
     latents: Mapping[str, float] | None = None,
-    latents_of: str = "",
     stages: Mapping[str, float] | None = None,
     commands: Sequence[str] = (),
     seed: int | None = None,
     notes: Sequence[str] = (),
+    latents_of: str = "",
 ) -> dict[str, Any]:
     """The content of `report.json`. Every part but the title may be missing.
 
@@ -39,11 +39,12 @@ def comparison_report(
         systems: by name, what each is declared as: its checkpoints and options.
         scores: by name, see `Score`.
         latency: see `SideBySide.time`.
-        latents: flat figures about the latent variables. latents_of: the system that has them.
+        latents: flat figures about the latent variables.
         stages: seconds by stage.
         commands: that made the numbers.
         seed: that sentences were chosen with.
         notes: lines to stand under the table.
+        latents_of: the system that has the latents.
 
     Returns:
         `title`, `notes`, `systems` (by name: `bleu`, `signature`, `latency_ms`, `speedup_vs_greedy`, ... as
