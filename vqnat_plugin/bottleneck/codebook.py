@@ -213,7 +213,8 @@ class EMCodebook(Quantizer):
 
         With fewer vectors than codes, some are near others until the M step finds them places: better give
         it more. N_j starts at what a code can expect in one M step: valid vectors of a batch, over all ranks,
-        divided by K. (A fixed count of 1 would outweigh small batches and be stale at once beside large ones.)
+        divided by K. (A fixed count of 1 would outweigh small batches, and be stale at once beside large
+        ones.)
 
         Collective: with torch.distributed every rank of `group` must call it. The codes are found by the
         first rank, from the vectors of all.
