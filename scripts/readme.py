@@ -13,8 +13,9 @@ from options_reference import reference
 from vqnat_plugin import __version__
 from vqnat_plugin.evaluation.quantizer_benchmark import FLAT, PEER
 from vqnat_plugin.evaluation.tables import escape
-from vqnat_plugin.files import read_json, write_text
+from vqnat_plugin.files import write_text
 from vqnat_plugin.imaging.report import COLLAPSED
+from vqnat_plugin.reading import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # The first is the one whose numbers stand at the top.

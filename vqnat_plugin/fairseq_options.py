@@ -11,8 +11,8 @@ from typing import Any
 
 from .data.dictionaries import read_dictionary
 from .errors import UsageError
-from .files import read_blocks
 from .options import MOST_BEAM, MOST_PROCESSES, MOST_SEED, MOST_TOKENS, flag, out_of_range
+from .reading import read_blocks
 
 Range = Mapping[str, float]
 POSITIVE: Range = {"least": 1}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import DataError, UsageError, UserError
-from .files import blocks_and_error, is_stream, open_stream, remove_parts, write_lines
+from .files import is_stream, open_stream, remove_parts, write_lines
+from .reading import blocks_and_error
 
 STANDARD_INPUT = "-"
 # Bytes of text that are sorted by length and translated together.

@@ -228,7 +228,7 @@ MAKERS |= {
 
 @thing
 def foreign_graph(things: Things, path: Path) -> None:
-    from vqnat_plugin.files import sha256
+    from vqnat_plugin.reading import sha256
 
     _config()(things, path)
     shutil.copyfile(path / "encoder.onnx", path / "writer.onnx")

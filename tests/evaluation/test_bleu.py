@@ -21,7 +21,7 @@ from vqnat_plugin.evaluation.bleu import (
     score_file,
 )
 from vqnat_plugin.evaluation.generated import read_generated
-from vqnat_plugin.files import read_json
+from vqnat_plugin.reading import read_json
 
 TEXTS = ["Das ist gut.", "Ein Haus steht dort.", "Wir gehen heute nach Hause, sagt sie."]
 

@@ -12,7 +12,7 @@ from vqnat_plugin.commands.main import main
 from vqnat_plugin.evaluation.detokenizer import Detokenizer
 from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
 from vqnat_plugin.evaluation.systems import Conditions, parse_system
-from vqnat_plugin.files import read_json, read_lines
+from vqnat_plugin.reading import read_json, read_lines
 from vqnat_plugin.text.pipeline import TextPipeline
 
 PLAIN = TextPipeline("en", "de")

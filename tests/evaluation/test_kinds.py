@@ -15,8 +15,8 @@ from vqnat_plugin.errors import DataError, UsageError
 from vqnat_plugin.evaluation.kinds import check_systems, load
 from vqnat_plugin.evaluation.parts import profile
 from vqnat_plugin.evaluation.systems import Conditions, System, parse_system
-from vqnat_plugin.files import read_json, read_lines
 from vqnat_plugin.models.checkpoints import Checkpoint
+from vqnat_plugin.reading import read_json, read_lines
 
 QUICK = ("--cpu", "--batch-sizes", "1", "2", "--sentences", "2", "--warmup", "0")
 

@@ -16,11 +16,12 @@ from tiny import VOCABULARY, padded
 
 from vqnat_plugin.export.teacher import build_teacher
 from vqnat_plugin.export.translation import build_graphs
-from vqnat_plugin.files import sha256, write_lines
+from vqnat_plugin.files import write_lines
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.latent_search import LatentSearch
 from vqnat_plugin.generation.verification import Verifier
 from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.reading import sha256
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.exported import DICTIONARIES, SIZES, SPECIALS, file_names, write_config
 from vqnat_plugin.runtime.translator import Translator

@@ -16,8 +16,8 @@ from vqnat_plugin.export import run
 from vqnat_plugin.export.comparison import describe, validation_pairs
 from vqnat_plugin.export.graph import FLOAT, MOST_WEIGHT, Graph, quantize_rows
 from vqnat_plugin.export.run import export
-from vqnat_plugin.files import read_json, sha256
 from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.reading import read_json, sha256
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.graphs import Wanted
 from vqnat_plugin.runtime.sessions import open_session

@@ -10,7 +10,7 @@ from exporting import exported, random_teacher
 from tiny import tiny_model
 
 from vqnat_plugin.errors import DataError
-from vqnat_plugin.files import sha256
+from vqnat_plugin.reading import sha256
 from vqnat_plugin.runtime.exported import CONFIG, FORMAT, write_config
 from vqnat_plugin.runtime.translator import Translator
 

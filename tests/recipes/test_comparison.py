@@ -14,7 +14,7 @@ from vqnat_plugin import evaluation
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.evaluation import fairseq_translator, plots
 from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
-from vqnat_plugin.files import read_json, read_lines
+from vqnat_plugin.reading import read_json, read_lines
 
 QUICK = ("--cpu", "--batch-sizes", "1", "2", "--sentences", "2", "--warmup", "0", "--tokenizer", "space")
 

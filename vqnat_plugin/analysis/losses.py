@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DataError
 from ..evaluation.bleu import DEFAULT, bleu_metric, comparable, corpus_bleu, score, word_splitter
 from ..evaluation.tables import markdown_table
-from ..files import read_lines
+from ..reading import read_lines
 from .code_use import code_use
 from .diagnosis import SYSTEMS, Written
 

@@ -34,7 +34,8 @@ class Options(ScoringOptions):
 def run(options: Options) -> None:
     """Score and print."""
     from ..evaluation.bleu import language_of, score_file, unnoticed_script
-    from ..files import read_lines, write_json
+    from ..files import write_json
+    from ..reading import read_lines
     from ..text.languages import base_language, sacrebleu_tokenizer
 
     if options.target_lang is not None:

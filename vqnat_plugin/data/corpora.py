@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import read_text
+from ..reading import read_text
 
 # Lines of these elements in IWSLT's training text are no sentences.
 METADATA = ("doc", "keywords", "reviewer", "speaker", "talkid", "translator", "url")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import read_text
+from ..reading import read_text
 
 # At the end of a line that may repeat a symbol.
 OVERWRITE = "#fairseq:overwrite"

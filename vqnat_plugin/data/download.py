@@ -16,8 +16,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import alone, open_no_link, read_text, write_atomically, write_text
-from ..files import sha256 as digest_of
+from ..files import alone, open_no_link, write_atomically, write_text
+from ..reading import read_text
+from ..reading import sha256 as digest_of
 
 CHUNK = 1 << 16
 TIMEOUT = 60.0

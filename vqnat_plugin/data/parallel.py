@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
-from ..files import read_lines
+from ..reading import read_lines
 from ..text.languages import base_language
 
 VALID_NAMES = ("valid", "val", "dev")

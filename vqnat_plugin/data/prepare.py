@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from ..data.dictionaries import read_dictionary
 from ..errors import DataError, UsageError
-from ..files import alone, read_lines, write_atomically, write_lines, write_text
+from ..files import alone, write_atomically, write_lines, write_text
 from ..launch import end_with_parent
+from ..reading import read_lines
 from ..text.moses import MARKS, without_marks
 from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model

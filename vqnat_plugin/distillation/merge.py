@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import sha256
 from ..machine import describe_versions
+from ..reading import sha256
 from .chunks import ChunkStore
 from .corpus import ParallelData, Sentences, write_sentences
 from .filters import EMPTY_SOURCE, REASONS, as_recorded, reason_against

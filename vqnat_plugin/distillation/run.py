@@ -23,8 +23,9 @@ from tqdm import tqdm
 from .. import compat  # noqa: F401
 from ..data.settings import SUSPICIOUS
 from ..errors import BusyError, DataError, UserError, explain
-from ..files import alone, read_json, sha256, write_atomically
+from ..files import alone, write_atomically
 from ..launch import available_cores, worker_environment
+from ..reading import read_json, sha256
 from .chunks import Chunk, equal_length_batches, in_mixed_order, plan_chunks
 from .corpus import ParallelData, Sentences, open_data
 from .merge import choices, merge

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import lock, open_no_link, read_json_if_there, remove_parts, sha256, write_json
+from ..files import lock, open_no_link, remove_parts, write_json
+from ..reading import read_json_if_there, sha256
 from ..text.pipeline import FILE_NAME
 from .chunks import ChunkStore
 from .corpus import ParallelData

@@ -19,7 +19,7 @@ from sacrebleu.metrics.bleu import BLEUScore
 from sacrebleu.significance import PairedTest
 
 from ..errors import DataError, UsageError
-from ..files import read_lines
+from ..reading import read_lines
 from ..text.languages import sacrebleu_tokenizer
 from .generated import is_generated, read_generated
 

@@ -9,9 +9,9 @@ from typing import Any
 import ctranslate2
 
 from ..errors import DataError, UsageError
-from ..files import read_text
 from ..options import MOST_BEAM, MOST_TOKENS, option
 from ..options import check as check_ranges
+from ..reading import read_text
 from .subset_translator import Engines, SubsetTranslator, plain_task, require_symbols
 from .systems import Conditions, System
 

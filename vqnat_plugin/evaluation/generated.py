@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import read_lines
+from ..reading import read_lines
 
 # Lines about a sentence.
 MARKED = re.compile(r"[STHDP]-\d+\t")

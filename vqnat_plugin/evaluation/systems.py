@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ..errors import DataError, UsageError
-from ..files import sha256
 from ..options import MOST_BEAM, option_fields
+from ..reading import sha256
 from ..text.pipeline import FILE_NAME
 
 Options = TypeVar("Options")

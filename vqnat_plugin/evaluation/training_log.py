@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import read_lines
+from ..reading import read_lines
 
 UPDATES = "num_updates"
 Curve = list[tuple[int, float]]

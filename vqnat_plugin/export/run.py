@@ -10,10 +10,11 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UsageError
-from ..files import read_json_if_there, replace_folder, sha256
+from ..files import replace_folder
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
+from ..reading import read_json_if_there, sha256
 from ..runtime.exported import (
     CONFIG,
     DICTIONARIES,

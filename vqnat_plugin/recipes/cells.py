@@ -14,8 +14,9 @@ import torch
 
 from ..errors import DataError
 from ..evaluation.training_log import TrainingLog
-from ..files import read_json, read_json_if_there, write_json
+from ..files import write_json
 from ..launch import available_cores, worker_environment
+from ..reading import read_json, read_json_if_there
 from .grid import Cell, Comparison, Grid
 from .stages import Stages
 

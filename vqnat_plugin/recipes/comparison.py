@@ -27,8 +27,9 @@ from ..evaluation.parts import profile
 from ..evaluation.report import comparison_report, own_command, without_folders
 from ..evaluation.settings import ComparisonOptions, TimingOptions
 from ..evaluation.systems import Conditions, System
-from ..files import read_json_if_there, read_lines, sha256, write_json, write_lines
+from ..files import write_json, write_lines
 from ..machine import available_device, describe_machine, describe_versions
+from ..reading import read_json_if_there, read_lines, sha256
 from ..text.languages import sacrebleu_tokenizer
 from .stages import Stages
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import read_json, read_json_if_there, write_json, write_text
+from ..files import write_json, write_text
+from ..reading import read_json, read_json_if_there
 from .cells import GridRun
 from .grid import NAME, Grid
 from .grid_images import ImageKind

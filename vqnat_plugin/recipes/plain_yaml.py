@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import DataError
-from ..files import read_text
+from ..reading import read_text
 
 # Far above what a person writes. PyYAML takes about ten seconds for a megabyte.
 MOST_BYTES = 200_000

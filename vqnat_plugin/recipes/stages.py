@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BusyError, DataError, UsageError
-from ..files import alone, lock, open_no_link, read_json, read_json_if_there, write_json
+from ..files import alone, lock, open_no_link, write_json
+from ..reading import read_json, read_json_if_there
 
 # fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
 NOISE = re.compile(rb"fairseq_cli.* \{.*_name|is deprecated")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import read_json, sha256, write_json
+from ..files import write_json
+from ..reading import read_json, sha256
 from ..text.pipeline import FILE_NAME as TEXT
 
 # Raised when a folder cannot be read by older versions any more.

@@ -13,7 +13,7 @@ from omegaconf import II, MISSING
 from torch import nn
 
 from ..errors import CheckpointError, UsageError
-from ..files import sha256, write_atomically
+from ..files import write_atomically
 from ..imaging.cache import make_once
 from ..imaging.dataset import DOWNLOADS, ArrayDataset, ImageDataset
 from ..imaging.models import encode_images, load_autoencoder
@@ -23,6 +23,7 @@ from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.image_autoencoder import DOWNSAMPLING
 from ..options import MOST_WIDTH, option, require
+from ..reading import sha256
 from .em_task import EMTask
 
 if TYPE_CHECKING:

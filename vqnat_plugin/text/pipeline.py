@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import DataError, UsageError
-from ..files import read_json, write_json
+from ..files import write_json
+from ..reading import read_json
 from . import moses
 from .languages import base_language, has_blanks, moses_undoes
 from .normalize import CONTROL, FORMS, clean, single_blanks

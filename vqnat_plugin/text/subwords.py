@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import read_text
+from ..reading import read_text
 
 # How a file of merges may begin.
 VERSION = re.compile(r"#version: \d+(\.\d+)*")
