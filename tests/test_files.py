@@ -212,12 +212,14 @@ def test_a_lock_ends_with_its_process_whatever_that_has_forked(tmp_path: Path) -
         "with alone(pathlib.Path(sys.argv[1])):\n"
         "    if os.fork():\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    os.write(1, b'forked')\n"
         "    signal.pause()\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=writing, process_group=0)
     os.close(writing)
     try:
         assert killed.wait(60) == -signal.SIGKILL
+        assert os.read(reading, 6) == b"forked"
         with alone(tmp_path):
             pass
     finally:
