@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,11 @@ def test_a_lock_ends_with_its_process_whatever_that_has_forked(tmp_path: Path) -
         os.close(reading)
 
 
+def test_where_no_file_can_be_made_nothing_waits_for_ever() -> None:
+    with pytest.raises(FileNotFoundError), alone(Path("/proc/self")):
+        pass
+
+
 def test_a_folder_that_is_deleted_meanwhile_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with (
@@ -344,4 +350,10 @@ def test_devices_and_pipes_are_written_to_and_stay_what_they_are(tmp_path: Path)
     assert (tmp_path / "out").read_bytes() == b"a\nfirst\na\nlast\n"
     # A link to a file is none of these.
     (tmp_path / "link").symlink_to(tmp_path / "out")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        link, file = Path(shared) / "link", Path(shared) / "file"
+        link.symlink_to(file)
+        for content in ("first\n", "second\n"):
+            write_text(link, content)
+            assert (link.read_text(), link.is_symlink()) == (content, False)
     assert not is_stream(tmp_path / "link") and not is_stream(tmp_path) and not is_stream(tmp_path / "new")

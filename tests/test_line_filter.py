@@ -182,6 +182,8 @@ def test_files_are_checked_before_anything_is_loaded(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(UsageError, match="standard output is closed"):
         check_files("-", None)
+    with pytest.raises(UsageError, match="standard output is closed"):
+        check_files("-", Path("/dev/stdout"))
     check_files("-", tmp_path / "out")
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="--input -: standard input is closed"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from .errors import UsageError, UserError, explain
+from .errors import GOES_ON, STOPPED, UsageError, UserError, explain
 
 # A process that `vqnat train` starts.
 WORKER = "vqnat_plugin.launch"
@@ -138,7 +138,8 @@ def _has_the_voice() -> bool:
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    explained = explain(own_error(error))
+    trains = program() in ("vqnat train", "fairseq-train", "fairseq-hydra-train")
+    explained = explain(own_error(error), GOES_ON if trains else STOPPED)
     if explained is None:
         sys.__excepthook__(kind, error, trace)
         return

@@ -21,8 +21,8 @@ PART = re.compile(r"\..{0,40}\.[0-9a-f]{16}\.part.*", re.DOTALL)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of the process, not of a file.
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-# Names of what is open.
-DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+# Names of what is open, here or in another process.
+DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 # Open files whose lock `alone` has.
 _held: set[int] = set()
 
@@ -60,8 +60,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def is_stream(path: Path) -> bool:
     """Whether a path is no place for a file: a device, a pipe, or a name of what is open, as /dev/stdout."""
-    opened = path.is_symlink() and path.parts[:2] in (("/", "dev"), ("/", "proc"))
-    return path.exists() and not path.is_dir() and (opened or not path.is_file())
+    return path.exists() and not path.is_dir() and (_opened(path) is not None or not path.is_file())
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether a path is a name of standard output, as /dev/stdout."""
+    opened = _opened(path)
+    return opened is not None and opened[1] == "1"
+
+
+def _opened(path: Path) -> re.Match[str] | None:
+    """The name of something open, if a path is one or points to one, as /dev/stdout does."""
+    names = (str(path), os.readlink(path)) if path.is_symlink() else ()
+    return next(filter(None, map(DESCRIPTOR.fullmatch, names)), None)
 
 
 def open_stream(path: Path) -> BinaryIO:
@@ -70,9 +81,8 @@ def open_stream(path: Path) -> BinaryIO:
     The name of something open, as /dev/stdout, stands for just that: opened by its name once more, a file
     would be emptied, and written over by whoever has it open.
     """
-    names = (str(path), os.readlink(path) if path.is_symlink() else "")
-    opened = next(filter(None, map(DESCRIPTOR.fullmatch, names)), None)
-    if opened is None:
+    opened = _opened(path)
+    if opened is None or opened[0].split("/")[2] not in ("fd", "self", str(os.getpid())):
         return path.open("ab")
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
@@ -139,7 +149,7 @@ def alone(path: Path, beside: bool = False, wait: bool = False) -> Iterator[Call
     """
     file = path.with_name(f".{_short(path.name)}.lock") if beside else path / ".lock"
     new_folders = [each for each in file.parents if not each.exists()]
-    held = None
+    held, attempts = None, 100
     while held is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -150,7 +160,9 @@ def alone(path: Path, beside: bool = False, wait: bool = False) -> Iterator[Call
             ) from None
         except FileNotFoundError:
             # Another process, of whose work nothing came, has deleted the folder just now.
-            continue
+            attempts -= 1
+            if not attempts:
+                raise
 
     def check() -> None:
         if not _lies_at(held, file):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from .errors import DataError, UsageError, UserError
-from .files import is_stream, open_stream, remove_parts, write_lines
+from .files import is_standard_output, is_stream, open_stream, remove_parts, write_lines
 from .reading import blocks_and_error
 
 STANDARD_INPUT = "-"
@@ -85,7 +85,7 @@ def check_files(input: str, output: Path | None) -> None:
         raise UsageError(f"--input {input}: is a folder, needs a file")
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: is a folder, needs a file")
-    if output is None and sys.stdout is None:
+    if sys.stdout is None and (output is None or is_standard_output(output)):
         raise UsageError("standard output is closed; --output FILE writes to a file")
 
 

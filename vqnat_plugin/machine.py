@@ -4,11 +4,12 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from .launch import available_cores
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "numpy",
@@ -24,8 +25,10 @@ INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "am
 FAIRSEQ_PACKAGES = ("fairseq", "ve-fairseq", "fairseq-fixed")
 
 
-def available_device(cpu: bool = False) -> torch.device:
+def available_device(cpu: bool = False) -> "torch.device":
     """The GPU where there is one, unless `cpu` asks for the CPU."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 
@@ -34,14 +37,26 @@ def describe_machine() -> dict[str, Any]:
 
     Memory is in GiB. What is not known, or not there, is None.
     """
+    import torch
+
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _of_processor("model name") or platform.processor() or platform.machine(),
+        "cpu": _processor_name(),
         "instructions": _instructions(),
         "cores": available_cores(),
         "memory_gib": _memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def processor() -> str:
+    """The name of the processor and its instructions for fast arithmetic; costs next to nothing."""
+    instructions = _instructions()
+    return _processor_name() + (f" ({instructions})" if instructions else "")
+
+
+def _processor_name() -> str:
+    return _of_processor("model name") or platform.processor() or platform.machine()
 
 
 def _of_processor(name: str) -> str | None:
@@ -68,6 +83,8 @@ def _memory() -> float | None:
 
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
+    import torch
+
     # torch itself knows its build, such as +cpu; its package's metadata may not.
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     for name in (*PACKAGES, *FAIRSEQ_PACKAGES):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vqnat_plugin
-from vqnat_plugin import errors
+from vqnat_plugin import errors, fairseq_commands
 from vqnat_plugin.commands import main as vqnat
 from vqnat_plugin.options import option_fields
 
@@ -184,14 +184,26 @@ def test_after_ctrl_c_only_what_goes_on_says_so(
     assert "goes on from what is done" in first and second == "vqnat score: error: interrupted"
 
 
+@pytest.mark.parametrize(("program", "goes_on"), [("vqnat train", True), ("fairseq-generate", False)])
+def test_after_ctrl_c_the_worker_of_a_training_says_the_same(
+    program: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fairseq_commands, "program", lambda: program)
+    with pytest.raises(SystemExit) as ended:
+        fairseq_commands._show(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert ended.value.code == 130
+    assert ("goes on from what is done" in capfd.readouterr().err) == goes_on
+
+
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_what_is_said_to_nobody_goes_nowhere(closed: str, tmp_path: Path) -> None:
     """The first files that are opened would have the numbers of what is closed."""
     (tmp_path / "a").write_text("one\n")
-    command = f"exec {sys.executable} -m vqnat_plugin score --sys a --ref missing --out b {closed}"
+    (tmp_path / "two").write_text("one\ntwo\n")
+    command = f"exec {sys.executable} -m vqnat_plugin score --sys a --ref two --out b {closed}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE, check=False)
     assert (done.returncode, done.stdout) == (2, b"") and (tmp_path / "a").read_text() == "one\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "two"}
 
 
 @pytest.mark.parametrize("name", ["translate", "generate"])

@@ -105,6 +105,8 @@ def test_what_is_there_has_to_be_what_was_asked_for(site: Site, tmp_path: Path) 
     out = tmp_path / "file.bin"
     with pytest.raises(DataError, match="is a folder, needs the name of a file"):
         download(site.url, tmp_path)
+    with pytest.raises(DataError, match="/dev/stdout: is no file, needs the name of a file"):
+        download(site.url, Path("/dev/stdout"), sha256="0" * 64)
     out.write_bytes(CONTENT[:-1])
     digest = hashlib.sha256(CONTENT).hexdigest()
     with pytest.raises(DataError, match=r"file\.bin: is there, but is not the file with that sha256; delete"):

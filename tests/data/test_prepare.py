@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -619,6 +620,77 @@ def test_files_of_others_among_ours_are_not_deleted(data: Path, tmp_path: Path) 
     assert (tmp_path / "bin" / "checkpoints").is_dir()
     (tmp_path / "bin" / "checkpoints").rmdir()
     prepare(data, tmp_path, "en", "de", merges=10)
+
+
+@pytest.mark.parametrize("name", ["bpe", "reference", "bpe.codes"])
+def test_files_of_others_with_names_of_ours_are_not_replaced(data: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "corpus"
+    mine = out / name / "train.en" if "." not in name else out / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine\n")
+    with pytest.raises(UserError, match=f"--out .*: its '{name}' would be replaced, but was not made here"):
+        prepare(data, out, "en", "de", merges=10)
+    assert mine.read_text() == "mine\n"
+    assert sorted(out.iterdir()) == [out / name]
+
+
+@pytest.mark.parametrize(("name", "folder"), [("bpe.codes", True), ("reference", False)])
+def test_what_is_no_file_or_no_folder_is_not_replaced(
+    data: Path, tmp_path: Path, name: str, folder: bool
+) -> None:
+    prepare(data, tmp_path / "out", "en", "de", merges=10)
+    place = tmp_path / "out" / name
+    place.unlink() if folder else shutil.rmtree(place)
+    place.mkdir() if folder else place.write_text("mine")
+    with pytest.raises(UserError, match=f"its '{name}' would be replaced, but was not made here"):
+        prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert place.is_dir() if folder else place.read_text() == "mine"
+
+
+def test_text_in_a_folder_that_would_be_replaced_is_not_read(data: Path, tmp_path: Path) -> None:
+    shutil.move(data, tmp_path / "corpus" / "reference")
+    for _ in range(2):
+        with pytest.raises(UserError, match="reference: lies in the 'reference' of --out"):
+            prepare(tmp_path / "corpus" / "reference", tmp_path / "corpus", "en", "de", merges=10)
+        # As if it had been made here.
+        (tmp_path / "corpus" / "bin").mkdir(exist_ok=True)
+        (tmp_path / "corpus" / "bin" / "text.json").touch()
+    assert (tmp_path / "corpus" / "reference" / "train.en").is_file()
+
+
+def test_what_comes_there_meanwhile_stays(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(lines: Any, merges: int) -> str:
+        (tmp_path / "out" / "bpe.codes").write_text("mine")
+        return learn_merges(lines, merges)
+
+    monkeypatch.setattr(preparation, "learn_merges", learn)
+    with pytest.raises(UserError, match=r"its 'bpe\.codes' would be replaced, but was not made here"):
+        prepare(data, tmp_path / "out", "en", "de", merges=10)
+    assert (tmp_path / "out" / "bpe.codes").read_text() == "mine"
+
+
+def test_an_interruption_at_the_end_leaves_the_data_of_before(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "out", 0
+    prepare(data, out, "en", "de", merges=10)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    moves = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal calls
+        if source.parent.name == ".part":
+            calls += 1
+            if calls == 2:
+                raise KeyboardInterrupt
+        moves(source, target)
+
+    monkeypatch.setattr(preparation.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, out, "en", "de", merges=20)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_two_do_not_write_to_one_folder(data: Path, tmp_path: Path) -> None:

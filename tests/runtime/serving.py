@@ -62,8 +62,9 @@ def wait_for_waiting(port: int, sentences: int) -> None:
 def served(model: Path | Translator, **limits: Any) -> Iterator[int]:
     """The port of a server of an exported model."""
     translator = model if isinstance(model, Translator) else Translator(model)
-    listening = listen("127.0.0.1", 0)
-    server = build_server(Service(translator, Limits(**limits)), 60)
+    service = Service(translator, Limits(**limits))
+    listening = listen("127.0.0.1", 0, service.timeout)
+    server = build_server(service, 60)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:

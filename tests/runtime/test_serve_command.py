@@ -106,7 +106,7 @@ def test_mistakes_are_one_line(
         return line
 
     model = str(german_exported)
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, 60) as taken:
         port = str(taken.getsockname()[1])
         assert f"--host 127.0.0.1 --port {port}: Address already in use" in complaint(model, "--port", port)
     assert "--port 70000: needs a value from 0 to 65535" in complaint(model, "--port", "70000")

@@ -349,13 +349,13 @@ def test_model_and_page(port: int, german_exported: Path) -> None:
 
 
 def test_sockets() -> None:
-    with listen("localhost", 0) as taken:
+    with listen("localhost", 0, 60) as taken:
         # Or the end of each answer would wait for the client.
         assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port {port}: Address already in use"):
-            listen("localhost", port)
+            listen("localhost", port, 60)
     with pytest.raises(UsageError, match=r"--host no\.such\.host\.invalid: is no address"):
-        listen("no.such.host.invalid", 0)
+        listen("no.such.host.invalid", 0, 60)
     with pytest.raises(UsageError, match=r"--host 192\.0\.2\.1 --port 0: "):
-        listen("192.0.2.1", 0)
+        listen("192.0.2.1", 0, 60)

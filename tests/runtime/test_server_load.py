@@ -1,5 +1,6 @@
 """The server under clients of which many are rude: others get their answers, and nothing is left behind."""
 
+import contextlib
 import gc
 import itertools
 import json
@@ -114,6 +115,24 @@ def wait_until_idle(port: int, before: int) -> None:
     end = time.monotonic() + 60
     while ask(port, "GET", "/health")[1]["waiting"] or descriptors() > before:
         assert time.monotonic() < end, (ask(port, "GET", "/health"), descriptors(), before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are read from /proc")
+def test_clients_that_do_not_read_are_let_go(german_exported: Path) -> None:
+    with served(german_exported, timeout=1) as port, contextlib.ExitStack() as opened:
+        ask(port, "GET", "/health")
+        before, end = descriptors(), time.monotonic() + 60
+        for _ in range(3):
+            client = opened.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(0.5)
+            client.connect(("127.0.0.1", port))
+            # The server stops reading when it cannot write.
+            with contextlib.suppress(TimeoutError):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
+        # Their own ends stay.
+        while descriptors() > before + 3:
+            assert time.monotonic() < end
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc")

@@ -1,6 +1,7 @@
 """Code grids of `vqnat images encode` to images.
 
-Writes the expected image of each code grid as a PNG, under the name that the image had.
+Writes the expected image of each code grid as a PNG, under the name that the image had, in place of a file of
+that name in OUTDIR: name another folder than that of the images.
 
   vqnat images encode autoencoder/checkpoint_best.pt images codes.npz
   vqnat images decode autoencoder/checkpoint_best.pt codes.npz images-again

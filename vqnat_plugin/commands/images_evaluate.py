@@ -152,13 +152,15 @@ def _report(options: Options, out: Path, result: dict[str, Any], seconds: float)
     from ..imaging.report import images_report
     from ..recipes.stages import Stages
 
-    stages, commands = Stages(out).before(PROGRAM)
+    stages = Stages(out)
+    before, commands = stages.before(PROGRAM)
     own = own_command(PROGRAM, options, {"OUT": out, "DATA": options.data})
-    return images_report(
+    report = images_report(
         options.title or f"Images of '{options.gen_subset}'",
         {MODEL: [result]},
         [],
-        {**stages, "evaluate": round(seconds, 1)},
+        {**before, "evaluate": round(seconds, 1)},
         [*commands, shown(own)],
         options.seed,
     )
+    return {**report, "elsewhere": stages.elsewhere(before)}

@@ -37,7 +37,7 @@ def run(options: Options) -> None:
     from ..runtime.server import Service, build_server, listen, serve
     from ..runtime.translator import Translator
 
-    listening = listen(options.host, options.port)
+    listening = listen(options.host, options.port, options.timeout)
     service = Service(Translator(options.model, options.threads), options)
     host, port = listening.getsockname()[:2]
     print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)", flush=True)

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import alone, open_no_link, write_atomically, write_text
+from ..files import alone, is_stream, open_no_link, write_atomically, write_text
 from ..reading import read_text
 from ..reading import sha256 as digest_of
 
@@ -83,8 +83,8 @@ def download(
 
 def _is_there(out: Path, sha256: str | None) -> bool:
     """Whether a file is there; `DataError` where it is a folder, or has another checksum."""
-    if out.is_dir():
-        raise DataError(f"{out}: is a folder, needs the name of a file")
+    if out.is_dir() or is_stream(out):
+        raise DataError(f"{out}: is {'a folder' if out.is_dir() else 'no file'}, needs the name of a file")
     if not out.exists():
         return False
     if sha256 is not None and digest_of(out) != sha256.lower():

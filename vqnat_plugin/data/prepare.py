@@ -25,7 +25,7 @@ from ..files import alone, write_atomically, write_lines, write_text
 from ..launch import end_with_parent
 from ..reading import read_lines
 from ..text.moses import MARKS, without_marks
-from ..text.pipeline import TextPipeline, choose_tokenizer
+from ..text.pipeline import FILE_NAME, TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
 from .parallel import Pair, find_splits, hold_out, numbered_references, read_corpus, read_pairs
 from .settings import SUSPICIOUS, PrepareOptions
@@ -36,6 +36,8 @@ MARKED = 0.005
 # The folder for `fairseq-train`.
 BINARISED = "bin"
 FOLDERS = (BINARISED, "bpe", "reference")
+# Beside them.
+MERGES, MODEL = "bpe.codes", "sentencepiece.model"
 # All files in them.
 OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
@@ -138,40 +140,70 @@ def prepare(options: PrepareOptions) -> Prepared:
             writes to the folder, or what was written is deleted meanwhile.
         UsageError: a language is unknown, an option does not fit it, or files of others would be deleted.
     """
-    _check_folders(options.out)
     with alone(options.out) as check:
         made = options.out / ".part"
+        # What a killed call leaves there may be all that says whose the rest is.
+        before = (options.out / BINARISED / FILE_NAME).is_file() or made.is_dir()
+        _check_out(options, before)
         _remove(made)
         made.mkdir()
         try:
             prepared = _prepare(replace(options, out=made))
             check()
+            # Meanwhile somebody may have put something there.
+            _check_out(options, before)
             _publish(made, options.out)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return prepared
 
 
-def _check_folders(out: Path) -> None:
-    """Raise `UsageError` where a folder stands in the way that was not made here."""
-    for folder in (out / name for name in FOLDERS):
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        strange = [name for name in names if not OURS.fullmatch(name)]
+def _check_out(options: PrepareOptions, before: bool) -> None:
+    """Raise `UsageError` where something would be replaced that is to be read, or was not made here.
+
+    Args:
+        options: see `prepare`.
+        before: whether there was an earlier call for the same folder.
+    """
+    out = options.out
+    way_out = "move that elsewhere, or choose another --out"
+    for data in options.data:
+        inside = [name for name in FOLDERS if data.resolve().is_relative_to((out / name).resolve())]
+        if inside:
+            where = f"in the '{inside[0]}' of --out {out}, which would be replaced"
+            raise UsageError(f"--data {data}: lies {where}; {way_out}")
+    given = [path.resolve() for path in (options.bpe_codes, options.sentencepiece_model) if path]
+    for name in (*FOLDERS, MERGES, MODEL):
+        path = out / name
+        if not os.path.lexists(path) or path.resolve() in given:
+            continue
+        names = [each.name for each in path.iterdir()] if path.is_dir() else []
+        strange = [each for each in names if name not in FOLDERS or not OURS.fullmatch(each)]
         if strange:
             raise UsageError(
-                f"--out {out}: its folder '{folder.name}' would be replaced, but '{min(strange)}' in it was "
-                "not made here; move that elsewhere, or choose another --out"
+                f"--out {out}: its folder '{name}' would be replaced, but '{min(strange)}' in it was not "
+                f"made here; {way_out}"
             )
+        if not before or path.is_dir() != (name in FOLDERS):
+            raise UsageError(f"--out {out}: its '{name}' would be replaced, but was not made here; {way_out}")
 
 
 def _publish(made: Path, out: Path) -> None:
     """Move everything to its place, the binarised data last: who finds them finds everything."""
     names = sorted(path.name for path in made.iterdir())
     names.remove(BINARISED)
-    _remove(out / BINARISED)
-    for name in (*names, BINARISED):
-        _remove(out / name)
-        os.replace(made / name, out / name)
+    old = made / "old"
+    old.mkdir()
+    try:
+        for name in filter(lambda name: os.path.lexists(out / name), (BINARISED, *names)):
+            os.replace(out / name, old / name)
+        for name in (*names, BINARISED):
+            os.replace(made / name, out / name)
+    except BaseException:
+        for path in old.iterdir():
+            _remove(out / path.name)
+            os.replace(path, out / path.name)
+        raise
 
 
 def _remove(path: Path) -> None:
@@ -313,14 +345,14 @@ def _learn(
             model = learn_pieces(
                 (line for pair in train if all(pair) for side in pair for line in side), options.merges
             )
-        write_atomically(options.out / "sentencepiece.model", lambda part: part.write_bytes(model))
+        write_atomically(options.out / MODEL, lambda part: part.write_bytes(model))
         return replace(pipeline, model=model)
     merges = pipeline.merges
     if not options.bpe_codes:
         print(f"learning {options.merges} BPE merges", flush=True)
         lines = (" ".join(without_marks(side)) for pair in train for side in pair)
         merges = learn_merges(lines, options.merges) if options.merges else ""
-    write_text(options.out / "bpe.codes", merges)
+    write_text(options.out / MERGES, merges)
     if given := {path for path in (options.srcdict, options.tgtdict) if path}:
         # What is written in symbols of others is written with marks if these were.
         texts = (read_dictionary(path).split("\n") for path in given)

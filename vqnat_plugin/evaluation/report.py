@@ -181,7 +181,8 @@ def results(report: Mapping[str, Any]) -> str:
     parts = [results_table(report), "\n".join(_notes(report))]
     if profile:
         parts += [
-            "Medians in ms a batch; steps of the latent predictor, of all pieces that a batch is decoded in:",
+            "Medians in ms a batch; steps of the latent predictor, on average, of all pieces that a batch is "
+            "decoded in:",
             profile,
         ]
     return "\n\n".join(parts)
@@ -312,6 +313,7 @@ def made_with(report: Mapping[str, Any]) -> list[str]:
         rows = [(name, f"{seconds:.0f}") for name, seconds in report["stages"].items()]
         rows.append(("total", f"{sum(report['stages'].values()):.0f}"))
         parts += ["## Time", markdown_table(("stage", "seconds"), rows)]
+        parts += _elsewhere(report.get("elsewhere", {}))
     machine = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if value is not None)
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     facts = [f"- machine: {escape(machine)}", f"- versions: {escape(versions)}"]
@@ -321,3 +323,12 @@ def made_with(report: Mapping[str, Any]) -> list[str]:
     if report["commands"]:
         parts.append(code_block(report["commands"], "sh"))
     return parts
+
+
+def _elsewhere(stages: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is to be said of stages whose seconds may not be those of the machine that the report names."""
+    known = [f"{name} ({' and '.join(processors)})" for name, processors in stages.items() if processors]
+    unknown = [name for name, processors in stages.items() if not processors]
+    sentences = [f"Not timed on the processor below alone: {', '.join(known)}."] * bool(known)
+    sentences += [f"On which processor these ran is not on record: {', '.join(unknown)}."] * bool(unknown)
+    return [escape(" ".join(sentences))] if sentences else []

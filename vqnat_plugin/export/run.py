@@ -93,6 +93,8 @@ def export(
         write_config(folder, config)
         config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)
         write_config(folder, config)
+        # Meanwhile somebody may have put something there.
+        _require_free(out)
 
     replace_folder(out, fill)
     return config

@@ -81,6 +81,11 @@ class GridRun:
         measure = self.kind.measure_command(folder)
         return stages.is_done(TRAIN, train) and stages.is_done(MEASURE, measure)
 
+    def is_done_otherwise(self, cell: Cell) -> bool:
+        """Whether a cell has been trained and measured, but by other commands than now."""
+        stages = self.stages(cell)
+        return stages.is_done(TRAIN) and stages.is_done(MEASURE) and not self.is_done(cell)
+
     def log(self, cell: Cell) -> Path:
         """What the training of a cell printed."""
         return self.stages(cell).log(TRAIN)
@@ -142,8 +147,7 @@ class Runner:
         """
         Args:
             grid_run: see there.
-            threads: of each training. One that has begun keeps its number, on which last digits depend, and
-                the kind of device.
+            threads: of each training. One that has begun keeps its number, on which last digits depend.
         """
         self.grid_run = grid_run
         self.threads, self.gpu = threads, torch.cuda.is_available()
@@ -155,7 +159,8 @@ class Runner:
         """Train and measure one cell.
 
         Raises:
-            DataError: a command failed; the message names its log. Or the cell was done by another command.
+            DataError: a command failed; the message names its log. Or the cell was done by another command,
+                or has begun on the other kind of device.
         """
         folder, kind, stages = self.grid_run.folder(cell), self.grid_run.kind, self.grid_run.stages(cell)
         record = self._begin(cell, stages)
@@ -164,6 +169,10 @@ class Runner:
         if stages.is_done(TRAIN) and not stages.is_done(MEASURE) and not kept.exists():
             # What is to be measured anew went when it was measured.
             stages.redo(TRAIN)
+        if record["gpu"] != self.gpu and not stages.is_done(TRAIN):
+            # The batch, and with it the result, would be another one.
+            began = "a GPU" if record["gpu"] else "the CPU"
+            raise DataError(f"{folder}: began on {began}; go on there, or {_remove(folder)}")
         more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
         stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
         stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)

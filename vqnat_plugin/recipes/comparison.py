@@ -218,6 +218,7 @@ class SideBySide:
             "subset": self.conditions.subset,
             "tokenizer": tokenizer,
             "tokenize": tokenize,
+            "device": self.surroundings["device"],
             "versions": self.surroundings["versions"],
         }
         return _known_or_made(
@@ -348,7 +349,8 @@ def _report(
 ) -> dict[str, Any]:
     """The report, with the stages before this one that were run for the same folder."""
     folders = {"OUT": options.out, "DATA": options.data}
-    before, commands = Stages(options.out).before(program, unless="--convert")
+    stages = Stages(options.out)
+    before, commands = stages.before(program, unless="--convert")
     report = comparison_report(
         options.title,
         systems={system.name: system.as_dict() for system in options.systems()},
@@ -358,4 +360,5 @@ def _report(
         **parts,
     )
     own = own_command(program, options, folders)
-    return {**without_folders(report, folders), "commands": [*commands, own]}
+    elsewhere = stages.elsewhere(before)
+    return {**without_folders(report, folders), "commands": [*commands, own], "elsewhere": elsewhere}

@@ -32,7 +32,7 @@ class GridOptions:
     out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     jobs: int | None = option(
         None,
-        "cells side by side (default: for translation one a core, at most two; for images one)",
+        "cells side by side (default: for translation one a core, at most two, on a GPU one; for images one)",
         least=1,
         most=MOST_PROCESSES,
     )

@@ -34,14 +34,20 @@ def write_report(
         Its figures as Markdown.
 
     Raises:
-        DataError: there is a report, but no cell that is done as it would be now.
+        DataError: there is a report, and a cell that was done with other options than now, or none that is
+            done.
     """
     kind = KINDS[grid.measure]
     before = read_json_if_there(grid_run.out / "report.json")
-    if before and _has_figures(before) and not any(map(grid_run.is_done, grid.cells())):
-        raise DataError(
-            f"{grid_run.out / 'report.json'}: stays as it is: no training here was done with these options"
-        )
+    if before and _has_figures(before):
+        done = any(map(grid_run.is_done, grid.cells()))
+        if not done or any(map(grid_run.is_done_otherwise, grid.cells())):
+            found = (
+                "some trainings here were done with other options"
+                if done
+                else ("no training here was done with these options")
+            )
+            raise DataError(f"{grid_run.out / 'report.json'}: stays as it is: {found}")
     report = {"measure": grid.measure, **kind.report(grid, grid_run, title, commands, stages)}
     write_json(grid_run.out / "report.json", report)
     return render_report(grid_run.out)

@@ -22,6 +22,13 @@ from .grid_options import GridOptions
 TEACHER = "TEACHER"
 # What of a cell goes into the report: nothing that names a folder.
 KEPT = ("systems", "losses", "predictor", "codes", "posterior_entropy", "seconds")
+SIDE_BY_SIDE = (
+    "minutes: of trainings that may have run side by side, and on several machines: they do not tell which "
+    "is faster"
+)
+PARTIAL_TIME = (
+    "minutes of a training that was interrupted are not known, and the total of trainings leaves them out"
+)
 Measured = Sequence[Mapping[str, Any]]
 
 
@@ -76,6 +83,9 @@ class TranslationKind:
         grid: Grid, grid_run: GridRun, title: str, commands: list[str], stages: dict[str, float]
     ) -> dict[str, Any]:
         """What was measured, by comparison and row; draws the curves."""
+        cells = [*filter(None, map(grid_run.read, grid.cells()))]
+        known = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
+        times = [SIDE_BY_SIDE, *([PARTIAL_TIME] if len(known) < len(cells) else [])]
         for comparison in grid.comparisons:
             curves = grid_run.out / f"{comparison.name}_curves.png"
             if not (comparison.curves and plot_training(grid_run.logs(comparison), curves)):
@@ -84,7 +94,7 @@ class TranslationKind:
         return {
             "title": title,
             "caption": grid.caption,
-            "notes": list(grid.notes),
+            "notes": [*grid.notes, *times],
             "comparisons": {
                 comparison.name: {
                     "title": comparison.title,
@@ -101,7 +111,7 @@ class TranslationKind:
                 }
                 for comparison in grid.comparisons
             },
-            **provenance(commands, stages, measured=filter(None, map(grid_run.read, grid.cells()))),
+            **provenance(commands, {**stages, "trainings": sum(known)}, measured=cells),
         }
 
     @staticmethod
@@ -217,12 +227,18 @@ def _footnotes(report: Mapping[str, Any]) -> list[str]:
     rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
     cell = next((cell for row in rows for cell in row["cells"]), None)
     if cell is not None:
-        # The same for every cell.
         teacher = cell["systems"]["teacher_greedy"]
         notes += [
-            f"- the teacher, greedy: {teacher['bleu']:.1f} BLEU",
+            f"- the teacher, greedy: {_teachers(report)} BLEU",
             f"- sacreBLEU: {code(teacher['signature'])}",
         ]
         if "chrf_signature" in teacher:
             notes.append(f"- chrF, likewise of greedy latents: {code(teacher['chrf_signature'])}")
     return ["## Columns", "\n".join([*notes, *(f"- {escape(note)}" for note in report["notes"])])]
+
+
+def _teachers(report: Mapping[str, Any]) -> str:
+    """BLEU of the teacher; where cells had several, or other data, all that there are."""
+    rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
+    found = {f"{cell['systems']['teacher_greedy']['bleu']:.1f}" for row in rows for cell in row["cells"]}
+    return found.pop() if len(found) == 1 else f"{', '.join(sorted(found))} (not the same in all trainings)"

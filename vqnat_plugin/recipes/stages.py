@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import BusyError, DataError, UsageError
 from ..files import alone, lock, open_no_link, write_json
+from ..machine import processor
 from ..reading import read_json, read_json_if_there
 
 # fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
@@ -41,6 +42,7 @@ class Record:
         started: when the current or killed attempt began, in seconds since 1970; None if there is none.
         done: whether the command ended well.
         folders: where what the command reads was then, by the names that stand for it; not OUT.
+        processors: on which its attempts ran; empty in records of version 0.2.0 and before.
     """
 
     order: int
@@ -49,6 +51,7 @@ class Record:
     started: float | None = None
     done: bool = False
     folders: dict[str, str] = field(default_factory=dict)
+    processors: list[str] = field(default_factory=list)
 
 
 class Stages:
@@ -143,6 +146,13 @@ class Stages:
         ]
         return {name: each.seconds for name, each in done}, [shlex.join(each.command) for _, each in done]
 
+    def elsewhere(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Those of these stages that did not run on this processor alone, with where; empty if not known."""
+        here = [processor()]
+        return {
+            name: each.processors for name, each in self._done() if name in names and each.processors != here
+        }
+
     def redo(self, name: str) -> None:
         """Let a stage be run again; what it made stays where it is.
 
@@ -206,6 +216,7 @@ class Stages:
                 record.seconds += max(0.0, round(log.stat().st_mtime - record.started, 1))
             record.command, record.started = command, time.time()
             record.folders = self._read_by(command)
+            record.processors = [*dict.fromkeys([*record.processors, processor()])]
             self._write(name, record)
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
@@ -328,7 +339,8 @@ def differences(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _record(path: Path, content: dict[str, Any]) -> Record:
-    values: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, "folders": {}, **content}
+    old = {"seconds": 0.0, "started": None, "done": False, "folders": {}, "processors": []}
+    values: dict[str, Any] = {**old, **content}
     command, started = values.get("command"), values["started"]
     sound = (
         values.keys() == Record.__dataclass_fields__.keys()
@@ -341,6 +353,8 @@ def _record(path: Path, content: dict[str, Any]) -> Record:
         and isinstance(values["done"], bool)
         and isinstance(values["folders"], dict)
         and all(isinstance(path, str) for path in values["folders"].values())
+        and isinstance(values["processors"], list)
+        and all(isinstance(each, str) for each in values["processors"])
     )
     if not sound:
         raise DataError(f"{path}: is no record of a stage; delete it to run the stage again")

@@ -209,12 +209,13 @@ async def _gone(connection: Connection) -> None:
         pass
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, timeout: float) -> socket.socket:
     """A socket for `serve`.
 
     Args:
         host: name or number of the machine, as others are to see it.
         port: 0 for one that is free.
+        timeout: seconds after which a connection is closed whose client does not read, where Linux runs.
 
     Raises:
         UsageError: the host is none of this machine, or the port is taken or not allowed.
@@ -230,6 +231,9 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. asyncio does not set it for a socket made here, and then the end of an answer
     # waits 40 ms for the client.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if unread := getattr(socket, "TCP_USER_TIMEOUT", None):
+        # So is what nobody reads given up; else each such client kept a descriptor from the others.
+        listening.setsockopt(socket.IPPROTO_TCP, unread, min(int(1000 * timeout), 2**31 - 1))
     return listening
 
 
