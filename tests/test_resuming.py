@@ -89,6 +89,9 @@ def test_validations_without_codes_do_not_count(tiny_corpus: Path, tmp_path: Pat
     # In two parts, the first without codes.
     train_with(tiny_corpus, tmp_path / "parts", f"{start} --patience 1 --max-epoch 2")
     assert updates(train_with(tiny_corpus, tmp_path / "parts", f"{start} --patience 1")) == 20
+    # Other figures are finite, but say as little.
+    score = "--eval-bleu --eval-tokenized-bleu --best-checkpoint-metric bleu"
+    assert updates(train_with(tiny_corpus, tmp_path / "bleu", f"{start} {score} --patience 1")) == 20
     last = train_with(tiny_corpus, tmp_path / "plateau", f"{start} --lr-scheduler reduce_lr_on_plateau")
     assert saved(last)["last_optimizer_state"]["param_groups"][0]["lr"] == pytest.approx(0.003)
 

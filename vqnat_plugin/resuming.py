@@ -42,6 +42,8 @@ SAME_SHAPES = (
 )
 # What we add to fairseq's `extra_state`.
 OURS = "vqnat"
+# Of the trainer, and among ours: whether the latest validation was of a model that did not use its codes yet.
+WITHOUT_CODES = "validated_without_codes"
 
 logger = logging.getLogger(__name__)
 # Folders that trainings of this process write to.
@@ -80,6 +82,8 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
                 "data and batch size, or add --reset-dataloader"
             ) from None
         resumed = extra_state is not None and trainer.get_num_updates() > 0
+        ours = (extra_state or {}).get(OURS, {})
+        setattr(trainer, WITHOUT_CODES, resumed and ours.get(WITHOUT_CODES, False))
         if not resumed or cfg.reset_lr_scheduler or cfg.reset_dataloader:
             trainer.lr_step(epochs.epoch)
         else:
@@ -169,24 +173,26 @@ def _go_on_with_patience(extra_state: dict[str, Any]) -> None:
 
 
 def _patient(begin: Callable[..., Any]) -> Callable[..., Any]:
-    """Count no losses without codes for `--patience`: they are infinite, see `QuantizedModel.comparable`."""
+    """Count no validation of a model without codes for `--patience`, nor as the best, whatever the metric."""
 
     @functools.wraps(begin)
     def begin_valid_epoch(self: Trainer, epoch: int) -> Any:
-        counter = _early_stopping()
-        if math.isinf(getattr(counter, "best", 0.0)):
-            del counter.best  # The next one is a first one.
+        if getattr(self, WITHOUT_CODES, False):
+            # The next one is a first one.
+            for function in filter(None, (_early_stopping(), checkpoint_utils.save_checkpoint)):
+                vars(function).pop("best", None)
+        setattr(self, WITHOUT_CODES, not getattr(self.get_model(), "quantized", True))
         return begin(self, epoch)
 
     return begin_valid_epoch
 
 
 def _by_losses_with_codes(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Let no learning rate fall because a model had no codes yet; its losses are infinite then."""
+    """Let no learning rate fall because a model had no codes yet."""
 
     @functools.wraps(step)
     def lr_step(self: Trainer, epoch: int, val_loss: float | None = None) -> Any:
-        return step(self, epoch, None if val_loss is not None and math.isinf(val_loss) else val_loss)
+        return step(self, epoch, None if getattr(self, WITHOUT_CODES, False) else val_loss)
 
     return lr_step
 
@@ -196,7 +202,12 @@ def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:
     def save_checkpoint(self: Trainer, filename: str, extra_state: dict[str, Any]) -> Any:
         counter = _early_stopping()
         patience = {name: getattr(counter, name) for name in ("best", "num_runs") if hasattr(counter, name)}
-        return save(self, filename, {**extra_state, OURS: {"patience": patience, "data": _amount(self)}})
+        ours = {
+            "patience": patience,
+            "data": _amount(self),
+            WITHOUT_CODES: getattr(self, WITHOUT_CODES, False),
+        }
+        return save(self, filename, {**extra_state, OURS: ours})
 
     return save_checkpoint
 

@@ -457,8 +457,8 @@ def test_sample_of_vectors_follows_weights_over_batches_and_skips_padding() -> N
     for _ in range(3000):
         statistics = Statistics(1, 1, 1, torch.device("cpu"))
         values = torch.arange(30.0)[:, None]
-        statistics.keep(values[:10], weights[:10])
-        statistics.keep(values[10:], weights[10:])
+        statistics.keep(values[:10], weights[:10], torch.rand(10))
+        statistics.keep(values[10:], weights[10:], torch.rand(20))
         vectors, present = statistics.sample()
         assert bool(present.all())
         drawn[vectors[:, 0].long()] += 1
@@ -470,11 +470,26 @@ def test_sample_of_vectors_follows_weights_over_batches_and_skips_padding() -> N
 def test_sample_has_no_vector_twice_and_may_stay_short() -> None:
     torch.manual_seed(13)
     statistics = Statistics(1, 5, 1, torch.device("cpu"))
-    statistics.keep(torch.arange(4.0)[:, None], torch.tensor([1.0, 100.0, 0.0, 1e-20]))
+    statistics.keep(torch.arange(4.0)[:, None], torch.tensor([1.0, 100.0, 0.0, 1e-20]), torch.rand(4))
     vectors, present = statistics.sample()
     assert sorted(vectors[present, 0].tolist()) == [0.0, 1.0, 3.0]
     statistics.clear()
     assert not bool(statistics.sample()[1].any())
+
+
+@pytest.mark.parametrize(("size", "vectors"), [(4096, 64), (4096, 200), (512, 64)])
+def test_codes_that_wait_for_a_place_stay_where_they_are(size: int, vectors: int) -> None:
+    """Counts near epsilon would draw them to the origin."""
+    torch.manual_seed(15)
+    quantizer = EMVectorQuantizer(size, 4, decay=0.99)
+    z = 5.0 + torch.randn(vectors, 4)
+    quantizer.initialize_codebook(z)
+    before = quantizer.codebook.clone()
+    quantizer(z)
+    quantizer.update_codebook()
+    waiting = quantizer.codebook[vectors:].norm(dim=1) / before[vectors:].norm(dim=1)
+    # Those that found a place are few here, or near as well.
+    assert 0.95 < float(waiting.median()) < 1.05
 
 
 def test_stale_codes_go_where_codes_are_missing() -> None:

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils.checkpoint import checkpoint
 
 import vqnat_plugin.bottleneck.quantizer as module
-from vqnat_plugin.bottleneck import EMVectorQuantizer, QuantizerOutput
+from vqnat_plugin.bottleneck import EMVectorQuantizer, QuantizerOutput, ResidualEMQuantizer
 from vqnat_plugin.bottleneck import assignment as e_step
 
 ASSIGNMENTS = ["hard", "monte_carlo", "posterior"]
@@ -359,5 +359,38 @@ def test_a_forward_that_is_run_once_more_counts_once(assignment: str, update: st
             y = checkpoint(block, x, use_reentrant=reentrant) if checkpointed else block(x)
             y.square().sum().backward()
         found.append((layer.weight.grad, quantizer._statistics().counts, quantizer.codebook))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "monte_carlo", "forward", "levels"])
+def test_a_forward_that_is_run_once_more_draws_the_same(kind: str, reentrant: bool) -> None:
+    """Else gradients would be those of another dropout, or of other codes."""
+    z = torch.randn(50, 4)
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        quantizer: Any
+        if kind == "levels":
+            quantizer = ResidualEMQuantizer(3, 8, 4, assignment="monte_carlo")
+        elif kind == "forward":
+            quantizer = EMVectorQuantizer(8, 4, "monte_carlo", update="forward")
+        else:
+            quantizer = EMVectorQuantizer(8, 4, kind)
+        if kind != "forward":
+            quantizer.initialize_codebook(z)
+        layer = torch.nn.Linear(4, 4)
+
+        def block(
+            x: torch.Tensor, layer: torch.nn.Module = layer, quantizer: Any = quantizer
+        ) -> torch.Tensor:
+            return torch.nn.functional.dropout(quantizer(layer(x)).quantized.sin(), 0.5)
+
+        x = z.clone().requires_grad_()
+        torch.manual_seed(1)
+        y = checkpoint(block, x, use_reentrant=reentrant) if checkpointed else block(x)
+        y.square().sum().backward()
+        found.append((y, layer.weight.grad, x.grad))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)

@@ -283,7 +283,7 @@ class OnGPU(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.randperm and kwargs.get("generator") is not None:
+        if func in (torch.randperm, torch.randn) and kwargs.get("generator") is not None:
             assert kwargs.get("device") == "cpu"
         if func is Tensor.exponential_ and kwargs.get("generator") is not None:
             assert args[0].device.type == "cpu"
@@ -292,10 +292,11 @@ class OnGPU(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def test_a_start_draws_on_the_cpu_whatever_is_the_default() -> None:
+@pytest.mark.parametrize("vectors", [400, 1])
+def test_a_start_draws_on_the_cpu_whatever_is_the_default(vectors: int) -> None:
     quantizer = EMVectorQuantizer(2, DIM)
     with OnGPU():
-        quantizer.initialize_codebook(torch.randn(400, DIM))
+        quantizer.initialize_codebook(torch.randn(vectors, DIM))
     assert quantizer.initialized
 
 

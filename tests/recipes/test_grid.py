@@ -393,6 +393,27 @@ def test_what_was_trained_on_a_gpu_is_done_elsewhere_too(
     assert given.is_done(cell) and run_grid(grid_of(cell), given, jobs=1) == 0
 
 
+def test_what_began_on_a_gpu_does_not_go_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the CPU there may be more workers, each with as many tokens."""
+    fails = f"{SAVE}; assert not (folder / 'bad').exists()"
+    scripted(monkeypatch, fails, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    given, cell = translation(tmp_path), Cell("raw", (), 1)
+    given.folder(cell).mkdir(parents=True)
+    (given.folder(cell) / "bad").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: True)
+        assert run_grid(grid_of(cell), given, jobs=1) == 1
+    (given.folder(cell) / "bad").unlink()
+    assert run_grid(grid_of(cell), given, jobs=1) == 1
+    where = given.folder(cell)
+    assert f"FAILED ({where}: began on a GPU; go on there, or remove {where} and" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: True)
+        assert run_grid(grid_of(cell), given, jobs=1) == 0
+
+
 def test_a_report_is_not_replaced_by_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
     given, grid = translation(tmp_path), grid_of(Cell("raw", (), 1))
@@ -404,6 +425,10 @@ def test_a_report_is_not_replaced_by_an_empty_one(tmp_path: Path, monkeypatch: p
     other = GridRun(tmp_path, TranslationKind(options_of(tmp_path, beam=9)))
     with pytest.raises(DataError, match="stays as it is: no training here was done with these options"):
         write_report(grid, other, "title", [], {})
+    more = Cell("raw", ("--new",), 1)
+    assert run_grid(grid_of(more), other, jobs=1) == 0
+    with pytest.raises(DataError, match="stays as it is: some trainings here were done with other options"):
+        write_report(grid_of(*grid.cells(), more), other, "title", [], {})
     assert (tmp_path / "report.json").read_text() == before
 
 

@@ -97,6 +97,27 @@ def test_seconds_of_killed_attempts_count(tmp_path: Path) -> None:
     assert stages.seconds()["other"] < 60, "a log that was deleted is no obstacle"
 
 
+def test_what_ran_on_another_processor_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = Stages(tmp_path)
+    for name, processors in (("here", ["A"]), ("both", ["B", "A", "A"]), ("there", ["B"])):
+        for number, each in enumerate(processors, 1):
+            monkeypatch.setattr("vqnat_plugin.recipes.stages.processor", lambda each=each: each)
+            if number < len(processors):
+                with pytest.raises(DataError):
+                    stages.run(name, KILLED)
+            else:
+                stages.run(name, ["true"])
+    monkeypatch.setattr("vqnat_plugin.recipes.stages.processor", lambda: "A")
+    stages.run("old", ["true"])
+    # As records were before.
+    record = tmp_path / "stages" / "old.json"
+    content = json.loads(record.read_text())
+    del content["processors"]
+    record.write_text(json.dumps(content))
+    assert stages.elsewhere(stages.seconds()) == {"both": ["B", "A"], "there": ["B"], "old": []}
+    assert stages.elsewhere(["here"]) == {}
+
+
 def test_a_runner_that_is_killed_leaves_a_stage_to_run_again(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vqnat_plugin", "stage", "slow", "--out", str(tmp_path), "--"]
     process = subprocess.Popen([*command, "sh", "-c", "echo begun; exec sleep 60"], stdout=subprocess.PIPE)

@@ -15,6 +15,7 @@ from tiny import batches, different, model_state, parse, trainer
 from torch import Tensor, nn
 
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.evaluation.bleu import bleu_metric
 
 # Codes that depend on nothing but the batches: no sampling, no replacement, and no start from data (`plain`).
 PLAIN_EM = ("--unquantized-updates=0", "--code-revival=0", "--em-decay=0.8")
@@ -227,12 +228,17 @@ def test_bleu_that_cannot_be_had_is_found_out_before_a_training(
 ) -> None:
     """Else at its first validation, which comes before it saves anything."""
 
-    def missing(tokenize: str) -> None:
-        raise UsageError(f"sacreBLEU's tokeniser {tokenize} cannot be used here")
+    def missing(**_: Any) -> None:
+        raise ImportError("MeCab")
 
-    monkeypatch.setattr("vqnat_plugin.tasks.validation_bleu.bleu_metric", missing)
+    bleu_metric.cache_clear()
+    monkeypatch.setattr("vqnat_plugin.evaluation.bleu.BLEU", missing)
+    missing.TOKENIZERS = sacrebleu.BLEU.TOKENIZERS  # type: ignore[attr-defined]
     arguments = '--eval-bleu-args={"beam": 1, "max_len_b": 12}'
-    assert "tokeniser 13a cannot be used here" in refusal(tiny_corpus, "--eval-bleu", arguments)
+    shown = "--eval-bleu with --target-lang de: sacreBLEU's tokeniser 13a cannot be used here: MeCab, or take"
+    assert f"{shown} --eval-tokenized-bleu" in refusal(tiny_corpus, "--eval-bleu", arguments)
+    monkeypatch.setattr("vqnat_plugin.tasks.validation_bleu.sacrebleu_tokenizer", lambda _: "ja-mecab")
+    assert "pip install 'sacrebleu[ja]', or take --eval" in refusal(tiny_corpus, "--eval-bleu", arguments)
     with trainer(tiny_corpus):
         pass
 

@@ -63,7 +63,8 @@ class Quantizer(nn.Module):
     ) -> QuantizerOutput:
         """Quantises z; in training also counts it.
 
-        Padding has code 0, which is a code as well: `codes.masked_fill(~mask, -1)` where it must not count.
+        Padding has code 0, which is a code as well: `codes.masked_fill(~mask, -1)` where it must not count;
+        with several codebooks `~mask[..., None]`.
 
         Args:
             z: (..., dim), or (batch, dim, ...) with channels first; any floating type. What stands at padded

@@ -242,7 +242,7 @@ class EMCodebook(Quantizer):
             found = "no valid vector" if total == 0 else f"vectors that are not finite, or beyond {LARGEST:g}"
             raise ValueError(f"initialize_codebook was given {found}: pass encoder outputs z and their mask")
         # Every rank draws a seed though only one is used: so global generators stay in step.
-        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**62, ())))
+        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**62, (), device="cpu")))
         limit = math.ceil(INITIAL_VECTORS_PER_CODE * self.codebook_size * vectors.shape[0] / total)
         if limit < vectors.shape[0]:
             order = torch.randperm(vectors.shape[0], generator=generator, device="cpu")
@@ -262,16 +262,17 @@ class EMCodebook(Quantizer):
     def _let_repeats_go(self, vectors: int) -> None:
         """Makes codes stale that are near the first ones for want of vectors; see `kmeans`."""
         if not self.revival or self.revival_threshold == 0.0:
+            way_out = "turn revival on" if not self.revival else "raise revival_threshold, which is 0"
             warnings.warn(
                 f"the codebook starts from {vectors} vectors, and {self.codebook_size - vectors} of"
-                f" {self.codebook_size} codes are near others: give it more, or turn revival on",
+                f" {self.codebook_size} codes are near others: give it more, or {way_out}",
                 stacklevel=4,
             )
             return
-        # Well below what makes a code stale; their places stay, until the M step finds them others.
-        share = self.revival_threshold * vectors / self.codebook_size / 2
-        self.counts[:, vectors:] *= share
-        self.sums[vectors:] *= share
+        # Well below what makes a code stale; the next M steps hardly move them until they find them places.
+        self.counts[:, vectors:] *= self.revival_threshold * vectors / self.codebook_size / 2
+        weights = self.counts.t()[vectors:, :, None] + self.epsilon
+        self._by_block(self.sums)[vectors:] = self._by_block(self.codebook)[vectors:] * weights
 
     def _statistics(self) -> Statistics:
         """The statistics of the next M step; made when first needed, since inference needs none."""

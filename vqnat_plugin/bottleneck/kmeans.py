@@ -28,7 +28,7 @@ def kmeans(
 
     Args:
         vectors: (N, D) fp32, N >= 1. With N <= size every vector becomes a code, and the others are near
-            these: codes that are equal might stay so.
+            these, since codes that are equal might stay so; vectors that are all equal give one code.
         size: number of codes K.
         steps: Lloyd steps after seeding; 0 keeps the seeds, which are vectors themselves.
         generator: a CPU generator; the result does not depend on the global one.
@@ -39,7 +39,7 @@ def kmeans(
     """
     if vectors.shape[0] <= size:
         codes = vectors.repeat(-(-size // vectors.shape[0]), 1)[:size].clone()
-        noise = torch.randn(codes.shape, generator=generator)[vectors.shape[0] :].to(codes)
+        noise = torch.randn(codes.shape, generator=generator, device="cpu")[vectors.shape[0] :].to(codes)
         codes[vectors.shape[0] :] += NEAR * vectors.std(dim=0, correction=0) * noise
         return codes
     # A power of two rounds nothing, and squares of what is left keep their range.

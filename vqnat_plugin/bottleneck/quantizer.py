@@ -45,9 +45,11 @@ class EMVectorQuantizer(EMCodebook):
     that knows nothing of it takes update="forward".
 
     Distances, codes and statistics are fp32 under half precision and autocast (TF32 only if torch's global
-    switches ask for it). A forward that activation checkpointing runs once more counts once. Copies, such as
-    averages of weights, need all buffers, integers too: codes are no parameters. What awaits an M step is not
-    saved: save behind `update_codebook`.
+    switches ask for it). A forward that activation checkpointing runs once more counts once; with
+    torch.compile if all of what is checkpointed is compiled, not the quantiser alone, and with
+    update="forward" if its backward pass comes before the next forward. Copies, such as averages of weights,
+    need all buffers, integers too: codes are no parameters. What awaits an M step is not saved: save behind
+    `update_codebook`.
 
     Args:
         codebook_size: number of codes K.
@@ -154,7 +156,7 @@ class EMVectorQuantizer(EMCodebook):
         Codes are right for all finite numbers, to the rounding of fp32. Where their squares leave its range,
         the commitment loss is infinite.
         """
-        accumulate = accumulate and not is_recomputed()
+        wanted, accumulate = accumulate, accumulate and not is_recomputed()
         if self.training and accumulate:
             self._begin_batch(z, mask)
         flat, valid = self._flatten(z, mask)
@@ -174,12 +176,15 @@ class EMVectorQuantizer(EMCodebook):
             nearest = torch.stack([block.nearest for block in assigned], dim=1)
             if self.training and accumulate:
                 self._accumulate(assigned, parts)
-                if self.revival:
+            if self.training and wanted and self.revival:
+                # When run once more as well: what is drawn behind it has to be what it was.
+                uniforms = torch.rand(vectors.shape[0], dtype=torch.float32, device=vectors.device)
+                if accumulate:
                     # By squared distance, as K-means++ draws its seeds: a stale code goes where codes are
                     # missing, not where data are dense and codes crowd already.
                     found = self.lookup(nearest.squeeze(1) if self.blocks == 1 else nearest)
                     distances = (vectors - found).square().sum(dim=1).clamp(max=LARGEST)
-                    self._statistics().keep(vectors, distances * weights)
+                    self._statistics().keep(vectors, distances * weights, uniforms)
         with torch.autocast(z.device.type, enabled=False):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
         estimator = straight_through if self.gradient == "straight_through" else rotate
@@ -245,8 +250,9 @@ class EMVectorQuantizer(EMCodebook):
                 self.update_codebook()
             else:
                 flat, valid = self._flatten(z.detach(), mask)
-                # A batch of padding, or of what is no number, leaves the start to the next one.
-                with contextlib.suppress(ValueError):
+                # A batch of padding, or of what is no number, leaves the start to the next one. Random
+                # numbers behind it are as without it: a forward that is run once more starts nothing.
+                with contextlib.suppress(ValueError), torch.random.fork_rng(devices=[]):
                     self.initialize_codebook(flat, valid)
             return
         if torch.compiler.is_compiling():

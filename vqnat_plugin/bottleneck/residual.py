@@ -197,7 +197,11 @@ class ResidualEMQuantizer(Quantizer):
     def initialize_codebook(
         self, z: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None, **options: Any
     ) -> None:
-        """Starts one level after the other from what is left; see `EMCodebook.initialize_codebook`."""
+        """Starts one level after the other from what is left; see `EMCodebook.initialize_codebook`.
+
+        With no more vectors than codes the first level leaves nothing: the others then start with codes that
+        are all equal, and need `revival` to come apart.
+        """
         z, mask = self.positions(z, mask, lengths)
         residual = z.float()
         for level in self._levels:

@@ -47,9 +47,12 @@ class Statistics:
         for tensor in (self.counts, self.sums, self.hits):
             tensor.masked_fill_(~useful, 0.0)
 
-    def keep(self, vectors: Tensor, weights: Tensor) -> None:
-        """Lets vectors (N, dim) into the sample, in proportion to weights (N,); none of weight 0."""
-        keys = torch.rand(vectors.shape[0], dtype=torch.float32, device=vectors.device).log_() / weights
+    def keep(self, vectors: Tensor, weights: Tensor, uniforms: Tensor) -> None:
+        """Lets vectors (N, dim) into the sample, in proportion to weights (N,); none of weight 0.
+
+        Uniforms (N,) are random numbers from 0 to 1.
+        """
+        keys = uniforms.log() / weights
         self._merge(keys.masked_fill(weights == 0, -torch.inf), vectors)
 
     def _merge(self, keys: Tensor, vectors: Tensor) -> None:

@@ -25,6 +25,7 @@ from .generated import is_generated, read_generated
 
 # What brings the tokenisers that sacreBLEU does not bring itself.
 PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+WITH_CHARACTERS = ", or score with --tokenize char"
 DEFAULT = "13a"
 # Of the test set, in a paired bootstrap.
 RESAMPLES = 1000
@@ -79,7 +80,7 @@ def bleu_metric(tokenize: str = DEFAULT, effective_order: bool = False) -> BLEU:
     except (AssertionError, ImportError, OSError, RuntimeError) as error:
         # MeCab of another version, or a model that cannot be downloaded.
         if tokenize in PACKAGES:
-            way = f"pip install '{PACKAGES[tokenize]}', or score with --tokenize char"
+            way = f"pip install '{PACKAGES[tokenize]}'{WITH_CHARACTERS}"
         else:
             way = " ".join(str(error).split())
         raise UsageError(f"sacreBLEU's tokeniser {tokenize} cannot be used here: {way}") from None

@@ -339,7 +339,7 @@ def differences(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _record(path: Path, content: dict[str, Any]) -> Record:
-    old = {"seconds": 0.0, "started": None, "done": False, "folders": {}, "processors": []}
+    old: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, "folders": {}, "processors": []}
     values: dict[str, Any] = {**old, **content}
     command, started = values.get("command"), values["started"]
     sound = (

@@ -9,7 +9,8 @@ from typing import Any
 from fairseq import utils
 from torch import Tensor, nn
 
-from ..evaluation.bleu import bleu_metric, corpus_bleu
+from ..errors import UsageError
+from ..evaluation.bleu import WITH_CHARACTERS, bleu_metric, corpus_bleu
 from ..models.checkpoints import training_data
 from ..text.languages import sacrebleu_tokenizer
 from ..text.pipeline import TextPipeline
@@ -71,5 +72,12 @@ def _tokenizer(options: Any) -> str:
 
 def check_bleu(options: Any) -> None:
     """Raise `UsageError` where there is no BLEU, which a training would find out at its first validation."""
-    if options.eval_bleu:
+    if not options.eval_bleu:
+        return
+    try:
         bleu_metric(_tokenizer(options))
+    except UsageError as error:
+        cause = str(error).removesuffix(WITH_CHARACTERS)
+        raise UsageError(
+            f"--eval-bleu with --target-lang {options.target_lang}: {cause}, or take --eval-tokenized-bleu"
+        ) from None
