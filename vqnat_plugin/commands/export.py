@@ -46,8 +46,12 @@ class Options:
         exists=FOLDER,
         metavar="DIR",
     )
-    source_lang: str | None = option(None, "source language (default: that of checkpoint or data)")
-    target_lang: str | None = option(None, "target language (default: that of checkpoint or data)")
+    source_lang: str | None = option(
+        None, "source language (default: that of checkpoint or data)", short="-s", metavar="LANG"
+    )
+    target_lang: str | None = option(
+        None, "target language (default: that of checkpoint or data)", short="-t", metavar="LANG"
+    )
 
     def check(self) -> None:
         """Raise `UsageError` for a checkpoint that is not there, or for several."""
