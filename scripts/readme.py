@@ -195,12 +195,15 @@ def _trained(examples: Path) -> str:
 
 
 def _unsure(made: Mapping[str, tuple[dict[str, Any], str]]) -> str:
-    """The corpora on which one candidate may be no faster: 1 lies in the interval of the ratio."""
+    """The corpora on which one candidate may be no faster, by the interval of the ratio."""
     names = []
     for name, (report, _) in made.items():
         ratio = report["systems"]["int8"]["ratios"]["batch_1"]["ct2_int8"]
-        if ratio["low"] <= 1.0 <= ratio["high"]:
-            names.append(f"; on {name} within the interval, {ratio['low']:.2f} to {ratio['high']:.2f}")
+        if ratio["low"] <= 1.0:
+            names.append(
+                f"; on {name} perhaps not: {ratio['ratio']:.2f} times, 95 % interval {ratio['low']:.3f} to "
+                f"{ratio['high']:.3f}"
+            )
     return "".join(names)
 
 
@@ -269,10 +272,13 @@ def summary(examples: Path) -> str:
 
 
 def _elsewhere(examples: Path) -> str:
-    """The recipes of which stages ran elsewhere."""
+    """The recipes whose stages ran elsewhere, or nobody knows where."""
     reports = (_report(examples, recipe, "results")[0] for recipe in TRANSLATION)
-    titles = [report["title"].partition(",")[0] for report in reports if report.get("elsewhere")]
-    return f"; minutes of {' and '.join(titles)}: added up over several processors" if titles else ""
+    found = [report for report in reports if report.get("elsewhere")]
+    titles = " and ".join(report["title"].partition(",")[0] for report in found)
+    known = all(processors for report in found for processors in report["elsewhere"].values())
+    what = "not all on that processor" if known else "on which processors is not on record"
+    return f"; minutes of {titles}: {what}" if found else ""
 
 
 def _ablations(report: Mapping[str, Any]) -> str:

@@ -66,7 +66,11 @@ def is_stream(path: Path) -> bool:
 def is_standard_output(path: Path) -> bool:
     """Whether a path is a name of standard output, as /dev/stdout."""
     opened = _opened(path)
-    return opened is not None and opened[1] == "1"
+    return opened is not None and _is_own(opened) and opened[1] == "1"
+
+
+def _is_own(opened: re.Match[str]) -> bool:
+    return opened[0].split("/")[2] in ("fd", "self", str(os.getpid()))
 
 
 def _opened(path: Path) -> re.Match[str] | None:
@@ -82,7 +86,7 @@ def open_stream(path: Path) -> BinaryIO:
     would be emptied, and written over by whoever has it open.
     """
     opened = _opened(path)
-    if opened is None or opened[0].split("/")[2] not in ("fd", "self", str(os.getpid())):
+    if opened is None or not _is_own(opened):
         return path.open("ab")
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:

@@ -82,8 +82,10 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
                 "data and batch size, or add --reset-dataloader"
             ) from None
         resumed = extra_state is not None and trainer.get_num_updates() > 0
-        ours = (extra_state or {}).get(OURS, {})
-        setattr(trainer, WITHOUT_CODES, resumed and ours.get(WITHOUT_CODES, False))
+        state = extra_state or {}
+        # Of versions that did not write it down, infinite losses say so.
+        infinite = math.isinf(state.get("val_loss") or 0.0)
+        setattr(trainer, WITHOUT_CODES, resumed and state.get(OURS, {}).get(WITHOUT_CODES, infinite))
         if not resumed or cfg.reset_lr_scheduler or cfg.reset_dataloader:
             trainer.lr_step(epochs.epoch)
         else:
@@ -173,7 +175,7 @@ def _go_on_with_patience(extra_state: dict[str, Any]) -> None:
 
 
 def _patient(begin: Callable[..., Any]) -> Callable[..., Any]:
-    """Count no validation of a model without codes for `--patience`, nor as the best, whatever the metric."""
+    """Count no validation of a model without codes for `--patience` nor `checkpoint_best.pt`."""
 
     @functools.wraps(begin)
     def begin_valid_epoch(self: Trainer, epoch: int) -> Any:

@@ -478,7 +478,7 @@ def test_sample_has_no_vector_twice_and_may_stay_short() -> None:
 
 
 @pytest.mark.parametrize(("size", "vectors"), [(4096, 64), (4096, 200), (512, 64)])
-def test_codes_that_wait_for_a_place_stay_where_they_are(size: int, vectors: int) -> None:
+def test_codes_that_wait_for_a_place_are_not_drawn_away_at_once(size: int, vectors: int) -> None:
     """Counts near epsilon would draw them to the origin."""
     torch.manual_seed(15)
     quantizer = EMVectorQuantizer(size, 4, decay=0.99)

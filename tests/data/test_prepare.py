@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fairseq.data import Dictionary, indexed_dataset
+from forked import forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacremoses import MosesDetokenizer
@@ -671,26 +673,58 @@ def test_what_comes_there_meanwhile_stays(
     assert (tmp_path / "out" / "bpe.codes").read_text() == "mine"
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_an_interruption_at_the_end_leaves_the_data_of_before(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, first: bool
 ) -> None:
     out, calls = tmp_path / "out", 0
-    prepare(data, out, "en", "de", merges=10)
+    out.mkdir()
+    (out / ".prepared").touch()
+    if not first:
+        prepare(data, out, "en", "de", merges=10)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     moves = os.replace
 
     def interrupted(source: Path, target: Path) -> None:
         nonlocal calls
-        if source.parent.name == ".part":
+        if target.parent == out and source.parent.name == ".part":
             calls += 1
-            if calls == 2:
+            if calls == at:
                 raise KeyboardInterrupt
         moves(source, target)
 
-    monkeypatch.setattr(preparation.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparation.os, "replace", interrupted)
         prepare(data, out, "en", "de", merges=20)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert prepare(data, out, "en", "de", merges=20)["train"] == 20
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_kill_at_the_end_leaves_the_data_of_before(data: Path, tmp_path: Path, first: bool) -> None:
+    out = tmp_path / "out"
+    if not first:
+        prepare(data, out, "en", "de", merges=10)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def killed() -> None:
+        moves = os.replace
+
+        def replace(source: Path, target: Path) -> None:
+            if target == out / "bpe.codes":
+                os.kill(os.getpid(), signal.SIGKILL)
+            moves(source, target)
+
+        preparation.os.replace = replace  # type: ignore[assignment]
+        prepare(data, out, "en", "de", merges=20)
+
+    assert forked(killed, out).status == -signal.SIGKILL
+    with pytest.raises(DataError):
+        prepare(data, out, "en", "fr", merges=10)
+    if not first:
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert prepare(data, out, "en", "de", merges=10)["train"] == 20
 
 
 def test_two_do_not_write_to_one_folder(data: Path, tmp_path: Path) -> None:

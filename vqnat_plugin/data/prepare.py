@@ -38,6 +38,8 @@ BINARISED = "bin"
 FOLDERS = (BINARISED, "bpe", "reference")
 # Beside them.
 MERGES, MODEL = "bpe.codes", "sentencepiece.model"
+# Says that what has these names was made here.
+MARK = ".prepared"
 # All files in them.
 OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
@@ -142,30 +144,29 @@ def prepare(options: PrepareOptions) -> Prepared:
     """
     with alone(options.out) as check:
         made = options.out / ".part"
-        # What a killed call leaves there may be all that says whose the rest is.
-        before = (options.out / BINARISED / FILE_NAME).is_file() or made.is_dir()
-        _check_out(options, before)
+        _check_out(options)
+        if not made.is_symlink():
+            # Of a call that was killed.
+            _put_back(made / "old", options.out)
         _remove(made)
         made.mkdir()
         try:
             prepared = _prepare(replace(options, out=made))
             check()
             # Meanwhile somebody may have put something there.
-            _check_out(options, before)
+            _check_out(options)
+            (options.out / MARK).touch()
             _publish(made, options.out)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return prepared
 
 
-def _check_out(options: PrepareOptions, before: bool) -> None:
-    """Raise `UsageError` where something would be replaced that is to be read, or was not made here.
-
-    Args:
-        options: see `prepare`.
-        before: whether there was an earlier call for the same folder.
-    """
+def _check_out(options: PrepareOptions) -> None:
+    """Raise `UsageError` where something would be replaced that is to be read, or was not made here."""
     out = options.out
+    # Data of version 0.2.0 and before have no mark.
+    before = (out / MARK).is_file() or (out / BINARISED / FILE_NAME).is_file()
     way_out = "move that elsewhere, or choose another --out"
     for data in options.data:
         inside = [name for name in FOLDERS if data.resolve().is_relative_to((out / name).resolve())]
@@ -184,6 +185,8 @@ def _check_out(options: PrepareOptions, before: bool) -> None:
                 f"--out {out}: its folder '{name}' would be replaced, but '{min(strange)}' in it was not "
                 f"made here; {way_out}"
             )
+        if name in FOLDERS and path.is_dir() and not names:
+            continue
         if not before or path.is_dir() != (name in FOLDERS):
             raise UsageError(f"--out {out}: its '{name}' would be replaced, but was not made here; {way_out}")
 
@@ -200,10 +203,17 @@ def _publish(made: Path, out: Path) -> None:
         for name in (*names, BINARISED):
             os.replace(made / name, out / name)
     except BaseException:
-        for path in old.iterdir():
-            _remove(out / path.name)
-            os.replace(path, out / path.name)
+        for name in filter(lambda name: not os.path.lexists(made / name), (*names, BINARISED)):
+            _remove(out / name)
+        _put_back(old, out)
         raise
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Move what `_publish` has moved away to its place again."""
+    for path in sorted(old.iterdir(), reverse=True) if old.is_dir() else ():
+        _remove(out / path.name)
+        os.replace(path, out / path.name)
 
 
 def _remove(path: Path) -> None:

@@ -216,7 +216,8 @@ class Stages:
                 record.seconds += max(0.0, round(log.stat().st_mtime - record.started, 1))
             record.command, record.started = command, time.time()
             record.folders = self._read_by(command)
-            record.processors = [*dict.fromkeys([*record.processors, processor()])]
+            before = record.processors or ["unknown"] * (record.seconds > 0)
+            record.processors = [*dict.fromkeys([*before, processor()])]
             self._write(name, record)
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
