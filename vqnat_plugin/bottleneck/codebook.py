@@ -269,8 +269,8 @@ class EMCodebook(Quantizer):
                 stacklevel=4,
             )
             return
-        # Well below what makes a code stale. The next M step hardly moves them; later ones, with a short decay,
-        # draw those that still wait to the origin, as they do with any code that nobody takes.
+        # Well below what makes a code stale. The next M step hardly moves them; later ones, with a short
+        # decay, draw those that still wait to the origin, as they do with any code that nobody takes.
         self.counts[:, vectors:] *= self.revival_threshold * vectors / self.codebook_size / 2
         weights = self.counts.t()[vectors:, :, None] + self.epsilon
         self._by_block(self.sums)[vectors:] = self._by_block(self.codebook)[vectors:] * weights
