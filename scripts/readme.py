@@ -277,7 +277,7 @@ def _elsewhere(examples: Path) -> str:
     found = [report for report in reports if report.get("elsewhere")]
     titles = " and ".join(report["title"].partition(",")[0] for report in found)
     known = all(processors for report in found for processors in report["elsewhere"].values())
-    what = "not all on that processor" if known else "on which processors is not on record"
+    what = "not all on that processor" if known else "on which processors they were taken is not on record"
     return f"; minutes of {titles}: {what}" if found else ""
 
 

@@ -584,7 +584,7 @@ comparisons:
         outputs.append(capsys.readouterr().out)
         logs = "".join(log.read_text()[-1500:] for log in out.glob("cells/*/logs/*.log"))
         assert status == 0, logs
-    assert "2 trainings, 0 done before" in outputs[0] and "done before" not in outputs[1]
+    assert "2 trainings, 0 done before" in outputs[0] and "ablate: " not in outputs[1]
     assert outputs[0].split("Tiny.")[1] == outputs[1].split("Tiny.")[1]
     report = (out / "report.md").read_text()
     assert report.startswith("# Ablations\n") and "Here: too small to tell" in report

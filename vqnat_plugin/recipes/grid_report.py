@@ -43,11 +43,9 @@ def write_report(
         done = any(map(grid_run.is_done, grid.cells()))
         if not done or any(map(grid_run.is_done_otherwise, grid.cells())):
             found = (
-                "some trainings here were done with other options"
-                if done
-                else ("no training here was done with these options")
+                "some trainings here were done with other" if done else "no training here was done with these"
             )
-            raise DataError(f"{grid_run.out / 'report.json'}: stays as it is: {found}")
+            raise DataError(f"{grid_run.out / 'report.json'}: stays as it is: {found} options")
     report = {"measure": grid.measure, **kind.report(grid, grid_run, title, commands, stages)}
     write_json(grid_run.out / "report.json", report)
     return render_report(grid_run.out)

@@ -22,11 +22,11 @@ from .grid_options import GridOptions
 TEACHER = "TEACHER"
 # What of a cell goes into the report: nothing that names a folder.
 KEPT = ("systems", "losses", "predictor", "codes", "posterior_entropy", "seconds")
-SIDE_BY_SIDE = (
+MINUTES = (
     "minutes: of trainings that may have run side by side, and on several machines: they do not tell which "
     "is faster"
 )
-PARTIAL_TIME = (
+PARTIAL_MINUTES = (
     "minutes of a training that was interrupted are not known, and the total of trainings leaves them out"
 )
 Measured = Sequence[Mapping[str, Any]]
@@ -85,7 +85,7 @@ class TranslationKind:
         """What was measured, by comparison and row; draws the curves."""
         cells = [*filter(None, map(grid_run.read, grid.cells()))]
         known = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
-        times = [SIDE_BY_SIDE, *([PARTIAL_TIME] if len(known) < len(cells) else [])]
+        times = [MINUTES, *([PARTIAL_MINUTES] if len(known) < len(cells) else [])]
         for comparison in grid.comparisons:
             curves = grid_run.out / f"{comparison.name}_curves.png"
             if not (comparison.curves and plot_training(grid_run.logs(comparison), curves)):
@@ -225,20 +225,15 @@ def _footnotes(report: Mapping[str, Any]) -> list[str]:
         "test set; entropy: of the posterior at the end of training; all at the end of training",
     ]
     rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
-    cell = next((cell for row in rows for cell in row["cells"]), None)
-    if cell is not None:
-        teacher = cell["systems"]["teacher_greedy"]
+    if teachers := [cell["systems"]["teacher_greedy"] for row in rows for cell in row["cells"]]:
+        # One, unless it or the data have changed meanwhile.
+        scores = sorted({f"{teacher['bleu']:.1f}" for teacher in teachers})
+        several = " (not the same in all trainings)" if len(scores) > 1 else ""
+        teacher = teachers[0]
         notes += [
-            f"- the teacher, greedy: {_teachers(report)} BLEU",
+            f"- the teacher, greedy: {', '.join(scores)} BLEU{several}",
             f"- sacreBLEU: {code(teacher['signature'])}",
         ]
         if "chrf_signature" in teacher:
             notes.append(f"- chrF, likewise of greedy latents: {code(teacher['chrf_signature'])}")
     return ["## Columns", "\n".join([*notes, *(f"- {escape(note)}" for note in report["notes"])])]
-
-
-def _teachers(report: Mapping[str, Any]) -> str:
-    """BLEU of the teacher; where cells had several, or other data, all that there are."""
-    rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
-    found = {f"{cell['systems']['teacher_greedy']['bleu']:.1f}" for row in rows for cell in row["cells"]}
-    return found.pop() if len(found) == 1 else f"{', '.join(sorted(found))} (not the same in all trainings)"
