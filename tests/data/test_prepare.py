@@ -695,7 +695,7 @@ def test_an_interruption_at_the_end_leaves_the_data_of_before(
         moves(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(preparation.os, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         prepare(data, out, "en", "de", merges=20)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert prepare(data, out, "en", "de", merges=20)["train"] == 20
@@ -716,7 +716,7 @@ def test_a_kill_at_the_end_leaves_the_data_of_before(data: Path, tmp_path: Path,
                 os.kill(os.getpid(), signal.SIGKILL)
             moves(source, target)
 
-        preparation.os.replace = replace  # type: ignore[assignment]
+        os.replace = replace  # type: ignore[assignment]
         prepare(data, out, "en", "de", merges=20)
 
     assert forked(killed, out).status == -signal.SIGKILL

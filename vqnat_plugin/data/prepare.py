@@ -1,8 +1,6 @@
 """From parallel text to binarised data, with the text pipeline that made it beside it."""
 
 import functools
-import os
-import re
 import shutil
 import sys
 from collections import Counter
@@ -20,28 +18,20 @@ from fairseq import options as fairseq_options
 from tqdm import tqdm
 
 from ..data.dictionaries import read_dictionary
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from ..files import alone, write_atomically, write_lines, write_text
 from ..launch import end_with_parent
 from ..reading import read_lines
 from ..text.moses import MARKS, without_marks
-from ..text.pipeline import FILE_NAME, TextPipeline, choose_tokenizer
+from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
 from .parallel import Pair, find_splits, hold_out, numbered_references, read_corpus, read_pairs
+from .publishing import BINARISED, MERGES, MODEL, check_out, publish, put_back, remove
 from .settings import SUSPICIOUS, PrepareOptions
 
 # With Moses, marks are written where so large a share of the training lines needs one: a symbol that is rarer
 # is not learnt, and only disturbs.
 MARKED = 0.005
-# The folder for `fairseq-train`.
-BINARISED = "bin"
-FOLDERS = (BINARISED, "bpe", "reference")
-# Beside them.
-MERGES, MODEL = "bpe.codes", "sentencepiece.model"
-# Says that what has these names was made here.
-MARK = ".prepared"
-# All files in them.
-OURS = re.compile(r"(train|valid|test)\d*\..+|dict\..+\.txt|text\.json|preprocess\.log")
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
 HELD_OUT = "other translations of what is held out"
 
@@ -144,84 +134,21 @@ def prepare(options: PrepareOptions) -> Prepared:
     """
     with alone(options.out) as check:
         made = options.out / ".part"
-        _check_out(options)
+        check_out(options)
         if not made.is_symlink():
             # Of a call that was killed.
-            _put_back(made / "old", options.out)
-        _remove(made)
+            put_back(made / "old", options.out)
+        remove(made)
         made.mkdir()
         try:
             prepared = _prepare(replace(options, out=made))
             check()
             # Meanwhile somebody may have put something there.
-            _check_out(options)
-            (options.out / MARK).touch()
-            _publish(made, options.out)
+            check_out(options)
+            publish(made, options.out)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return prepared
-
-
-def _check_out(options: PrepareOptions) -> None:
-    """Raise `UsageError` where something would be replaced that is to be read, or was not made here."""
-    out = options.out
-    # Data of version 0.2.0 and before have no mark.
-    before = (out / MARK).is_file() or (out / BINARISED / FILE_NAME).is_file()
-    way_out = "move that elsewhere, or choose another --out"
-    for data in options.data:
-        inside = [name for name in FOLDERS if data.resolve().is_relative_to((out / name).resolve())]
-        if inside:
-            where = f"in the '{inside[0]}' of --out {out}, which would be replaced"
-            raise UsageError(f"--data {data}: lies {where}; {way_out}")
-    given = [path.resolve() for path in (options.bpe_codes, options.sentencepiece_model) if path]
-    for name in (*FOLDERS, MERGES, MODEL):
-        path = out / name
-        if not os.path.lexists(path) or path.resolve() in given:
-            continue
-        names = [each.name for each in path.iterdir()] if path.is_dir() else []
-        strange = [each for each in names if name not in FOLDERS or not OURS.fullmatch(each)]
-        if strange:
-            raise UsageError(
-                f"--out {out}: its folder '{name}' would be replaced, but '{min(strange)}' in it was not "
-                f"made here; {way_out}"
-            )
-        if name in FOLDERS and path.is_dir() and not names:
-            continue
-        if not before or path.is_dir() != (name in FOLDERS):
-            raise UsageError(f"--out {out}: its '{name}' would be replaced, but was not made here; {way_out}")
-
-
-def _publish(made: Path, out: Path) -> None:
-    """Move everything to its place, the binarised data last: who finds them finds everything."""
-    names = sorted(path.name for path in made.iterdir())
-    names.remove(BINARISED)
-    old = made / "old"
-    old.mkdir()
-    try:
-        for name in filter(lambda name: os.path.lexists(out / name), (BINARISED, *names)):
-            os.replace(out / name, old / name)
-        for name in (*names, BINARISED):
-            os.replace(made / name, out / name)
-    except BaseException:
-        for name in filter(lambda name: not os.path.lexists(made / name), (*names, BINARISED)):
-            _remove(out / name)
-        _put_back(old, out)
-        raise
-
-
-def _put_back(old: Path, out: Path) -> None:
-    """Move what `_publish` has moved away to its place again."""
-    for path in sorted(old.iterdir(), reverse=True) if old.is_dir() else ():
-        _remove(out / path.name)
-        os.replace(path, out / path.name)
-
-
-def _remove(path: Path) -> None:
-    """Delete a file, a link or a whole folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _prepare(options: PrepareOptions) -> Prepared:
