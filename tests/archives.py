@@ -49,12 +49,12 @@ def tagged(pairs: Sequence[tuple[str, str]], side: int) -> str:
     return head + titles + lines(pairs, side)
 
 
-def write_archive(path: Path, members: Mapping[str, str]) -> None:
+def write_archive(path: Path, members: Mapping[str, str | bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for name, text in members.items():
             entry = tarfile.TarInfo(name)
-            content = text.encode()
+            content = text.encode() if isinstance(text, str) else text
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
 

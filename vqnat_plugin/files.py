@@ -227,51 +227,27 @@ def _lies_at(opened: int, file: Path) -> bool:
 def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write into a temporary folder beside `path`, then move it there, in place of one before.
 
-    Temporary folders of calls that were killed are deleted.
-
     Raises:
         BusyError: another process is at it.
     """
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{_short(path.name)}.", ".part"
-    # Not those of a folder whose name begins like this one.
-    own = re.compile(re.escape(prefix) + r"[^.]+" + re.escape(suffix))
-    for other in filter(lambda other: own.fullmatch(other.name), path.parent.iterdir()):
-        _delete_abandoned(other, path)
-    with (
-        alone(path, beside=True),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=suffix) as parts,
-        Path(parts, "new.lock").open("w") as held,
-    ):
-        lock(held)
-        # Others find it when it is held.
-        os.rename(held.name, Path(parts, "lock"))
-        new, old = Path(parts, "new"), Path(parts, "old")
+    new, old = (path.with_name(f".{_short(path.name)}.{name}") for name in ("new", "old"))
+
+    def clear() -> None:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for each in (new, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+    with alone(path, beside=True), contextlib.ExitStack() as undo:
+        # Of a process that was killed.
+        clear()
+        undo.callback(clear)
         new.mkdir()
         fill(new)
-        try:
-            if path.exists():
-                os.replace(path, old)
-            os.replace(new, path)
-        except BaseException:
-            _put_back(parts, path)
-            raise
-
-
-def _put_back(parts: str | Path, path: Path) -> None:
-    """Where a folder was moved away, and nothing has come in its place: move it back."""
-    old = Path(parts, "old")
-    if old.exists() and not path.exists():
-        os.replace(old, path)
-
-
-def _delete_abandoned(parts: Path, path: Path) -> None:
-    """Delete a temporary folder whose lock nobody holds; where there are no locks, it stays."""
-    with contextlib.suppress(OSError), (parts / "lock").open() as held:
-        if lock(held, wait=False):
-            _put_back(parts, path)
-            shutil.rmtree(parts)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
 
 
 def write_text(path: Path, text: str) -> None:

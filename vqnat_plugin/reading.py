@@ -1,11 +1,7 @@
 """Reading text, lines and JSON, with clear errors."""
 
-import contextlib
 import hashlib
-import io
 import json
-import os
-import select
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,24 +86,10 @@ def blocks_and_error(stream: BinaryIO, name: str, size: int) -> Iterator[tuple[l
         yield [], _without_line_feeds(name)
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    """What has arrived; nothing at the end alone."""
-    found: bytes = stream.read1(size)  # type: ignore[attr-defined]
-    raw = getattr(stream, "raw", None)
-    if not found and isinstance(raw, io.FileIO) and not os.get_blocking(raw.fileno()):
-        # There `read1` gives nothing as well when there is nothing yet.
-        arrivals = select.poll()
-        arrivals.register(raw)
-        while (later := raw.read(size)) is None:
-            arrivals.poll()
-        return later
-    return found
-
-
 def _arriving(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
     """Lines that are whole by now; at the end, if there is one, that without a line feed."""
     start: list[bytes] = []
-    while found := _read(stream, size):
+    while found := stream.read1(size):  # type: ignore[attr-defined]
         first, *others = found.split(b"\n")
         start.append(first)
         lines = []
@@ -127,10 +109,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
-    except RecursionError:
-        raise DataError(f"{path}: not JSON that can be read (nested too deeply)") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -138,10 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_if_there(path: Path) -> dict[str, Any] | None:
     """As `read_json`; None where there is no such file."""
-    with contextlib.suppress(FileNotFoundError):
-        path.stat()
-        return read_json(path)
-    return None
+    return read_json(path) if path.exists() else None
 
 
 def sha256(*paths: Path) -> str:

@@ -6,7 +6,6 @@ cannot go on. A full disk makes it try thrice, and then end with torch's traceba
 
 import functools
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from .files import write_atomically
 
 def install() -> None:
     """Teach the trainer of this process."""
-    checkpoint_utils.torch_persistent_save = _in_one_step(checkpoint_utils.torch_persistent_save)
-    PathManager.copy = staticmethod(_copied_in_one_step(PathManager.copy))
+    checkpoint_utils.torch_persistent_save = _persistent_save
+    PathManager.copy = staticmethod(_copy)
 
 
 def save(state: Any, path: Path) -> None:
@@ -44,23 +43,10 @@ def _save(state: Any, part: Path) -> None:
             raise cause or error from None
 
 
-def _in_one_step(persistent_save: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(persistent_save)
-    def torch_persistent_save(state: Any, filename: str, async_write: bool = False) -> None:
-        if async_write or not PathManager.supports_rename(filename):
-            persistent_save(state, filename, async_write)
-        else:
-            save(state, Path(filename))
-
-    return torch_persistent_save
+def _persistent_save(state: Any, filename: str, async_write: bool = False) -> None:
+    save(state, Path(filename))
 
 
-def _copied_in_one_step(copy: Callable[..., bool]) -> Callable[..., bool]:
-    @functools.wraps(copy)
-    def whole_copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
-        if PathManager.path_requires_pathmanager(dst_path):
-            return copy(src_path, dst_path, overwrite=overwrite)
-        write_atomically(Path(dst_path), functools.partial(shutil.copyfile, src_path))
-        return True
-
-    return whole_copy
+def _copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+    write_atomically(Path(dst_path), functools.partial(shutil.copyfile, src_path))
+    return True

@@ -52,11 +52,11 @@ AVERAGE=(--num-update-checkpoints 5)
 SLICE=""
 given CHECK source examples/check.sh
 
-given DOWNLOAD stage download vqnat download --out-dir "$DATA" \
+given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
     https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz
 TEXT=$DATA ARCHIVES=""
 [ -e "$DATA/train.de" ] || TEXT=$OUT/corpus ARCHIVES=1
-given ARCHIVES stage corpus vqnat corpus iwslt14_de_en --archives "$DATA" --out "$TEXT"
+given ARCHIVES stage corpus python examples/corpora.py iwslt14_de_en --archives "$DATA" --out "$TEXT"
 given SLICE stage slice python examples/first_lines.py "$TEXT" "$SLICE"
 stage prepare vqnat prepare --data "${SLICE:-$TEXT}" --out "$OUT/data" "${LANGUAGES[@]}" "${PREPARATION[@]}"
 

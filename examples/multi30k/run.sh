@@ -34,7 +34,9 @@ FORWARD=(--source-lang en --target-lang de --teacher "$TEACHER"
 BACKWARD=(--source-lang de --target-lang en --teacher "$OUT/reverse_teacher/checkpoint_best.pt"
     --sampling --sampling-topk 10 --filter-repeats 2 --workers 2)
 
-given DOWNLOAD stage download vqnat download "$URL"/{train,val,test_2016_flickr}.{en,de}.gz --gunzip --out-dir "$DATA"
+given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
+    "$URL"/{train,val,test_2016_flickr}.{en,de}.gz
+given DOWNLOAD stage unpack gunzip --keep --force "$DATA"/{train,val,test_2016_flickr}.{en,de}.gz
 stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" --source-lang en --target-lang de --merges 8000
 
 stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang en --target-lang de \

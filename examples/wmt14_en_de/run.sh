@@ -53,7 +53,7 @@ AVERAGE=(--num-update-checkpoints 5)
 SLICE=""
 given CHECK source examples/check.sh
 
-given DOWNLOAD stage download vqnat download --out-dir "$DATA" \
+given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
     https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz \
     https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz \
     https://www.statmt.org/wmt14/training-parallel-nc-v9.tgz \
@@ -61,7 +61,7 @@ given DOWNLOAD stage download vqnat download --out-dir "$DATA" \
     https://www.statmt.org/wmt14/test-full.tgz
 TEXT=$DATA ARCHIVES=""
 [ -e "$DATA/train.en" ] || TEXT=$OUT/corpus ARCHIVES=1
-given ARCHIVES stage corpus vqnat corpus wmt14_en_de --archives "$DATA" --out "$TEXT"
+given ARCHIVES stage corpus python examples/corpora.py wmt14_en_de --archives "$DATA" --out "$TEXT"
 given SLICE stage slice python examples/first_lines.py "$TEXT" "$SLICE"
 stage prepare vqnat prepare --data "${SLICE:-$TEXT}" --out "$OUT/data" "${LANGUAGES[@]}" "${PREPARATION[@]}"
 

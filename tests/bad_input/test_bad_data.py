@@ -64,12 +64,6 @@ PREPARING = [
     ("vqnat prepare --data {text} --out data,v2", "--out data,v2"),
     ("vqnat prepare --data {text} --out " + "n" * 300, "--out"),
     (PREPARE + "--data {text} --tokenizer words", "--tokenizer"),
-    ("vqnat corpus iwslt14_de_en --archives {no_data} --out out", "de-en.tgz"),
-    ("vqnat corpus iwslt14_de_en --archives {garbage_archives} --out out", "de-en.tgz"),
-    ("vqnat corpus iwslt14_de_en --archives {empty_archives} --out out", "de-en.tgz"),
-    ("vqnat corpus iwslt14_de_en --archives {folder_archives} --out out", "de-en.tgz"),
-    ("vqnat corpus no_such --archives {no_data} --out out", "no_such"),
-    ("vqnat corpus iwslt14_de_en --archives {no_data} --out {five.txt}", "{five.txt}"),
 ]
 DAMAGED = ("emptyidx", "garbageidx", "cutidx", "emptybin", "cutbin", "foreignbin")
 DICTIONARIES = ("empty", "garbage", "textcounts", "nocounts", "twice", "latin1", "no")

@@ -111,10 +111,7 @@ RUNTIME = [
         ("empty_config", "config.json"),
         ("cut_graph", "step.onnx"),
         ("no_graph", "writer.onnx"),
-        ("foreign_graph", "{foreign_graph}"),
         ("foreign_dictionary", "{foreign_dictionary}"),
-        ("text_sizes", "config.json"),
-        ("huge_sizes", "{huge_sizes}"),
         ("folder_graph", "step.onnx"),
         ("later_format", "format"),
     )
@@ -220,8 +217,6 @@ IMAGES = [
     (EVALUATE + "{images} --image-cache {five.txt}", "{five.txt}"),
     (EVALUATE + "{images} --seed {twenty}", "--seed"),
     (EVALUATE + "{images} --prior {prior_pt} --samples 1000000000", "--samples"),
-    (EVALUATE + "{images} --earlier {student_pt}", "{student_pt}"),
-    (EVALUATE + "{images} --earlier missing", "--earlier missing"),
     (EVALUATE + "{images} --train-log a", "--train-log a"),
     (EVALUATE + "{images} --train-log a={garbage.txt}", "{garbage.txt}"),
     (EVALUATE + "{cut_images}", "000.png"),
@@ -249,41 +244,9 @@ IMAGES = [
     ("vqnat images decode {autoencoder_pt} {codes_npz} {five.txt} --cpu", "{five.txt}"),
     ("vqnat images decode {autoencoder_pt} missing out --cpu", "missing"),
 ]  # fmt: skip
-DOWNLOADS = [
-    (f"vqnat download {url} --{place} out --attempts 1", named)
-    for place in ("out", "out-dir")
-    for url, named in (
-        ("'http://['", "http://["),
-        ("http://", "http://"),
-        ("http:///a.gz", "http:///a.gz"),
-        ("ftp://example.org/a", "ftp://example.org/a"),
-        ("file:///etc/passwd", "file:///etc/passwd"),
-        ("nothing", "nothing"),
-        ("''", "address"),
-        ("http://" + "a" * 300 + ".org/x", "http://aaa"),
-        ("http://exämple..org/x", "http://"),
-        ("http://a..b/x", "http://a..b/x"),
-        ("http://127.0.0.1:99999/x", "99999"),
-        ("http://127.0.0.1:port/x", "http://127.0.0.1:port/x"),
-        ("http://127.0.0.1:9/x", "http://127.0.0.1:9/x"),
-        ("'http://127.0.0.1:9/a b'", "http://127.0.0.1:9/a"),
-        ("'http://127.0.0.1:9/ü'", "http://127.0.0.1:9/"),
-        ("'http://[::1/x'", "http://[::1/x"),
-        ("'http://127.0.0.1:9/%00'", "http://127.0.0.1:9/"),
-    )
-] + [
-    ("vqnat download http://a/x --out a --out-dir b", "--out"),
-    ("vqnat download http://a/x", "--out"),
-    ("vqnat download http://a/x http://a/y --out a", "--out a"),
-    ("vqnat download http://a/ --out-dir out", "http://a/"),
-    ("vqnat download http://127.0.0.1:9/x --out a --sha256 1 2", "--sha256"),
-    ("vqnat download http://127.0.0.1:9/x --out a --sha256 zz --attempts 1", "--sha256"),
-    ("vqnat download http://127.0.0.1:9/x --out {five.txt}/a --attempts 1", "{five.txt}"),
-    ("vqnat download http://127.0.0.1:9/x --out-dir {five.txt} --attempts 1", "{five.txt}"),
-]
 
 
-TABLES = (SCORES, SYSTEMS, RUNTIME, ANALYSIS, GRIDS, IMAGES, DOWNLOADS)
+TABLES = (SCORES, SYSTEMS, RUNTIME, ANALYSIS, GRIDS, IMAGES)
 
 
 @cases(case for table in TABLES for case in table)

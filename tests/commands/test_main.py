@@ -173,10 +173,10 @@ def test_after_ctrl_c_only_what_goes_on_says_so(
     def interrupted(options: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("download", "score"):
+    for name in ("stage", "score"):
         monkeypatch.setattr(vqnat.load(name), "run", interrupted)
     (tmp_path / "a").touch()
-    for words in ("download http://a/b --out {}/b", "score --sys {}/a --ref {}/a"):
+    for words in ("stage a --out {}/b -- true", "score --sys {}/a --ref {}/a"):
         with pytest.raises(SystemExit) as ended:
             vqnat.main(words.replace("{}", str(tmp_path)).split())
         assert ended.value.code == 130

@@ -22,11 +22,11 @@ RECIPES = {"wmt14_en_de": ("en", "de", wmt14), "iwslt14_de_en": ("de", "en", iws
 
 
 def recipe_commands(name: str, *flags: str, **environment: str) -> dict[str, list[str]]:
-    """The commands of a recipe by their subcommand, trainings by the model: 'teacher', 'student'."""
+    """The commands of a recipe by subcommand or program, trainings by the model: 'teacher', 'student'."""
     found = {}
     for command in dry_run(EXAMPLES / name / "run.sh", *flags, **environment):
-        what = Path(value(command, "--save-dir")).name if "train" in command else command[1]
-        found[what] = command
+        program = command[1] if command[0] in ("vqnat", "python") else command[0]
+        found[Path(value(command, "--save-dir") if "train" in command else program).stem] = command
     return found
 
 
@@ -90,7 +90,7 @@ def test_smaller_batches_make_up_the_same_one() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_downloads_are_what_the_corpus_is_made_of(tmp_path: Path, name: str) -> None:
-    download = recipe_commands(name, "--download")["download"]
+    download = recipe_commands(name, "--download")["wget"]
     urls = [word for word in download if "://" in word]
     RECIPES[name][2](tmp_path / "archives")
     assert sorted(url.rpartition("/")[2] for url in urls) == sorted(
@@ -104,8 +104,10 @@ def test_text_needs_no_archives(tmp_path: Path, name: str) -> None:
     source = RECIPES[name][0]
     (tmp_path / f"train.{source}").touch()
     commands = recipe_commands(name, "--data", str(tmp_path))
-    assert "corpus" not in commands and value(commands["prepare"], "--data") == str(tmp_path)
-    assert value(recipe_commands(name, "--data", "x", "--out", "o")["prepare"], "--data").endswith("o/corpus")
+    assert "corpora" not in commands and value(commands["prepare"], "--data") == str(tmp_path)
+    commands = recipe_commands(name, "--data", "x", "--out", "o")
+    assert value(commands["corpora"], "--out") == value(commands["prepare"], "--data")
+    assert value(commands["prepare"], "--data").endswith("o/corpus")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -114,7 +116,7 @@ def test_check_is_small_and_apart(name: str) -> None:
     for model in ("teacher", "student"):
         assert value(commands[model], "--max-update") == "8"
         assert value(commands[model], "--save-dir") == f"/some/out/check/training/{model}"
-    assert value(commands["download"], "--out-dir") == "/some/out/archives"
+    assert value(commands["wget"], "--directory-prefix") == "/some/out/archives"
     assert value(commands["prepare"], "--data") == "/some/out/check/slice"
     assert value(commands["compare"], "--title").startswith("Check: ")
 

@@ -259,7 +259,7 @@ def parse(command: list[str]) -> None:
             declare_systems(name, found)
     elif program == "fairseq-preprocess":
         fairseq_options.get_preprocessing_parser().parse_args(words)
-    elif words[:1] != ["-c"]:
+    elif program not in ("wget", "gunzip") and words[:1] != ["-c"]:
         assert (ROOT / (words[0] if program == "python" else program)).is_file(), command
 
 

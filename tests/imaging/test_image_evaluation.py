@@ -159,7 +159,7 @@ def test_evaluation_as_users_type_it(
     text = (out / "report.md").read_text()
     assert text.startswith("# Squares") and f"{result['bits_per_dim']['total']:.3f}" in text
     assert all(f"]({name})" in text for name in (*sizes, "training.png")) and str(out) not in text
-    assert run(*words[:4], "--out", out, "--earlier", image_autoencoder) == 0
+    assert run(*words[:4], "--out", out, "--earlier-updates", "10") == 0
     # Nothing of the evaluation before is taken for one of this.
     assert {path.name for path in out.glob("*.png")} == {"reconstructions.png", "codes.png", "progress.png"}
     assert "samples.png" not in (out / "report.md").read_text()
@@ -173,10 +173,6 @@ def test_evaluation_as_users_type_it(
     # Those that the training held out, whose number the checkpoint knows.
     assert run(*words[:4], "--out", own, "--gen-subset", "valid") == 0
     assert json.loads((own / "images.json").read_text())["images"] == HELD_OUT
-    # Several of one name are rows of their own.
-    same = shutil.copy(model, tmp_path / model.name)
-    assert run(*words[:4], "--out", out, "--earlier", same, same) == 0
-    assert Image.open(out / "progress.png").height == 4 * (pixel + gap) + gap
 
 
 def test_rows_are_called_by_their_updates() -> None:
@@ -225,7 +221,6 @@ def test_checkpoints_that_are_something_else(
     words = ("evaluate", image_autoencoder, *commands[0][1:])
     assert "cut.pt: truncated" in refused(capsys, *words, "--prior", cut)
     assert "is no prior over codes" in refused(capsys, *words, "--prior", tiny_student)
-    assert "is no image autoencoder" in refused(capsys, *words, "--earlier", image_prior)
     assert {path.name for path in tmp_path.iterdir()} == {"cut.pt", "lacking.pt"}
 
 

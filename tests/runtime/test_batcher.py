@@ -74,14 +74,6 @@ def test_nothing_of_a_request_is_taken_where_a_part_has_no_place(batcher: Batche
     assert batcher.waiting == 5
 
 
-def test_places_are_kept_while_text_is_made_ready(batcher: Batcher) -> None:
-    with batcher.reserved(5):
-        for more in (lambda: batcher.submit([[1]] * 5, PLAIN, False), batcher.reserved(5).__enter__):
-            with pytest.raises(Unavailable, match="5 sentences wait"):
-                more()
-    batcher.submit([[1]] * 9, PLAIN, False)
-
-
 def test_a_failure_is_told_and_does_not_end_it(gate: Gate, batcher: Batcher) -> None:
     failing = batcher.submit([[13], [1]], PLAIN, False)
     gate.open.set()

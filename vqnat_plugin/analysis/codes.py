@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data.data_utils import post_process
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from tqdm import tqdm
 
+from ..evaluation.detokenizer import Detokenizer
 from ..models.checkpoints import training_data
-from ..text.pipeline import TextPipeline
 from .code_use import code_use
 from .latent_model import codes_of, load_latent_model, moved
 
@@ -22,8 +22,6 @@ from .latent_model import codes_of, load_latent_model, moved
 SEGMENTS = 12
 NEIGHBOURS = 8
 EXAMPLES = 5
-# Rows of one (rows, K) product when neighbours are searched.
-ROWS = 1024
 
 
 @dataclass
@@ -103,7 +101,7 @@ def inspect(
         "codebook_size": size,
         "words_per_code": 1 << model.config.compress_steps,
         **code_use(counts.tolist(), size),
-        "codes": _described(codes, _neighbours(codebook), _map(codebook, counts, seed)),
+        "codes": _described(codes, _neighbours(codebook.numpy()), _map(codebook, counts, seed)),
         "sentences": shown,
     }
 
@@ -114,7 +112,7 @@ def _segmented(
 ) -> Iterator[tuple[int, str, list[tuple[int, list[str]]]]]:
     """Number, source text, and (code, target words under it) of each chosen sentence."""
     dataset = task.dataset(subset)
-    pipeline = TextPipeline.find(training_data(task.cfg))
+    text = Detokenizer(task, training_data(task.cfg), source=True)
     chosen = sorted(chosen, key=dataset.num_tokens)
     width = 1 << model.config.compress_steps
     for start in tqdm(range(0, len(chosen), batch_size), desc=f"codes of {subset}", unit="batch"):
@@ -127,27 +125,18 @@ def _segmented(
             words = [task.target_dictionary[token] for token in tokens[tokens != model.pad].tolist()]
             codes = enumerate(found[row, mask[row]].tolist())
             segments = [(code, words[i * width : (i + 1) * width]) for i, code in codes]
-            read = source[row].cpu()
-            text = task.source_dictionary.string(read[read != model.pad])
-            if pipeline is not None:
-                text = pipeline.decode(text, task.cfg.source_lang)
-            else:
-                text = post_process(text, "@@ ")
-            yield number, text, segments
+            yield number, text(source[row]), segments
 
 
-def _neighbours(codebook: Tensor) -> list[list[tuple[int, float]]]:
+def _neighbours(codebook: np.ndarray) -> list[list[tuple[int, float]]]:
     """The nearest other codes and their distances."""
-    count = min(NEIGHBOURS, codebook.size(0) - 1)
-    found: list[list[tuple[int, float]]] = []
-    for start in range(0, codebook.size(0), ROWS):
-        rows = codebook[start : start + ROWS]
-        distances = torch.cdist(rows, codebook)
-        distances[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
-        nearest = distances.topk(count, largest=False)
-        for codes, lengths in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True):
-            found.append([(code, round(length, 3)) for code, length in zip(codes, lengths, strict=True)])
-    return found
+    if len(codebook) == 1:
+        return [[]]
+    found = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(codebook) - 1)).fit(codebook).kneighbors()
+    return [
+        list(zip(codes, lengths, strict=True))
+        for lengths, codes in zip(found[0].round(3).tolist(), found[1].tolist(), strict=True)
+    ]
 
 
 def _map(codebook: Tensor, counts: np.ndarray, seed: int) -> dict[int, list[float]]:

@@ -5,7 +5,7 @@ A system is --system NAME PATH [OPTION=VALUE ...], and PATH says of which kind i
                               max_len_a, ...) or of the checkpoint's own task (rescore_with, ...)
   a folder of vqnat export    beam (or candidates), rescore, verify, tolerance, max_len_a, max_len_b, min_len,
                               lenpen, unkpen
-  a folder of CTranslate2     beam, max_len_a, max_len_b, min_len, lenpen, compute_type; --convert makes one
+  a folder of CTranslate2     beam, max_len_a, max_len_b, min_len, lenpen; --convert makes one
 Timed from source tokens on the host to the translation on the host. Nothing else should run on the machine.
 
   vqnat benchmark data/bin --out runs/speed --system greedy teacher.pt --system beam4 teacher.pt beam=4 \\

@@ -46,16 +46,9 @@ class Options:
     samples: int = option(64, "samples of the prior shown", least=1, most=MOST_ROUNDS, group=SHOWN)
     temperature: float = option(1.0, "of the samples", above=0, group=SHOWN)
     seed: int = option(1, "of the samples", least=0, most=MOST_SEED, group=SHOWN)
-    earlier: tuple[Path, ...] = option(
-        (),
-        "checkpoints of the same training, from the earliest on, for progress.png",
-        exists=FILE,
-        metavar="CHECKPOINT",
-        group=SHOWN,
-    )
     earlier_updates: tuple[int, ...] = option(
         (),
-        "the same by numbers of updates: those checkpoint_*_N.pt beside CHECKPOINT that fairseq wrote",
+        "for progress.png: checkpoint_*_N.pt beside CHECKPOINT, by numbers N of updates",
         least=1,
         group=SHOWN,
     )
@@ -123,7 +116,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         prior = load_prior(options.prior, options.checkpoint, model).to(device)
         generator = torch.Generator(device).manual_seed(options.seed)
         samples = prior.sample(options.samples, options.temperature, generator)
-    paths = [*options.earlier, *earlier_checkpoints(options.checkpoint, options.earlier_updates)]
+    paths = earlier_checkpoints(options.checkpoint, options.earlier_updates)
     course = [(row_label(path), load_autoencoder(path).to(device)) for path in paths]
     if course:
         course.append((row_label(options.checkpoint), model))

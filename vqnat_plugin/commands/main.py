@@ -18,7 +18,7 @@ from ..options import Parser, build_parser, parse
 
 # Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
 GROUPS = {
-    "data": ("download", "corpus", "prepare", "distill"),
+    "data": ("prepare", "distill"),
     "models": ("train", "generate", "average", "export", "translate", "serve"),
     "results": ("score", "compare", "benchmark", "benchmark quantizer"),
     "analysis": ("diagnose", "inspect", "latents"),

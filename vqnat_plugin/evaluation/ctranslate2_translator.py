@@ -43,14 +43,10 @@ class Search:
     max_len_b: int = option(200, "b of --max-len-a", least=0, most=MOST_TOKENS)
     min_len: int = option(1, "at least so many tokens", least=0, most=MOST_TOKENS)
     lenpen: float = option(1.0, "exponent of the length by which scores are divided")
-    compute_type: str = option("default", "precision; that of the folder by default")
 
     def check(self) -> None:
-        """Raise `UsageError` for an option that is out of its range, or that this machine cannot serve."""
+        """Raise `UsageError` for an option that is out of its range, or for two that do not go together."""
         check_ranges(self)
-        known = {"default", "auto", *ctranslate2.get_supported_compute_types("cpu")}
-        if self.compute_type not in known:
-            raise UsageError(f"compute_type={self.compute_type}: needs one of {', '.join(sorted(known))}")
         if self.max_len_a == 0 and self.min_len > self.max_len_b:
             raise UsageError(f"min_len={self.min_len}: needs a max_len_b of as much, or more")
 
@@ -69,32 +65,21 @@ def check(
         _search(system)
         [folder] = system.checkpoints
         if folder not in known:
-            _engine(system, Search(), threads=0)
+            _engine(system, threads=0)
             for side, dictionary in (("source", task.source_dictionary), ("target", task.target_dictionary)):
                 require_symbols(system, side, _symbols(system, side), dictionary)
         known.add(folder)
     return task.cfg.source_lang, task.cfg.target_lang
 
 
-def load(system: System, conditions: Conditions, threads: int) -> "CTranslate2Translator":
-    """See `kinds`."""
-    return CTranslate2Translator(system, conditions, threads)
-
-
 def _search(system: System) -> Search:
     return system.typed(Search, "a model of CTranslate2", **system.options)
 
 
-def _engine(system: System, search: Search, threads: int) -> Any:
+def _engine(system: System, threads: int) -> Any:
     [folder] = system.checkpoints
     try:
-        return ctranslate2.Translator(
-            folder,
-            device="cpu",
-            compute_type=search.compute_type,
-            inter_threads=1,
-            intra_threads=threads,
-        )
+        return ctranslate2.Translator(folder, device="cpu", inter_threads=1, intra_threads=threads)
     except (RuntimeError, ValueError) as error:
         raise DataError(f"system {system.name}: {folder}: CTranslate2 cannot read it ({error})") from None
 
@@ -138,8 +123,7 @@ class CTranslate2Translator(SubsetTranslator):
             DataError: see `SubsetTranslator`; or CTranslate2 cannot read the folder.
         """
         self.search = _search(system)
-        key = (system.checkpoints, self.search.compute_type, threads)
-        self.engine = ENGINES.get(key, lambda: _engine(system, self.search, threads))
+        self.engine = ENGINES.get((system.checkpoints, threads), lambda: _engine(system, threads))
         task = plain_task(conditions.data, (conditions.source_lang, conditions.target_lang))
         precision = self.engine.compute_type
         super().__init__(system, conditions, task, PRECISIONS.get(precision, precision))
@@ -183,3 +167,6 @@ class CTranslate2Translator(SubsetTranslator):
             [*(dictionary.index(names.get(symbol, symbol)) for symbol in row), dictionary.eos()]
             for row in translations
         ]
+
+
+load = CTranslate2Translator

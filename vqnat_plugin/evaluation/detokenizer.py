@@ -14,27 +14,29 @@ from ..text.pipeline import TextPipeline
 
 
 class Detokenizer:
-    """Makes text of token ids of a task's target language."""
+    """Makes text of token ids of a task's target language, or of its source."""
 
-    def __init__(self, task: Any, data: Path, tokenizer: str | None = None) -> None:
+    def __init__(self, task: Any, data: Path, tokenizer: str | None = None, source: bool = False) -> None:
         """
         Args:
             task: fairseq's, of translation.
             data: binarised data.
             tokenizer: `moses` or `space` after subword-nmt; as the text pipeline in `data` says by default,
                 and moses where there is none.
+            source: whether the tokens are those of the source.
 
         Raises:
             DataError: the text pipeline is damaged.
         """
-        self.dictionary = task.target_dictionary
+        self.dictionary = task.source_dictionary if source else task.target_dictionary
+        language = task.cfg.source_lang if source else task.cfg.target_lang
         self.decode: Callable[[str], str]
         pipeline = TextPipeline.find(data) if tokenizer is None else None
         if pipeline is not None:
             # Its own target may be the source here.
-            self.decode = functools.partial(pipeline.decode, language=task.cfg.target_lang)
+            self.decode = functools.partial(pipeline.decode, language=language)
             return
-        languages = {name: getattr(task.cfg, name) for name in ("source_lang", "target_lang")}
+        languages = {"source_lang": language, "target_lang": language}
         found = encoders.build_tokenizer(Namespace(tokenizer=tokenizer or "moses", **languages))
         self.decode = lambda tokens: found.decode(post_process(tokens, "@@ "))
 

@@ -41,11 +41,6 @@ def check(
     return languages
 
 
-def load(system: System, conditions: Conditions, threads: int) -> "ExportedTranslator":
-    """See `kinds`."""
-    return ExportedTranslator(system, conditions, threads)
-
-
 def _decoding(system: System) -> Decoding:
     """How a system decodes; `beam` is fairseq's name for the number of candidates."""
     options = dict(system.options)
@@ -99,3 +94,6 @@ class ExportedTranslator(SubsetTranslator):
         finally:
             for name, part in parts.items():
                 setattr(self.engine, name, part)
+
+
+load = ExportedTranslator

@@ -48,12 +48,6 @@ def check(
     return languages
 
 
-def load(system: System, conditions: Conditions, threads: int) -> "FairseqTranslator":
-    """See `kinds`; the threads are torch's."""
-    del threads
-    return FairseqTranslator(system, conditions)
-
-
 def _generation_options(system: System) -> DictConfig:
     chosen = {name: value for name, value in system.options.items() if name in GENERATION_OPTIONS}
     for name in UNSUPPORTED:
@@ -71,8 +65,8 @@ def _generation_options(system: System) -> DictConfig:
 class FairseqTranslator(SubsetTranslator):
     """Checkpoints that are loaded."""
 
-    def __init__(self, system: System, conditions: Conditions) -> None:
-        """Load the checkpoints and the subset.
+    def __init__(self, system: System, conditions: Conditions, threads: int = 0) -> None:
+        """Load the checkpoints and the subset; the threads are torch's.
 
         Raises:
             DataError: the subset is missing, empty, or of longer sentences than the model reads.
@@ -146,3 +140,6 @@ class FairseqTranslator(SubsetTranslator):
         """Wait until the device is idle."""
         if self.gpu:
             torch.cuda.synchronize()
+
+
+load = FairseqTranslator

@@ -15,28 +15,17 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from .ratios import ratio_of_medians
+from .subset_translator import SubsetTranslator
 from .systems import System
 
 # Large batches come rarely in a few sentences; a median needs this many at least.
 MIN_BATCHES = 10
-
-
-class Timed(Protocol):
-    """What `measure` needs of a system, see `SubsetTranslator`."""
-
-    name: str
-    passes: list[int]
-
-    def prepare(self, sentences: Sequence[int]) -> Any: ...
-    def translate(self, batch: Any) -> Any: ...
-    def tokens(self, translations: Any) -> list[list[int]]: ...
-    def synchronize(self) -> None: ...
 
 
 def choose_batches(lengths: Sequence[int], batch_size: int, sentences: int, seed: int) -> list[list[int]]:
@@ -82,7 +71,7 @@ class Timing:
 
 
 def measure(
-    systems: Sequence[Timed], batches: Sequence[Sequence[int]], warmup: int = 3, title: str = ""
+    systems: Sequence[SubsetTranslator], batches: Sequence[Sequence[int]], warmup: int = 3, title: str = ""
 ) -> dict[str, Timing]:
     """Translate every batch with every system, in turn.
 

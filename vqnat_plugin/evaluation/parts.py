@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,12 @@ PARTS = {
 REST = "rest"
 
 
+@dataclass
 class Clock:
     """Seconds by part, and how often each method was called."""
 
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PARTS.values(), 0.0)
-        self.calls: Counter[str] = Counter()
-
-    @contextmanager
-    def running(self, part: str) -> Iterator[None]:
-        """Add the time of a block to a part."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - start
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS.values(), 0.0))
+    calls: Counter[str] = field(default_factory=Counter)
 
 
 class Watched:
@@ -50,9 +41,10 @@ class Watched:
             return value
 
         def call(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            found = value(*arguments, **named)
+            self._clock.seconds[part] += time.perf_counter() - start
             self._clock.calls[name] += 1
-            with self._clock.running(part):
-                found = value(*arguments, **named)
             return Watched(found, self._clock) if hasattr(found, "step") else found
 
         return call

@@ -1,26 +1,13 @@
 """The memory that tensors take at most while something runs."""
 
-import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-
-@contextlib.contextmanager
-def _no_standard_error() -> Iterator[None]:
-    """Silences the profiler's library, which writes to the file descriptor itself."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+# Its library writes to standard error what no user can put right.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def peak_mebibytes(step: Callable[[], object], device: torch.device) -> float:
@@ -30,7 +17,7 @@ def peak_mebibytes(step: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         step()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with _no_standard_error(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     peak = held = 0

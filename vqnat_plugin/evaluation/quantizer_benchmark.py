@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,16 +31,6 @@ DECAY = 0.99
 DEFAULT_STALE = EMVectorQuantizer(2, 1).revival_threshold
 # Codes of fewer than half the mean count are replaced: of 2 vectors a batch, by the peer's measure.
 STALE = 0.5
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is timed: vectors a batch, size of a vector, samples a vector; compiled steps as well or not."""
-
-    vectors: int
-    dim: int
-    samples: int
-    compiled: bool = False
 
 
 def distance_product(z: Tensor, codes: Tensor) -> Step:
@@ -130,30 +119,29 @@ def milliseconds(
     return durations
 
 
-def speed(
-    sizes: Sizes, codebooks: Sequence[int], device: torch.device, warmup: int, repeats: int, seed: int
-) -> list[dict[str, Any]]:
+def speed(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row for each codebook size and method: one E and M step.
 
     `products`: how many times the bare distance product, which no method can do without.
     """
     rows: list[dict[str, Any]] = []
-    for size in codebooks:
-        torch.manual_seed(seed)
-        z = torch.randn(sizes.vectors, sizes.dim).to(device)
-        codes = torch.randn(size, sizes.dim).to(device)
+    dim, samples, device = settings["dim"], settings["samples"], torch.device(settings["device"])
+    for size in settings["codes"]:
+        torch.manual_seed(settings["seed"])
+        z = torch.randn(settings["vectors"], dim).to(device)
+        codes = torch.randn(size, dim).to(device)
         steps = {"distance product": distance_product(z, codes)}
         for assignment in ASSIGNMENTS:
-            steps[assignment] = ours(z, codes, sizes.samples, assignment)
-            if sizes.compiled:
-                steps[f"{assignment}, compiled"] = ours(z, codes, sizes.samples, assignment, True)
+            steps[assignment] = ours(z, codes, samples, assignment)
+            if settings["compiled"]:
+                steps[f"{assignment}, compiled"] = ours(z, codes, samples, assignment, True)
         # Distances of standard normal vectors have a variance of 6 D; logits then have one of 1.
-        flat = math.sqrt(6 * sizes.dim)
-        steps[FLAT] = ours(z, codes, sizes.samples, "posterior", temperature=flat)
-        steps["one-hot"] = one_hot(z, codes, sizes.samples)
+        flat = math.sqrt(6 * dim)
+        steps[FLAT] = ours(z, codes, samples, "posterior", temperature=flat)
+        steps["one-hot"] = one_hot(z, codes, samples)
         if has_peer():
             steps[PEER] = peer(z, codes)
-        durations = milliseconds(steps, device, warmup, repeats)
+        durations = milliseconds(steps, device, settings["warmup"], settings["repeats"])
         product = statistics.median(durations["distance product"])
         for name, step in steps.items():
             median = statistics.median(durations[name])
@@ -292,10 +280,9 @@ def run(settings: Mapping[str, Any], command: str) -> dict[str, Any]:
         command: that asked for it.
     """
     torch.set_num_threads(settings["threads"])
-    sizes = Sizes(*(settings[name] for name in ("vectors", "dim", "samples", "compiled")))
-    device, seed = torch.device(settings["device"]), settings["seed"]
-    measured = speed(sizes, settings["codes"], device, settings["warmup"], settings["repeats"], seed)
+    seed = settings["seed"]
     seeds = range(seed, seed + settings["seeds"])
+    measured = speed(settings)
     learned = quality(settings["steps"], seeds) if settings["steps"] else []
     return {
         "settings": dict(settings),

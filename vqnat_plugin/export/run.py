@@ -1,7 +1,6 @@
 """From a checkpoint to the folder of an exported model."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable
 from enum import Enum
@@ -20,7 +19,6 @@ from ..runtime.exported import (
     DICTIONARIES,
     KIND,
     LONGEST,
-    MOST_WIDTH,
     SIZES,
     file_names,
     write_config,
@@ -87,8 +85,7 @@ def export(
         config.update(_describe(hub, path, precision))
         config["teacher"] = None
         if ranker is not None and teacher is not None:
-            longest = min(int(ranker.max_decoder_positions()), MOST_WIDTH)
-            config["teacher"] = {**_origin(teacher), LONGEST: longest}
+            config["teacher"] = {**_origin(teacher), LONGEST: int(ranker.max_decoder_positions())}
         config["files"] = {name: sha256(folder / name) for name in file_names(text, teacher is not None)}
         write_config(folder, config)
         config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)
@@ -111,11 +108,6 @@ def _require_free(out: Path) -> None:
                 f"--out {out}: would be replaced, but '{min(strange)}' in it is no part of an exported "
                 "model; move that elsewhere, or name a new folder"
             )
-    elif out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is no folder")
-    parent = next(each for each in out.resolve().parents if each.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out}: nothing can be written in {parent}")
 
 
 def _copy_text(task: Any, folder: Path) -> bool:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import DataError, UsageError
 from ..files import alone, write_atomically
-from .cache import open_array
+from .cache import make_once
 from .dataset import DOWNLOADS
 from .image_file import format_of_name, read_image, shown
 from .listing import find_images, list_files, some, state
@@ -87,6 +87,8 @@ def open_split(
         DataError: nothing is there, or several sets of images, or one is broken or has another form.
         UsageError: too many or none are held out, or all have another size.
     """
+    if not root.is_dir() and download == "none":
+        raise DataError(f"{shown(root)}: no such folder of images ({DOWNLOADING})")
     folder = "test" if split == "test" else "train"
 
     def check(count: int) -> None:
@@ -101,46 +103,26 @@ def open_split(
                 "--valid-size 0: leaves no images for subset 'valid' (--disable-validation trains without)"
             )
 
-    images, digest = _decoded(root, folder, size, cache, download, check)
+    if download != "none":
+        with alone(cache / "download", beside=True, wait=True):
+            _find(root, folder, size, cache, download)
+    digest = _fingerprint(root, cache)
+
+    def make(file: Path) -> None:
+        found, count = _find(root, folder, size, cache)
+        check(count)
+        write_atomically(file, lambda part: _decode(part, found, count, size, folder))
+        for old in cache.glob(f"{folder}-{size}-*.npy"):
+            if old != file and re.fullmatch(r".*-[0-9a-f]{16}\.npy", old.name):
+                old.unlink(missing_ok=True)
+
+    images = make_once(cache / f"{folder}-{size}-{digest}.npy", make)
+    check(len(images))
     if folder == "test":
         return Images(images, np.arange(len(images)), digest)
     order = np.random.default_rng(HOLD_OUT_SEED).permutation(len(images))
     chosen = np.sort(order[:held_out] if split == "valid" else order[held_out:])
     return Images(images, chosen, digest)
-
-
-def _decoded(
-    root: Path, folder: str, size: int, cache: Path, download: str, check: Callable[[int], object]
-) -> tuple[np.ndarray, str]:
-    """A folder's images in the cache, put there if needed, and the digest of the files that they are from.
-
-    Before anything is put there, `check` is given their number.
-    """
-    if not root.is_dir() and download == "none":
-        raise DataError(f"{shown(root)}: no such folder of images ({DOWNLOADING})")
-
-    def kept() -> tuple[Path, np.ndarray | None, str]:
-        digest = _fingerprint(root, cache)
-        file = cache / f"{folder}-{size}-{digest}.npy"
-        return file, open_array(file, (None, 3, size, size), np.uint8), digest
-
-    _, images, digest = kept()
-    if images is not None:
-        check(len(images))
-        return images, digest
-    with alone(cache / f"{folder}-{size}", beside=True, wait=True):
-        _, images, digest = kept()
-        if images is None:
-            found, count = _find(root, folder, size, cache, download)
-            check(count)
-            # Again: there may have been a download.
-            file, _, digest = kept()
-            write_atomically(file, lambda part: _decode(part, found, count, size, folder))
-            images = np.load(file, mmap_mode="r")
-            for old in cache.glob(f"{folder}-{size}-*.npy"):
-                if old != file and re.fullmatch(r".*-[0-9a-f]{16}\.npy", old.name):
-                    old.unlink(missing_ok=True)
-    return images, digest
 
 
 def _decode(part: Path, images: Iterable[np.ndarray], count: int, size: int, title: str) -> None:
@@ -152,7 +134,9 @@ def _decode(part: Path, images: Iterable[np.ndarray], count: int, size: int, tit
             file.write(np.ascontiguousarray(image, np.uint8).tobytes())
 
 
-def _find(root: Path, folder: str, size: int, cache: Path, download: str) -> tuple[Iterable[np.ndarray], int]:
+def _find(
+    root: Path, folder: str, size: int, cache: Path, download: str = "none"
+) -> tuple[Iterable[np.ndarray], int]:
     """The images of a folder, each (3, size, size), and how many there are."""
     there = {
         "cifar10": (root / CIFAR10.base_folder).is_dir(),

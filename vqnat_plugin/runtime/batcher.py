@@ -2,9 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .decoding import Decoding
@@ -50,7 +49,6 @@ class Batcher:
         """
         self._translator, self._batch_size, self._queue = translator, batch_size, queue
         self._jobs: deque[_Job] = deque()
-        self._reserved = 0
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="decoding", daemon=True)
@@ -67,22 +65,6 @@ class Batcher:
         """Whether it takes nothing more."""
         return self._closed
 
-    @contextmanager
-    def reserved(self, sentences: int) -> Iterator[None]:
-        """Keep places in the queue while text is made ready, so that none is made ready in vain.
-
-        Raises:
-            Unavailable: too many wait or have places, or it is closed.
-        """
-        with self._changed:
-            self._admit(sentences)
-            self._reserved += sentences
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._reserved -= sentences
-
     def submit(
         self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool
     ) -> "list[Future[list[Hypothesis]]]":
@@ -94,24 +76,24 @@ class Batcher:
             scores: whether scores are needed.
 
         Raises:
-            Unavailable: too many wait or have places, or it is closed; then none is taken.
+            Unavailable: too many wait, or it is closed; then none is taken.
         """
         # Several candidates have scores anyway.
         jobs = [_Job(row, options, scores or options.candidates > 1) for row in rows]
         with self._changed:
-            self._admit(len(jobs))
+            self.admit(len(jobs))
             self._jobs.extend(jobs)
             self._changed.notify()
         return [job.found for job in jobs]
 
-    def _admit(self, sentences: int) -> None:
+    def admit(self, sentences: int) -> None:
         """Raise `Unavailable` where there is no place for so many more."""
-        if self._closed:
-            raise Unavailable("the server stops")
-        self._jobs = deque(job for job in self._jobs if not job.found.cancelled())
-        waiting = len(self._jobs) + self._reserved
-        if waiting + sentences > self._queue:
-            raise Unavailable(f"{waiting} sentences wait; try again later")
+        with self._changed:
+            if self._closed:
+                raise Unavailable("the server stops")
+            self._jobs = deque(job for job in self._jobs if not job.found.cancelled())
+            if len(self._jobs) + sentences > self._queue:
+                raise Unavailable(f"{len(self._jobs)} sentences wait; try again later")
 
     def close(self) -> None:
         """Take nothing more, give up what nobody has begun, and return when what has begun is decoded."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .decoding import Decoding
 from .exported import BOS, EOS, GRAPHS, PAD, SPECIALS, UNK, Exported
 from .positions import Positions
 from .sessions import open_session
@@ -75,24 +76,37 @@ class Graphs:
         shape = (memory.batch * group, self._heads, 0, self._dim // self._heads)
         return Prediction(self._sessions["step"], memory, self.positions, np.empty(shape, np.float32))
 
-    def write(self, memory: Memory, codes: Whole, real: NDArray[np.bool_], wanted: "Wanted") -> "Words":
+    def write(
+        self,
+        memory: Memory,
+        codes: Whole,
+        real: NDArray[np.bool_],
+        most: int,
+        options: Decoding,
+        scores: bool,
+    ) -> "Words":
         """The words of all positions that may be needed.
 
         Args:
             memory: of the sources; as many consecutive rows of codes share one as there are.
             codes: (rows, latents).
             real: which of them are, likewise.
-            wanted: what is needed of them.
+            most: at most so many positions are needed.
+            options: their `min_len` and `unkpen` count.
+            scores: whether log-probabilities are needed.
         """
         latents = codes.shape[1]
         group, words = len(codes) // memory.batch, latents << self.steps
-        needed = min(words, wanted.most)
+        needed = min(words, most)
+        extra = np.zeros((needed, SPECIALS), np.float32)
+        extra[:, [BOS, PAD]], extra[:, UNK] = -np.inf, -options.unkpen
+        extra[: options.min_len, EOS] = -np.inf
         shared = {
             "latent_positions": self.positions(latents),
             "positions": self.positions(words),
             "needed": np.array([needed]),
-            "extra": wanted.extra(needed),
-            "scores": np.array([wanted.scores]),
+            "extra": extra,
+            "scores": np.array([scores]),
         }
         found = []
         for sentences, rows in parts(memory.batch, group, LOGITS // (needed * self._symbols)):
@@ -112,30 +126,6 @@ def parts(batch: int, group: int, most: int) -> Iterator[tuple[slice, slice]]:
         end = min(start + sentences, batch)
         for first in range(start * group, end * group, rows):
             yield slice(start, end), slice(first, min(first + rows, end * group))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is needed of the words.
-
-    Attributes:
-        most: at most so many positions.
-        min_len: positions at the start where the end may not stand.
-        unkpen: taken off the logit of the unknown word.
-        scores: whether log-probabilities are needed.
-    """
-
-    most: int
-    min_len: int
-    unkpen: float
-    scores: bool
-
-    def extra(self, words: int) -> Floats:
-        """What is added to the logits of the special symbols, (words, special symbols)."""
-        extra = np.zeros((words, SPECIALS), np.float32)
-        extra[:, [BOS, PAD]], extra[:, UNK] = -np.inf, -self.unkpen
-        extra[: self.min_len, EOS] = -np.inf
-        return extra
 
 
 @dataclass

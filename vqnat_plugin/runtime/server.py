@@ -128,9 +128,9 @@ class Service:
         return parse(await self._body(connection), self._limits, self._translator.exported)
 
     async def _answer(self, connection: Connection, request: Request) -> dict[str, Any]:
-        with self._batcher.reserved(sum(bool(line.strip()) for line in request.lines)):
-            # Text costs time that other requests should not wait for.
-            rows = await asyncio.to_thread(self._rows, request)
+        # Text costs time: none is spent where there is no place, and no other request waits for it.
+        self._batcher.admit(sum(bool(line.strip()) for line in request.lines))
+        rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
         found = await _unless_gone(connection, _results(jobs))
         given_up = threading.Event()

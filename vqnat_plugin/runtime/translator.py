@@ -13,8 +13,8 @@ from ..options import flag
 from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
-from .exported import DICTIONARIES, EOS, UNK, Exported
-from .graphs import Graphs, Wanted
+from .exported import DICTIONARIES, EOS, Exported
+from .graphs import Graphs
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
 from .teacher import Teacher
@@ -63,23 +63,7 @@ class Translator:
         paths = [self.exported.path(DICTIONARIES[side]) for side in ("source", "target")]
         self.source, self.target = map(Dictionary, paths)
         self.pipeline = TextPipeline.find(self.exported.folder) if self.exported.text else None
-        self._start()
-
-    def _start(self) -> None:
-        """Load the graphs, and translate something: all parts have to be of one model."""
-        symbols = self.exported.sizes["target_symbols"]
-        odd = f"{len(self.target.symbols)} symbols where {symbols} are needed"
-        try:
-            self.graphs = Graphs(self.exported, self._threads)
-            self._batch([[UNK, EOS]], Decoding(min_len=4, max_len_b=8), False)
-            if len(self.target.symbols) == symbols:
-                return
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:  # ONNX Runtime's own, which have no common class
-            odd = str(error).partition("\n")[0]
-        folder = self.exported.folder
-        raise DataError(f"{folder}: its parts do not fit each other ({odd}); export the model again")
+        self.graphs = Graphs(self.exported, threads)
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -180,10 +164,8 @@ class Translator:
             self.graphs, memory, options.candidates, most, -(-(options.min_len + 1) // block), scores
         )
         longest = latents.codes.shape[-1]
-        wanted = Wanted(max(limits), options.min_len, options.unkpen, scores)
-        words = self.graphs.write(
-            memory, latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest), wanted
-        )
+        codes, real = latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest)
+        words = self.graphs.write(memory, codes, real, max(limits), options, scores)
         return hypotheses(latents, words, np.array(limits), block, options.lenpen)
 
     def _hypotheses(
