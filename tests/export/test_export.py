@@ -19,7 +19,6 @@ from vqnat_plugin.export.run import export
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.reading import read_json, sha256
 from vqnat_plugin.runtime.decoding import Decoding
-from vqnat_plugin.runtime.graphs import Wanted
 from vqnat_plugin.runtime.sessions import open_session
 from vqnat_plugin.runtime.translator import Translator
 
@@ -182,8 +181,10 @@ def test_int8_is_a_quarter_of_the_size_and_close(tmp_path: Path) -> None:
     full, small = (translator.graphs for translator in translators.values())
     memory = full.encode(rows)
     codes = np.arange(60).reshape(20, 3)
-    wanted = Wanted(most=12, min_len=0, unkpen=0.0, scores=True)
-    one, other = (each.write(memory, codes, codes >= 0, wanted).ends for each in (full, small))
+    one, other = (
+        each.write(memory, codes, codes >= 0, most=12, options=Decoding(min_len=0), scores=True).ends
+        for each in (full, small)
+    )
     for exact, rounded in ((memory.predictor[0], small.encode(rows).predictor[0]), (one, other)):
         assert np.linalg.norm(exact - rounded) < 0.03 * np.linalg.norm(exact)
 

@@ -54,7 +54,7 @@ def test_config_that_cannot_be_read(folder: Path) -> None:
         (b"", "not JSON"),
         (b"[1]", "expected a JSON object"),
         (b"\xff\xfe", "not UTF-8"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "recursion depth"),
         (whole.replace(b'"format": %d' % FORMAT, b'"format": "%d"' % FORMAT), "of format '"),
         (whole.replace(b"4096", b"4097"), "is not what was exported"),
     ):

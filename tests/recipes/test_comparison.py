@@ -30,7 +30,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str
     events: list[tuple[str, dict[str, Any]]] = []
 
     class Watched(FairseqTranslator):
-        def __init__(self, system: Any, conditions: Any) -> None:
+        def __init__(self, system: Any, conditions: Any, threads: int) -> None:
             super().__init__(system, conditions)
             self.declared = {"name": system.name, **system.as_dict()}
             events.append(("open", self.declared))
@@ -39,7 +39,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str
             events.append(("decode", self.declared))
             return super().decode(*arguments)
 
-    monkeypatch.setattr(fairseq_translator, "FairseqTranslator", Watched)
+    monkeypatch.setattr(fairseq_translator, "load", Watched)
     yield events
 
 
@@ -165,17 +165,17 @@ def test_the_same_command_goes_on_and_what_changed_is_decoded_anew(
         return compare(tiny_corpus, reference, tmp_path / "out", *words)
 
     # Killed while the second system decodes.
-    whole = fairseq_translator.FairseqTranslator
+    whole = fairseq_translator.load
 
-    def killed(system: Any, conditions: Any) -> Any:
+    def killed(system: Any, conditions: Any, threads: int) -> Any:
         if system.name == "beam":
             raise RuntimeError("killed")
-        return whole(system, conditions)
+        return whole(system, conditions, threads)
 
-    monkeypatch.setattr(fairseq_translator, "FairseqTranslator", killed)
+    monkeypatch.setattr(fairseq_translator, "load", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(*greedy, *beam)
-    monkeypatch.setattr(fairseq_translator, "FairseqTranslator", whole)
+    monkeypatch.setattr(fairseq_translator, "load", whole)
     first = run(*greedy, *beam)
     assert decoded(opened) == ["beam"]
 
