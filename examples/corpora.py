@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """From the archives of WMT14 or IWSLT14 to a folder of parallel text, as `vqnat prepare` takes it.
 
 wmt14_en_de: Europarl v7, Common Crawl and News Commentary v9; newstest2013 for validation, all 3,003
@@ -7,10 +6,11 @@ five former development and test sets as the test set. Training pairs with an em
 """
 
 import argparse
+import gzip
 import html
 import re
+import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vqnat_plugin.errors import DataError, one_line
-from vqnat_plugin.files import write_lines
+from vqnat_plugin.files import alone, write_lines
 from vqnat_plugin.reading import read_lines, read_text
 from vqnat_plugin.text.normalize import single_blanks
 
@@ -134,15 +134,17 @@ def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
         DataError: an archive or a file in it is missing or damaged, or two sides differ in length.
     """
     splits: dict[str, list[tuple[str, str]]] = {"valid": [], "test": [], "train": []}
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
+    folder = out / ".unpacked"
+    # Of a call that was killed.
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
         for part in corpus.valid + corpus.test + corpus.train:
-            _unpack(archives / part.archive, (part.source, part.target), Path(folder))
+            _unpack(archives / part.archive, (part.source, part.target), folder)
         for split in splits:
             for part in getattr(corpus, split):
-                splits[split] += tqdm(
-                    _pairs(part, Path(folder)), desc=f"{split}: {part.source}", mininterval=1
-                )
+                splits[split] += tqdm(_pairs(part, folder), desc=f"{split}: {part.source}", mininterval=1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     train = [pair for pair in splits["train"] if all(pair)]
     if corpus.held_out:
         splits["valid"] = train[corpus.held_out - 1 :: corpus.held_out]
@@ -158,10 +160,14 @@ def make_corpus(corpus: Corpus, archives: Path, out: Path) -> dict[str, int]:
 
 
 def _pairs(part: Part, folder: Path) -> Iterator[tuple[str, str]]:
-    for source, target in zip_longest(part.read(folder / part.source), part.read(folder / part.target)):
-        if source is None or target is None:
-            raise DataError(f"{part.archive}: {part.source} and {part.target} differ in length")
-        yield source, target
+    try:
+        for source, target in zip_longest(part.read(folder / part.source), part.read(folder / part.target)):
+            if source is None or target is None:
+                raise DataError(f"{part.source} and {part.target} differ in length")
+            yield source, target
+    except DataError as error:
+        # Where it was unpacked to, it is no longer.
+        raise DataError(f"{part.archive}: {str(error).removeprefix(f'{folder}/')}") from None
 
 
 def _unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
@@ -170,7 +176,7 @@ def _unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
             for entry in tar:
                 if entry.name.removeprefix("./") in members:
                     tar.extract(entry, folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: missing, damaged or incomplete ({error}); fetch it again") from None
     for member in members:
         if not (folder / member).is_file():
@@ -185,7 +191,7 @@ def main() -> None:
     parser.add_argument("--archives", type=Path, required=True, metavar="DIR", help="folder of the archives")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     options = parser.parse_args()
-    with one_line(parser.prog):
+    with one_line(parser.prog), alone(options.out):
         for split, pairs in make_corpus(CORPORA[options.corpus], options.archives, options.out).items():
             print(f"{split}: {pairs:,} sentence pairs")
 

@@ -2,15 +2,18 @@
 
 import argparse
 import collections
+import functools
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fairseq import tasks
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq_cli import train
 from forging import call, nested, raw, write_archive
@@ -224,7 +227,7 @@ def test_step_with_infinite_gradients_changes_nothing_under_amp(tiny_corpus: Pat
 
 
 def test_gradients_are_unscaled_once_under_amp(tiny_corpus: Path) -> None:
-    flags = ("--amp", "--optimizer=sgd", "--lr=1")
+    flags = ("--amp", "--optimizer=sgd", "--lr=1", "--amp-init-scale=256", "--amp-scale-window=7")
     with trainer(tiny_corpus, *flags) as student:
         optimizer = student.optimizer
         # As on a GPU.
@@ -237,6 +240,17 @@ def test_gradients_are_unscaled_once_under_amp(tiny_corpus: Path) -> None:
         optimizer.step()
         torch.testing.assert_close(before - weight, torch.full_like(weight, 0.5))
         assert not compat.step_was_skipped(optimizer)
+
+
+def test_options_of_the_scaler_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = SimpleNamespace(amp_init_scale=256, amp_scale_window=7, fp16_init_scale=128, min_loss_scale=1)
+    # That of GPUs is disabled without one.
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    made = AMPOptimizer(
+        SimpleNamespace(common=common, optimizer=None), [parameter], torch.optim.SGD([parameter], 1)
+    )
+    assert (made.scaler.get_scale(), made.scaler.get_growth_interval()) == (256, 7)
 
 
 @pytest.mark.parametrize(("flags", "message"), [(["--amp"], "Minimum loss scale reached"), ([], "Nan/Inf")])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from fairseq.optim.adam import Adam
 
 from vqnat_plugin import cpu
+from vqnat_plugin.cpu import has_bfloat16
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +108,12 @@ def test_parameters_in_half_precision_are_left_to_fairseq() -> None:
         p.grad = torch.ones_like(p)
         step(Adam([p], lr=0.5))
     assert torch.equal(*parameters) and parameters[0][0] < 1
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_an_older_torch_is_asked_in_its_words(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert has_bfloat16.__wrapped__() is supported

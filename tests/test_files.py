@@ -89,7 +89,9 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         move = os.replace
         patch.setattr(
-            os, "replace", lambda old, new: fail(Path(old)) if old.name == ".folder.new" else move(old, new)
+            os,
+            "replace",
+            lambda old, new: fail(Path(old)) if old.name == ".folder.new.part" else move(old, new),
         )
         with pytest.raises(DataError):
             replace_folder(tmp_path / "link", fill)
@@ -129,8 +131,8 @@ def test_what_a_process_moved_away_before_it_was_killed_comes_back(tmp_path: Pat
 
 
 def test_what_is_left_of_another_folder_is_not_taken_for_its_own(tmp_path: Path) -> None:
-    (tmp_path / ".a.b.old").mkdir()
-    (tmp_path / ".a.b.old" / "theirs").touch()
+    (tmp_path / ".a.b.old.part").mkdir()
+    (tmp_path / ".a.b.old.part" / "theirs").touch()
     replace_folder(tmp_path / "a", lambda folder: (folder / "new").touch())
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
 
@@ -153,7 +155,7 @@ def test_what_a_killed_process_left_is_deleted_but_not_what_another_still_writes
     folder = tmp_path / "folder"
     killed = subprocess.run([sys.executable, "-c", program, str(folder)])
     assert killed.returncode == -signal.SIGKILL and not folder.exists()
-    left = tmp_path / ".folder.new" / "half"
+    left = tmp_path / ".folder.new.part" / "half"
     assert left.exists()
 
     def fill(outer: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vqnat_plugin import compat
 from vqnat_plugin.errors import CheckpointError
 from vqnat_plugin.models.checkpoints import AUTOREGRESSIVE, Checkpoint
-from vqnat_plugin.plain_expression import evaluate
+from vqnat_plugin.plain_expression import MOST, evaluate
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -56,10 +56,14 @@ def test_sums_and_repetitions_are_those_of_python(text: str) -> None:
         "f'{print(1)}'",
         "lambda: 1",
         "2 ** 99",
+        "[0] * 99999",
+        "99999 * (1, 2)",
+        "[0] * 9000 + [0] * 9000",
         "[" * 3000,
         "1 +",
         "",
         "[1] + 2",
+        f"{'1' * MOST}0",
         None,
     ],
 )

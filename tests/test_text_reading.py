@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.files import write_json, write_lines
 from vqnat_plugin.reading import (
+    blocks_and_error,
     read_blocks,
     read_json,
     read_json_if_there,
@@ -118,3 +121,17 @@ def test_a_stream_of_carriage_returns_is_refused_with_the_way_out() -> None:
             for block in read_blocks(io.BytesIO(b"a\rb\n\xff\n"), "text", size):
                 found += block
         assert found == ["a\rb"]
+
+
+def test_nothing_that_has_not_come_yet_is_the_end() -> None:
+    """A pipe that somebody has told not to block."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with open(read, "rb") as stream, open(write, "wb", buffering=0) as other:
+        blocks = blocks_and_error(stream, "pipe", 100)
+        other.write(b"one\n")
+        assert next(blocks) == (["one"], None)
+        later = threading.Timer(0.1, lambda: (other.write(b"two\n"), other.close()))
+        later.start()
+        assert [lines for lines, _ in blocks if lines] == [["two"]]
+        later.join()

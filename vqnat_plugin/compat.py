@@ -156,6 +156,21 @@ def _next_loss_scale(self: AMPOptimizer) -> float:
     return 0.5 ** (1 + self.skipped_in_a_row)
 
 
+def _scaling(make: Callable[..., None]) -> Callable[..., None]:
+    """Lets `--amp-init-scale` and `--amp-scale-window` say what fairseq's scaler takes from other options."""
+
+    @functools.wraps(make)
+    def scaling_optimizer(self: AMPOptimizer, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, cfg, *args, **kwargs)
+        if self.scaler.is_enabled():
+            common = cfg.common
+            self._grad_scaler = torch.cuda.amp.GradScaler(
+                init_scale=common.amp_init_scale, growth_interval=common.amp_scale_window or 2000
+            )
+
+    return scaling_optimizer
+
+
 def _amp_step(self: AMPOptimizer) -> None:
     """One step under `--amp`; `self.skipped` tells whether it was left out because a gradient was not finite.
 
@@ -368,6 +383,7 @@ def install() -> None:
     TranslationTask.build_model = _with_bleu(TranslationTask.build_model)
     NanDetector.add_hooks = _add_nan_hooks
     EMA.__init__ = _keeping_integers(EMA.__init__)
+    AMPOptimizer.__init__ = _scaling(AMPOptimizer.__init__)
     AMPOptimizer.step = _amp_step
     AMPOptimizer.skipped_in_a_row = 0
     AMPOptimizer.next_loss_scale = property(_next_loss_scale)

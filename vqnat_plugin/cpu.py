@@ -90,9 +90,12 @@ def _fused_step(group: dict[str, Any], state: dict[Tensor, dict[str, Any]]) -> N
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16. Others emulate it, up to a hundred times slower than fp32."""
     if platform.machine() in ("x86_64", "AMD64"):
-        # An older torch does not say.
-        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+        if hasattr(torch.cpu, "get_capabilities"):
+            capabilities = torch.cpu.get_capabilities()
+            return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+        # An older torch; what it has no name for, it does not use either.
+        names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in names)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -227,11 +227,14 @@ def _lies_at(opened: int, file: Path) -> bool:
 def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write into a temporary folder beside `path`, then move it there, in place of one before.
 
+    What a killed process left of that is put right first. Without locks, see `alone`, one process at a time
+    may do this.
+
     Raises:
         BusyError: another process is at it.
     """
     path = path.resolve()
-    new, old = (path.with_name(f".{_short(path.name)}.{name}") for name in ("new", "old"))
+    new, old = (path.with_name(f".{_short(path.name)}.{name}.part") for name in ("new", "old"))
 
     def clear() -> None:
         if old.exists() and not path.exists():
@@ -240,7 +243,6 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
             shutil.rmtree(each, ignore_errors=True)
 
     with alone(path, beside=True), contextlib.ExitStack() as undo:
-        # Of a process that was killed.
         clear()
         undo.callback(clear)
         new.mkdir()

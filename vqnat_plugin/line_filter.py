@@ -1,7 +1,6 @@
 """What commands have in common that read lines and write lines, from and to files or pipes."""
 
 import errno
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,9 +53,6 @@ class Input:
         self.path = None if name == STANDARD_INPUT else Path(name)
         self._size = size
         self._stream: BinaryIO = sys.stdin.buffer if self.path is None else self.path.open("rb")
-        if self.path is None and (descriptor := self.fileno()) is not None:
-            # Whoever has it too may have told it not to: what has not come yet would look like the end.
-            os.set_blocking(descriptor, True)
 
     def __iter__(self) -> Iterator[tuple[list[str], DataError | None]]:
         """The blocks, the last one with what is wrong behind it, if anything is; see `read_blocks`."""

@@ -1,7 +1,11 @@
 """Reading text, lines and JSON, with clear errors."""
 
+import contextlib
 import hashlib
+import io
 import json
+import os
+import select
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,10 +90,24 @@ def blocks_and_error(stream: BinaryIO, name: str, size: int) -> Iterator[tuple[l
         yield [], _without_line_feeds(name)
 
 
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """What has arrived; nothing at the end alone."""
+    found: bytes = stream.read1(size)  # type: ignore[attr-defined]
+    raw = getattr(stream, "raw", None)
+    if not found and isinstance(raw, io.FileIO) and not os.get_blocking(raw.fileno()):
+        # There `read1` gives nothing as well when there is nothing yet.
+        arrivals = select.poll()
+        arrivals.register(raw)
+        while (later := raw.read(size)) is None:
+            arrivals.poll()
+        return later
+    return found
+
+
 def _arriving(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
     """Lines that are whole by now; at the end, if there is one, that without a line feed."""
     start: list[bytes] = []
-    while found := stream.read1(size):  # type: ignore[attr-defined]
+    while found := _read(stream, size):
         first, *others = found.split(b"\n")
         start.append(first)
         lines = []
@@ -109,8 +127,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from None
+    except RecursionError:
+        raise DataError(f"{path}: not JSON that can be read (nested too deeply)") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -118,7 +138,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_if_there(path: Path) -> dict[str, Any] | None:
     """As `read_json`; None where there is no such file."""
-    return read_json(path) if path.exists() else None
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+        return read_json(path)
+    return None
 
 
 def sha256(*paths: Path) -> str:

@@ -26,6 +26,7 @@ from .errors import CheckpointError, UsageError, UserError
 from .fairseq_checks import unsound
 from .fairseq_options import LAST
 from .files import alone
+from .safe_loading import without_weights
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
@@ -297,17 +298,26 @@ def _newest(trainer: Trainer, path: Path, read: Callable[[Path], dict[str, Any]]
         if path != folder / LAST:
             raise
         damage = error
-    others = set(folder.glob("checkpoint*.pt")) - {path}
-    for other in sorted(others, key=lambda each: each.stat().st_mtime, reverse=True):
+    for other in _by_updates(path, read):
         with contextlib.suppress(CheckpointError):
             state = read(other)
-            # An average of checkpoints has no state of the optimizer.
-            if state.get("last_optimizer_state", True) is not None:
-                logger.warning(f"{damage}; the training goes on from {other}, update {_updates(state)}")
-                return state
+            logger.warning(f"{damage}; the training goes on from {other}, update {_updates(state)}")
+            return state
     raise CheckpointError(
         f"{damage}; no other checkpoint in {folder} is whole either: delete it to begin anew"
     )
+
+
+def _by_updates(last: Path, read: Callable[[Path], dict[str, Any]]) -> list[Path]:
+    """The other checkpoints of a folder that a training can go on from, the newest first."""
+    found = {}
+    for path in set(last.parent.glob("checkpoint*.pt")) - {last}:
+        with contextlib.suppress(CheckpointError, OSError), without_weights():
+            state = read(path)
+            # An average of checkpoints has no state of the optimizer.
+            if state.get("last_optimizer_state", True) is not None:
+                found[path] = _updates(state)
+    return sorted(found, key=lambda path: (found[path], path), reverse=True)
 
 
 def _updates(state: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@
 # writes report.json, report.md and plots. Uses all GPUs. Run it again to go on after a kill.
 #
 #   --data DIR  folder of the archive de-en.tgz, or of text: train.de, train.en, valid.de, valid.en, test.de, test.en
-#   --download  fetch the archive first (20 MB), to the folder of --data if given
+#   --download  fetch the archive first with wget (20 MB), to the folder of --data if given
 #   --out DIR   where everything goes (default: runs/iwslt14_de_en)
 #   --check     try every stage with tiny models, a few updates and a slice of the data, in minutes and without a
 #               GPU; writes to check/ in the folder of --out
@@ -52,7 +52,7 @@ AVERAGE=(--num-update-checkpoints 5)
 SLICE=""
 given CHECK source examples/check.sh
 
-given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
+given DOWNLOAD stage download wget --continue --progress=dot:giga --directory-prefix "$DATA" \
     https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz
 TEXT=$DATA ARCHIVES=""
 [ -e "$DATA/train.de" ] || TEXT=$OUT/corpus ARCHIVES=1

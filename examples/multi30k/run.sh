@@ -6,7 +6,7 @@
 # report.md and plots, and in diagnosis/ where BLEU is lost on valid. Run it again to go on after a kill.
 #
 #   --data DIR  folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
-#   --download  fetch those files first, to the folder of --data if given
+#   --download  fetch those files first, with wget, to the folder of --data if given, and unpack them there
 #   --out DIR   where everything goes (default: runs/multi30k)
 #   --shapes    train students of other shapes as well, in the same way, and report them beside the others
 #   --dry-run   print the commands and run nothing
@@ -34,7 +34,7 @@ FORWARD=(--source-lang en --target-lang de --teacher "$TEACHER"
 BACKWARD=(--source-lang de --target-lang en --teacher "$OUT/reverse_teacher/checkpoint_best.pt"
     --sampling --sampling-topk 10 --filter-repeats 2 --workers 2)
 
-given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
+given DOWNLOAD stage download wget --continue --progress=dot:giga --directory-prefix "$DATA" \
     "$URL"/{train,val,test_2016_flickr}.{en,de}.gz
 given DOWNLOAD stage unpack gunzip --keep --force "$DATA"/{train,val,test_2016_flickr}.{en,de}.gz
 stage prepare vqnat prepare --data "$DATA" --out "$OUT/data" --source-lang en --target-lang de --merges 8000

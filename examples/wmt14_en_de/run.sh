@@ -8,7 +8,7 @@
 #   --data DIR  folder of the archives: training-parallel-europarl-v7.tgz, training-parallel-commoncrawl.tgz,
 #               training-parallel-nc-v9.tgz, dev.tgz, test-full.tgz; or of text: train.en, train.de, valid.en,
 #               valid.de, test.en, test.de
-#   --download  fetch the archives first (1.6 GB), to the folder of --data if given
+#   --download  fetch the archives first with wget (1.6 GB), to the folder of --data if given
 #   --out DIR   where everything goes (default: runs/wmt14_en_de)
 #   --check     try every stage with tiny models, a few updates and a slice of the data, in minutes and without a
 #               GPU; writes to check/ in the folder of --out
@@ -53,7 +53,7 @@ AVERAGE=(--num-update-checkpoints 5)
 SLICE=""
 given CHECK source examples/check.sh
 
-given DOWNLOAD stage download wget --continue --directory-prefix "$DATA" \
+given DOWNLOAD stage download wget --continue --progress=dot:giga --directory-prefix "$DATA" \
     https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz \
     https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz \
     https://www.statmt.org/wmt14/training-parallel-nc-v9.tgz \

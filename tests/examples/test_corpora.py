@@ -114,7 +114,7 @@ def spoil_segments(folder: Path) -> str:
 def spoil_encoding(folder: Path) -> str:
     members = {"newstest2013.en": "green\n", "newstest2013.de": "grün\n".encode("latin-1")}
     write_archive(folder / "dev.tgz", {f"dev/{name}": text for name, text in members.items()})
-    return r"dev/newstest2013\.de: not UTF-8"
+    return r"^dev\.tgz: dev/newstest2013\.de: not UTF-8"
 
 
 def spoil_archive(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with a folder is said in one line; what is well-formed but of another model, too."""
+"""What is wrong with a folder is said in one line."""
 
 import shutil
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_config_that_cannot_be_read(folder: Path) -> None:
         (b"", "not JSON"),
         (b"[1]", "expected a JSON object"),
         (b"\xff\xfe", "not UTF-8"),
-        (b'{"a":' * 100_000, "recursion depth"),
+        (b'{"a":' * 100_000, "nested too deeply"),
         (whole.replace(b'"format": %d' % FORMAT, b'"format": "%d"' % FORMAT), "of format '"),
         (whole.replace(b"4096", b"4097"), "is not what was exported"),
     ):

@@ -1,6 +1,7 @@
 """The image task through fairseq-train: both stages, resuming, several processes, and wrong companions."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from fairseq import tasks
 from tiny import different, parse
 from tiny_images import AUTOENCODER, HELD_OUT, PRIOR, SIZE, TRAIN, TRAINING, make_images, train_images
 
-from vqnat_plugin.errors import UsageError, UserError
+from vqnat_plugin.errors import CheckpointError, UsageError, UserError
 from vqnat_plugin.imaging.models import encode_images, load_autoencoder
 
 ROOT = Path(__file__).parents[2]
@@ -228,6 +229,23 @@ def test_companions_that_cannot_work(
         cfg, task = setup(image_folder, tmp_path, words)
         task.build_model(cfg.model)
         task.build_criterion(cfg.criterion)
+
+
+def test_an_autoencoder_that_is_written_meanwhile_is_refused(
+    image_folder: Path, image_autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its codes would be kept under the name of another one."""
+    path = tmp_path / "checkpoint_best.pt"
+    shutil.copy(image_autoencoder, path)
+
+    def replaced(path: Path) -> Any:
+        model = load_autoencoder(path)
+        path.write_bytes(b"another")
+        return model
+
+    monkeypatch.setattr("vqnat_plugin.tasks.image_vq.load_autoencoder", replaced)
+    with pytest.raises(CheckpointError, match="is still written to; wait for that training"):
+        setup(image_folder, tmp_path, PRIOR, "--codes-from", str(path))
 
 
 def test_autoencoder_with_another_task() -> None:

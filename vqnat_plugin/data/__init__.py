@@ -1,1 +1,1 @@
-"""Getting parallel text, and turning it into data for fairseq-train."""
+"""From parallel text to data for fairseq-train."""

@@ -108,6 +108,8 @@ def _require_free(out: Path) -> None:
                 f"--out {out}: would be replaced, but '{min(strange)}' in it is no part of an exported "
                 "model; move that elsewhere, or name a new folder"
             )
+    elif out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is no folder")
 
 
 def _copy_text(task: Any, folder: Path) -> bool:

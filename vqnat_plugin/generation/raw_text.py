@@ -3,17 +3,20 @@
 import argparse
 import ast
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, tasks, utils
+from fairseq import tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.hub_utils import GeneratorHubInterface
 from omegaconf import open_dict
 
 from ..errors import DataError, UsageError, UserError
+from ..fairseq_checks import require_known
 from ..line_filter import Answer
+from ..models.checkpoints import TRANSLATION, Checkpoint
 from ..models.hub import MAX_TOKENS
 
 
@@ -44,10 +47,13 @@ class RawTextTranslator:
             utils.set_torch_seed(config.common.seed)
         task = tasks.setup_task(config.task)
         overrides = ast.literal_eval(config.common_eval.model_overrides)
-        # Each checked by our `fairseq_checks`.
-        paths = utils.split_paths(config.common_eval.path)
-        models, _, _ = checkpoint_utils.load_model_ensemble_and_task(paths, overrides, task)
-        for model in models:
+        models = []
+        for path in utils.split_paths(config.common_eval.path):
+            checkpoint = Checkpoint(Path(path), TRANSLATION)
+            require_known(path, checkpoint.config, overrides)
+            checkpoint.check_data(Path(task.cfg.data), (task.cfg.source_lang, task.cfg.target_lang))
+            model, _, _ = checkpoint.build(task, **overrides)
+            models.append(model)
             if config.common.fp16:
                 model.half()
             elif config.common.bf16:

@@ -103,20 +103,28 @@ def open_split(
                 "--valid-size 0: leaves no images for subset 'valid' (--disable-validation trains without)"
             )
 
-    if download != "none":
+    def place() -> tuple[str, Path]:
+        digest = _fingerprint(root, cache)
+        return digest, cache / f"{folder}-{size}-{digest}.npy"
+
+    digest, decoded = place()
+    if download != "none" and not decoded.exists():
         with alone(cache / "download", beside=True, wait=True):
             _find(root, folder, size, cache, download)
-    digest = _fingerprint(root, cache)
+        digest, decoded = place()
 
     def make(file: Path) -> None:
         found, count = _find(root, folder, size, cache)
         check(count)
         write_atomically(file, lambda part: _decode(part, found, count, size, folder))
+        if place() != (digest, decoded):
+            file.unlink()
+            raise DataError(f"{shown(root)}: has changed while it was read; run the same command again")
         for old in cache.glob(f"{folder}-{size}-*.npy"):
             if old != file and re.fullmatch(r".*-[0-9a-f]{16}\.npy", old.name):
                 old.unlink(missing_ok=True)
 
-    images = make_once(cache / f"{folder}-{size}-{digest}.npy", make)
+    images = make_once(decoded, make)
     check(len(images))
     if folder == "test":
         return Images(images, np.arange(len(images)), digest)

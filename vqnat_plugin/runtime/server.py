@@ -128,7 +128,7 @@ class Service:
         return parse(await self._body(connection), self._limits, self._translator.exported)
 
     async def _answer(self, connection: Connection, request: Request) -> dict[str, Any]:
-        # Text costs time: none is spent where there is no place, and no other request waits for it.
+        # Text costs time: little is spent in vain, and no other request waits for it.
         self._batcher.admit(sum(bool(line.strip()) for line in request.lines))
         rows = await asyncio.to_thread(self._rows, request)
         jobs = self._batcher.submit(list(rows.values()), request.options, request.details)

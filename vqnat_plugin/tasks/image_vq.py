@@ -93,11 +93,13 @@ class ImageVQTask(EMTask, FairseqTask):
         if cfg.codes_from:
             path = Path(cfg.codes_from)
             try:
+                digest = sha256(path) if path.is_file() else ""
                 autoencoder = load_autoencoder(path)
             except CheckpointError as error:
                 raise CheckpointError(f"--codes-from {error}") from None
             # Codes are kept under this name.
-            digest = sha256(path)
+            if sha256(path) != digest:
+                raise CheckpointError(f"--codes-from {path}: is still written to; wait for that training")
             if cfg.crop:
                 raise UsageError(f"--crop {cfg.crop}: is for images; leave it out with --codes-from")
             if autoencoder.image_size != cfg.image_size:
