@@ -18,10 +18,10 @@ device = torch.device(sys.argv[1])
 assignment.has_kernels = lambda chunk: kernels
 for size, dim, temperature in ((1, 3, 1.0), (7, 3, 1.0), (64, 2, 0.1), (1000, 4, 0.5), (1500, 4, 30.0)):
     torch.manual_seed(size)
-    vectors, codes = torch.randn(20, dim, device=device), torch.randn(size, dim, device=device)
+    vectors, codes = torch.randn(11, dim, device=device), torch.randn(size, dim, device=device)
     codes[-1] = codes[0]
     vectors[3] = codes[0]
-    uniforms = torch.rand(20, 5, device=device)
+    uniforms = torch.rand(11, 5, device=device)
     uniforms[0, 0] = 0.0
     found = {}
     for kernels in (False, True):
@@ -39,8 +39,8 @@ for size, dim, temperature in ((1, 3, 1.0), (7, 3, 1.0), (64, 2, 0.1), (1000, 4,
     assert 0 <= soft_.samples.min() and soft_.samples.max() < size
 
 # More draws than a block of the kernel may have.
-uniforms = torch.rand(20, 2500, device=device)
-vectors = torch.randn(20, 4, device=device)
+uniforms = torch.rand(9, 2500, device=device)
+vectors = torch.randn(9, 4, device=device)
 found = []
 for kernels in (False, True):
     found.append(assignment.sample_codes(vectors, codes, 0.5, uniforms, rows=8).samples)

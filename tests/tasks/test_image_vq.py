@@ -168,6 +168,7 @@ def test_a_training_does_not_go_on_with_another_grid(image_folder: Path, tmp_pat
         train_images(image_folder, tmp_path, AUTOENCODER, *flags, "--codebook-size=7", "--max-update=2")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(image_folder: Path, tmp_path: Path) -> None:
     flags = ["--bottleneck=hard", "--unquantized-updates=1", "--code-revival=0", "--em-decay=0.8"]
     flags += ["--optimizer=sgd", "--lr=0.01", "--max-epoch=2"]
