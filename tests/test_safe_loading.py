@@ -256,8 +256,9 @@ def test_torchs_own_loader_reads_numbers_of_numpy(tmp_path: Path, zipped: bool) 
         "one": np.float64(1.5),
         "args": argparse.Namespace(a=1),
     }
-    with torch.serialization.safe_globals(FOR_TORCH):
-        found = torch.load(save(content, tmp_path / "a.pt", zipped))
+    # For good, as `compat` does: torch's own context would take away what that has added.
+    torch.serialization.add_safe_globals(FOR_TORCH)
+    found = torch.load(save(content, tmp_path / "a.pt", zipped))
     assert found["one"] == 1.5 and found["args"].a == 1
     assert found["matrix"].tolist() == [[1.0] * 3] * 2 and found["matrix"].dtype == np.float32
     again = read(save(found, tmp_path / "b.pt", zipped))
