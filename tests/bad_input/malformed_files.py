@@ -194,6 +194,21 @@ def _model(name: str, spoil: Callable[[bytes], bytes | None]) -> Maker:
     return make
 
 
+def _config(**changes: Any) -> Maker:
+    """Of which the digest is right: as if another program had written it."""
+
+    def make(things: Things, path: Path) -> None:
+        from vqnat_plugin.runtime.exported import write_config
+
+        shutil.copytree(things["exported"], path)
+        content = json.loads((path / "config.json").read_text())
+        del content["digest"]
+        sizes = {**content["sizes"], **changes.pop("sizes", {})}
+        write_config(path, {**content, "sizes": sizes, **changes})
+
+    return make
+
+
 MAKERS |= {
     "bad_config": _model("config.json", lambda content: content[:-40]),
     "list_config": _model("config.json", lambda content: b"[1]"),
@@ -201,9 +216,24 @@ MAKERS |= {
     "empty_config": _model("config.json", lambda content: b""),
     "cut_graph": _model("step.onnx", lambda content: content[:-40]),
     "no_graph": _model("writer.onnx", lambda content: None),
-    "later_format": _model("config.json", lambda content: content.replace(b'"format": 3', b'"format": 99')),
     "foreign_dictionary": _model("dict.target.txt", lambda content: b"a 1\n"),
+    "text_sizes": _config(sizes={"embed_dim": "32"}),
+    "huge_sizes": _config(sizes={"embed_dim": 10**12}),
+    "later_format": _config(format=99),
 }
+
+
+@thing
+def foreign_graph(things: Things, path: Path) -> None:
+    from vqnat_plugin.reading import sha256
+
+    _config()(things, path)
+    shutil.copyfile(path / "encoder.onnx", path / "writer.onnx")
+    files = json.loads((path / "config.json").read_text())["files"]
+    shutil.rmtree(path)
+    _config(files={**files, "writer.onnx": files["encoder.onnx"]})(things, path)
+    shutil.copyfile(path / "encoder.onnx", path / "writer.onnx")
+    assert sha256(path / "writer.onnx") == files["encoder.onnx"]
 
 
 @thing

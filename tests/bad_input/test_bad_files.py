@@ -111,7 +111,10 @@ RUNTIME = [
         ("empty_config", "config.json"),
         ("cut_graph", "step.onnx"),
         ("no_graph", "writer.onnx"),
+        ("foreign_graph", "{foreign_graph}"),
         ("foreign_dictionary", "{foreign_dictionary}"),
+        ("text_sizes", "config.json"),
+        ("huge_sizes", "{huge_sizes}"),
         ("folder_graph", "step.onnx"),
         ("later_format", "format"),
     )

@@ -279,7 +279,11 @@ def test_damaged_caches_are_made_anew(tmp_path: Path) -> None:
     first = split(tmp_path / "data", tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
-    for content in (b"", b"no array", whole[:40], whole[:-1], b"PK\3\4" + whole):
+    other = io.BytesIO()
+    np.save(other, first.astype(np.int8))
+    damaged = [b"", b"no array", whole[:40], whole[:-1], whole + b"x", other.getvalue(), b"PK\3\4" + whole]
+    damaged += [whole[:place] + b"(" + whole[place + 1 :] for place in range(10, 100, 3)]
+    for content in damaged:
         file.write_bytes(content)
         assert np.array_equal(split(tmp_path / "data", tmp_path / "cache"), first)
 

@@ -106,10 +106,18 @@ def test_a_process_that_fails_lets_the_next_one_try(tmp_path: Path) -> None:
         np.save(file, np.ones((2, 3), np.uint8))
 
     with pytest.raises(DataError):
-        make_once(made, fail)
+        make_once(made, (2, 3), np.uint8, fail)
     assert not made.parent.exists()
-    make_once(made, make)
-    assert np.array_equal(make_once(made, fail), np.ones((2, 3)))
+    make_once(made, (2, 3), np.uint8, make)
+    assert np.array_equal(make_once(made, (2, 3), np.uint8, fail), np.ones((2, 3)))
+
+
+def test_codes_that_cannot_be_are_made_anew(tmp_path: Path) -> None:
+    made = tmp_path / "codes.npy"
+    for forged in (np.full((2, 3), 16, np.int32), np.full((2, 3), -1, np.int32)):
+        np.save(made, forged)
+        found = make_once(made, (2, 3), np.int32, lambda file: np.save(file, np.ones((2, 3), np.int32)), 16)
+        assert (found == 1).all()
 
 
 def test_only_what_was_written_here_is_deleted_from_a_cache(image_folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ..runtime.exported import (
     DICTIONARIES,
     KIND,
     LONGEST,
+    MOST_WIDTH,
     SIZES,
     file_names,
     write_config,
@@ -85,7 +86,8 @@ def export(
         config.update(_describe(hub, path, precision))
         config["teacher"] = None
         if ranker is not None and teacher is not None:
-            config["teacher"] = {**_origin(teacher), LONGEST: int(ranker.max_decoder_positions())}
+            longest = min(int(ranker.max_decoder_positions()), MOST_WIDTH)
+            config["teacher"] = {**_origin(teacher), LONGEST: longest}
         config["files"] = {name: sha256(folder / name) for name in file_names(text, teacher is not None)}
         write_config(folder, config)
         config["comparison"] = compare(hub, Translator(folder), pairs, teacher, tell)

@@ -124,7 +124,7 @@ def open_split(
             if old != file and re.fullmatch(r".*-[0-9a-f]{16}\.npy", old.name):
                 old.unlink(missing_ok=True)
 
-    images = make_once(decoded, make)
+    images = make_once(decoded, (None, 3, size, size), np.uint8, make)
     check(len(images))
     if folder == "test":
         return Images(images, np.arange(len(images)), digest)

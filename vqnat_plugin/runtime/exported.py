@@ -21,17 +21,20 @@ DICTIONARIES = {"source": "dict.source.txt", "target": "dict.target.txt"}
 # Symbols at the start of every dictionary of fairseq.
 BOS, PAD, EOS, UNK = range(4)
 SPECIALS = 4
-# What is known of the model beside its graphs.
-SIZES = (
-    "embed_dim",
-    "attention_heads",
-    "predictor_layers",
-    "codebook_size",
-    "compress_steps",
-    "target_symbols",
-)
+# What is known of the model beside its graphs, and the least that it can be. Memory is taken by it: what is
+# larger than the most was forged.
+SIZES = {
+    "embed_dim": 1,
+    "attention_heads": 1,
+    "predictor_layers": 1,
+    "codebook_size": 1,
+    "compress_steps": 0,
+    "target_symbols": SPECIALS,
+}
 # The same of a teacher: most tokens of a translation, its end included.
 LONGEST = "max_target_positions"
+MOST_SYMBOLS, MOST_WIDTH = 1 << 24, 1 << 16
+MOST = {"compress_steps": 6, "codebook_size": MOST_SYMBOLS, "target_symbols": MOST_SYMBOLS}
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,30 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if config.pop("digest", None) != _digest(config):
         raise DataError(f"{folder / CONFIG}: is not what was exported; export the model again")
+    if odd := _odd(config):
+        raise DataError(f"{folder / CONFIG}: {odd}; export the model again")
     return config
+
+
+def _odd(config: dict[str, Any]) -> str:
+    """What is wrong with the values that are read; empty where nothing is."""
+    kinds: dict[str, Any] = {"files": dict, "max_source_positions": int, "precision": str, "sizes": dict}
+    kinds |= {"source_lang": str, "target_lang": str, "teacher": dict | None}
+    for name, kind in kinds.items():
+        value = config.get(name, ...)
+        if not isinstance(value, kind) or value is True:
+            return f"'{name}' is missing" if value is ... else f"'{name}' cannot be {value!r}"
+    smallest = {**SIZES, "max_source_positions": 1}
+    values = {**config["sizes"], "max_source_positions": config["max_source_positions"]}
+    if config["teacher"] is not None:
+        smallest[LONGEST], values[LONGEST] = 1, config["teacher"].get(LONGEST)
+    for name, least in smallest.items():
+        value = values.get(name)
+        if type(value) is not int or value < least:
+            return f"'{name}' has to be a whole number of at least {least}, not {value!r}"
+        if value > (most := MOST.get(name, MOST_WIDTH)):
+            return f"'{name}' has to be at most {most:,}, not {value:,}"
+    return ""
 
 
 def write_config(folder: Path, content: dict[str, Any]) -> None:

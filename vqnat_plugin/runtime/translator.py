@@ -13,7 +13,7 @@ from ..options import flag
 from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
-from .exported import DICTIONARIES, EOS, Exported
+from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
@@ -63,7 +63,23 @@ class Translator:
         paths = [self.exported.path(DICTIONARIES[side]) for side in ("source", "target")]
         self.source, self.target = map(Dictionary, paths)
         self.pipeline = TextPipeline.find(self.exported.folder) if self.exported.text else None
-        self.graphs = Graphs(self.exported, threads)
+        self._start()
+
+    def _start(self) -> None:
+        """Load the graphs, and translate something: all parts have to be of one model."""
+        symbols = self.exported.sizes["target_symbols"]
+        odd = f"{len(self.target.symbols)} symbols where {symbols} are needed"
+        try:
+            self.graphs = Graphs(self.exported, self._threads)
+            self._batch([[UNK, EOS]], Decoding(min_len=4, max_len_b=8), False)
+            if len(self.target.symbols) == symbols:
+                return
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # ONNX Runtime's own, which have no common class
+            odd = str(error).partition("\n")[0]
+        folder = self.exported.folder
+        raise DataError(f"{folder}: its parts do not fit each other ({odd}); export the model again")
 
     @cached_property
     def teacher(self) -> Teacher:

@@ -165,4 +165,5 @@ class ImageVQTask(EMTask, FairseqTask):
 
         mark = "-mirrored" if mirrored else ""
         file = self.cache / f"codes-{split}{mark}-{digest.hexdigest()[:16]}.npy"
-        return make_once(file, make)
+        shape, below = (len(images), *autoencoder.codes_shape), autoencoder.config.codebook_size
+        return make_once(file, shape, kind, make, below)
