@@ -19,17 +19,17 @@ from vqnat_plugin.reading import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # The first is the one whose numbers stand at the top.
-TRANSLATION = ("multi30k", "own_corpus", "quickstart")
+TRANSLATION = ("multi30k/results", "own_corpus/results", "quickstart/results")
 # Those whose exported models are measured as well.
-TRAINED = {"Multi30k": "multi30k", "Tatoeba": "own_corpus"}
+TRAINED = {"Multi30k": "multi30k/results", "Tatoeba": "own_corpus/results"}
 
 
-def _report(examples: Path, *parts: str) -> tuple[dict[str, Any], str]:
+def _report(examples: Path, folder: str) -> tuple[dict[str, Any], str]:
     """A committed report, and a link to it from the README, which names an earlier version."""
-    report = read_json(examples.joinpath(*parts, "report.json"))
+    report = read_json(examples / folder / "report.json")
     version = report["versions"]["vqnat-plugin"]
     label = "report" if version == __version__ else f"report of version {version}"
-    return report, f"[{label}](examples/{'/'.join(parts)}/report.md)"
+    return report, f"[{label}](examples/{folder}/report.md)"
 
 
 def _machine(report: Mapping[str, Any]) -> str:
@@ -47,7 +47,7 @@ def _machines(examples: Path) -> str:
     """The processors of the reports in the table: of all, or of each where they differ."""
     by_cpu: dict[str, list[str]] = {}
     for recipe in TRANSLATION:
-        report, _ = _report(examples, recipe, "results")
+        report, _ = _report(examples, recipe)
         cpu = f"{_cpu(report)}, {report['machine']['cores']} cores"
         by_cpu.setdefault(cpu, []).append(report["title"].partition(",")[0].partition(":")[0])
     if len(by_cpu) == 1:
@@ -57,7 +57,7 @@ def _machines(examples: Path) -> str:
 
 def gains(examples: Path) -> str:
     """What decoding with latents gains and costs, in the words of the first recipe's report."""
-    report, link = _report(examples, TRANSLATION[0], "results")
+    report, link = _report(examples, TRANSLATION[0])
     systems, latency = report["systems"], report["latency"]
     student, teacher = systems["student_greedy"], systems["teacher_greedy"]
     beam, rescored = systems["teacher_beam4"], systems["student_4_rescored"]
@@ -79,7 +79,7 @@ def gains(examples: Path) -> str:
 
 def _lost(examples: Path) -> str:
     """What the other corpus's student loses against its teacher, greedy and with beam 4."""
-    report, link = _report(examples, TRANSLATION[1], "results")
+    report, link = _report(examples, TRANSLATION[1])
     systems = report["systems"]
     lost = (
         systems[name]["bleu"] - systems["student_greedy"]["bleu"]
@@ -91,7 +91,7 @@ def _lost(examples: Path) -> str:
 def _engines(examples: Path) -> str:
     """The same without fairseq: exported models against the fastest engine for Transformers."""
     with_amx, without, checked = (
-        _report(examples, "speed", "results", *folder)[0] for folder in ([], ["epyc"], ["verification"])
+        _report(examples, f"speed/results{folder}")[0] for folder in ("", "/epyc", "/verification")
     )
     threads = with_amx["latency"]["threads"]
     most = max(system.get("passes", 0) for system in checked["systems"].values())
@@ -114,7 +114,7 @@ def _engines(examples: Path) -> str:
 
 def _untrained_rows(examples: Path) -> list[list[str]]:
     """Models of the paper's size, on two processors."""
-    made = [_report(examples, "speed", "results", *folder) for folder in ([], ["epyc"])]
+    made = [_report(examples, f"speed/results{folder}") for folder in ("", "/epyc")]
     reports, (with_amx, without) = [report for report, _ in made], [link for _, link in made]
     both = f"{with_amx.replace('[report', '[AMX')}, {without.replace('[report', '[without')}"
 
@@ -126,7 +126,7 @@ def _untrained_rows(examples: Path) -> list[list[str]]:
         baseline = f"{layers}_{precision}"
         return [name, layers, ratio(system, 1, baseline), ratio(system, 32, baseline), links]
 
-    checked, link = _report(examples, "speed", "results", "verification")
+    checked, link = _report(examples, "speed/results/verification")
 
     def passes(name: str, links: str = "") -> list[str]:
         system = checked["systems"][name]
@@ -149,7 +149,7 @@ def _untrained_rows(examples: Path) -> list[list[str]]:
 
 def _trained(examples: Path) -> str:
     """The small shape for speed once trained, on two corpora, against the same teacher's engine."""
-    made = {name: _report(examples, recipe, "results") for name, recipe in TRAINED.items()}
+    made = {name: _report(examples, recipe) for name, recipe in TRAINED.items()}
     reports = [report for report, _ in made.values()]
     header = [
         "exported model, trained",
@@ -216,7 +216,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 def _translation_rows(examples: Path) -> list[list[str]]:
     rows = []
     for recipe in TRANSLATION:
-        report, link = _report(examples, recipe, "results")
+        report, link = _report(examples, recipe)
         systems = report["systems"]
 
         def bleu(name: str, systems: Mapping[str, Any] = systems) -> str:
@@ -242,7 +242,7 @@ def summary(examples: Path) -> str:
     """The tables of all committed reports, with links to them."""
     header = ["", "teacher, beam 4", "greedy", "student", "4 candidates", "rescored"]
     header += ["x greedy, batch 1", "x beam", "x greedy, batch 32", "x beam", "minutes, whole recipe", ""]
-    first, _ = _report(examples, TRANSLATION[0], "results")
+    first, _ = _report(examples, TRANSLATION[0])
     signature = first["systems"]["student_greedy"]["signature"]
     text = [
         _table(header, _translation_rows(examples)),
@@ -252,13 +252,13 @@ def summary(examples: Path) -> str:
         f"score, or rescored by the teacher. {_machines(examples)}; seed {first['seed']}"
         f"{_elsewhere(examples)}. Each report stands beside its recipe.",
     ]
-    images, link = _report(examples, "cifar10", "results")
+    images, link = _report(examples, "cifar10/results")
     (figures,) = images["results"]["vq_vae_em"]
     bits = figures["bits_per_dim"]
-    compared, comparison = _report(examples, "cifar10", "results", "compare")
+    compared, comparison = _report(examples, "cifar10/results/compare")
     collapsed = sum(each["usage"] < COLLAPSED for row in compared["results"].values() for each in row)
     trainings = sum(map(len, compared["results"].values()))
-    ablations, ablation = _report(examples, "ablations", "results")
+    ablations, ablation = _report(examples, "ablations/results")
     text.append(
         f"{images['title']} ({', '.join(images['notes'])}, which are smoother: not to be compared with "
         f"published figures): {bits['total']:.2f} bits/dim with the learned prior "
@@ -273,7 +273,7 @@ def summary(examples: Path) -> str:
 
 def _elsewhere(examples: Path) -> str:
     """The recipes whose stages ran elsewhere, or nobody knows where."""
-    reports = (_report(examples, recipe, "results")[0] for recipe in TRANSLATION)
+    reports = (_report(examples, recipe)[0] for recipe in TRANSLATION)
     found = [report for report in reports if report.get("elsewhere")]
     titles = " and ".join(report["title"].partition(",")[0] for report in found)
     known = all(processors for report in found for processors in report["elsewhere"].values())
@@ -303,7 +303,7 @@ def _bleu(row: Mapping[str, Any]) -> str:
 
 def quantisers(examples: Path) -> str:
     """EM beside the peer: time, memory, how well codes are found; and beside what came after it."""
-    report, link = _report(examples, "bottleneck", "results")
+    report, link = _report(examples, "bottleneck/results")
     settings = report["settings"]
     size = min(row["codes"] for row in report["speed"])
     speed = {row["method"]: row for row in report["speed"] if row["codes"] == size}
@@ -322,7 +322,7 @@ def quantisers(examples: Path) -> str:
         ["memory, MiB", *(f"{speed[name]['peak_mib']:.0f}" for name in names)],
         ["excess error, mixture of Gaussians", *(f"{value:.1%}" for value in excess)],
     ]
-    images, other = _report(examples, "bottleneck", "results", "images")
+    images, other = _report(examples, "bottleneck/results/images")
 
     def bits(cells: list[Any]) -> str:
         return f"{statistics.mean(cell['bits_per_dim']['total_uniform'] for cell in cells):.2f}"
@@ -332,7 +332,7 @@ def quantisers(examples: Path) -> str:
     for name, cells in images["results"].items():
         kinds.setdefault(name.partition(", ")[2], []).append(bits(cells))
     compared = ", ".join(f"{name} {' / '.join(found)}" for name, found in kinds.items())
-    text, third = _report(examples, "ablations", "results", "kinds")
+    text, third = _report(examples, "ablations/results/kinds")
     rows_of_kinds = text["comparisons"]["kinds"]["rows"]
     translated = "; ".join(f"{name} {_bleu(row)}" for name, row in rows_of_kinds.items())
     return (

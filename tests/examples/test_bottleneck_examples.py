@@ -22,6 +22,7 @@ def errors(text: str) -> list[float]:
     return [float(value) for value in re.findall(r"error ([\d.]+)", text)]
 
 
+@pytest.mark.slow
 def test_images(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown("images.py", capsys)
     first, *_, last = errors(text)
@@ -37,6 +38,7 @@ def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"codes of the first sequence: \[\d+", text)
 
 
+@pytest.mark.slow
 def test_audio(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown("audio.py", capsys)
     assert errors(text)[-1] < errors(text)[0] / 3

@@ -555,6 +555,7 @@ def test_committed_reports_are_those_of_the_grids(grid_name: str, results: str, 
     assert (tmp_path / "report.md").read_text() == (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_end_to_end(
     tiny_corpus: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -650,6 +651,7 @@ def test_failures_show_in_the_status_and_leave_a_report(
     assert report.startswith("# Of &lt;none>\n") and "The paper" not in report and "![" not in report
 
 
+@pytest.mark.slow
 def test_end_to_end_with_images(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
