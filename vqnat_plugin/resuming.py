@@ -30,13 +30,14 @@ from .safe_loading import without_weights
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
-# Options with which the same weights compute something else.
+# Options with which the same weights compute something else, or others of them are trained.
 SAME_SHAPES = (
     "attention_heads",
     "encoder_attention_heads",
     "decoder_attention_heads",
     "activation_fn",
     "decoder_attention",
+    "freeze_encoder",
     "likelihood",
     "codebook_size",
 )

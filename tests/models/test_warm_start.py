@@ -8,10 +8,11 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
-from tiny import PAD, padded, sentences, trainer
+from tiny import PAD, batches, padded, sentences, trainer
 
 from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.models.vq_nat import VQNAT
+from vqnat_plugin.models.warm_start import encodes_as
 
 
 def student(data: Path, teacher: Path | str, *flags: str) -> VQNAT:
@@ -168,3 +169,43 @@ def test_file_that_is_no_checkpoint_is_named(tiny_corpus: Path, tmp_path: Path) 
     (tmp_path / "teacher.pt").write_text("weights")
     with pytest.raises(CheckpointError, match=r"teacher\.pt: truncated, or not a checkpoint"):
         student(tiny_corpus, tmp_path / "teacher.pt")
+
+
+def test_a_frozen_encoder_stays_the_teachers(tiny_corpus: Path, prenorm_teacher: Path) -> None:
+    teacher = load(prenorm_teacher)
+    flags = f"--init-from-teacher={prenorm_teacher}", "--freeze-encoder", "--dropout=0.1"
+    with trainer(tiny_corpus, *flags) as made:
+        model = made.get_model()
+        assert encodes_as(model, teacher)
+        for batch in batches(made, 3):
+            made.train_step([batch])
+        assert encodes_as(model, teacher)
+        assert not torch.equal(model.output_weight, teacher.decoder.embed_tokens.weight)
+    with trainer(tiny_corpus, f"--init-from-teacher={prenorm_teacher}") as made:
+        model = made.get_model()
+        assert encodes_as(model, teacher)
+        made.train_step(batches(made, 1))
+        assert not encodes_as(model, teacher)
+
+
+@pytest.mark.parametrize(
+    "flags, options",
+    [
+        ("--encoder-layers=2", {}),
+        ("", {"activation_fn": "gelu"}),
+        ("", {"no_scale_embedding": True}),
+    ],
+)
+def test_another_encoder_is_told_apart(
+    flags: str, options: dict[str, Any], tiny_corpus: Path, prenorm_teacher: Path, tmp_path: Path
+) -> None:
+    model = student(tiny_corpus, prenorm_teacher, *flags.split())
+    assert not encodes_as(model, load(altered(prenorm_teacher, tmp_path, **options)))
+
+
+def test_a_frozen_encoder_needs_a_teacher(tiny_corpus: Path) -> None:
+    with (
+        pytest.raises(UserError, match="--freeze-encoder True: needs --init-from-teacher"),
+        trainer(tiny_corpus, "--freeze-encoder"),
+    ):
+        pass

@@ -13,6 +13,7 @@ from ..files import replace_folder
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
+from ..models.warm_start import encodes_as
 from ..reading import read_json_if_there, sha256
 from ..runtime.exported import (
     CONFIG,
@@ -72,15 +73,17 @@ def export(
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
         check_teacher(ranker, f"--with-teacher {teacher}")
+    # What has the same encoder needs it once.
+    shared = ranker is not None and encodes_as(model, ranker)
     config: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
         tell(f"writing the graphs of {path} in {precision}")
-        for name, graph in build_graphs(model, precision).items():
+        for name, graph in build_graphs(model, precision, shared).items():
             graph.save(folder / f"{name}.onnx")
         if ranker is not None:
-            tell(f"writing those of {teacher}")
-            for name, graph in build_teacher(ranker, precision).items():
+            tell(f"writing those of {teacher}" + ", whose encoder is the model's" * shared)
+            for name, graph in build_teacher(ranker, precision, shared).items():
                 graph.save(folder / f"{name}.onnx")
         text = _copy_text(hub.task, folder)
         config.update(_describe(hub, path, precision))

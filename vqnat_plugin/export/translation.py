@@ -5,6 +5,7 @@ of a layer come from one product, as do those of the source for all layers; a co
 that its linear layer has been applied to; a convolution of width 3 is a linear layer over three neighbours.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ from .symbols import best_symbol, symbols_alone
 Memory = list[tuple[str, str]]
 
 
-def build_graphs(model: VQNAT, precision: str) -> dict[str, Graph]:
-    """The three graphs of a model, by name."""
-    return build(model, precision, encoder=_encoder, step=_step, writer=_writer)
+def build_graphs(model: VQNAT, precision: str, states: bool = False) -> dict[str, Graph]:
+    """The three graphs of a model, by name; `states` for a teacher that has the same encoder."""
+    return build(model, precision, encoder=partial(_encoder, states=states), step=_step, writer=_writer)
 
 
-def _encoder(g: Graph, model: VQNAT) -> None:
+def _encoder(g: Graph, model: VQNAT, states: bool) -> None:
     """Source tokens to the keys and values that predictor and decoder need of them."""
     heads, dim = model.config.attention_heads, model.config.embed_dim
     source = g.input("source", INT64, "batch", "positions")
@@ -36,15 +37,17 @@ def _encoder(g: Graph, model: VQNAT) -> None:
     for layer in model.encoder.layers:
         x, _ = _self_attention(g, layer, x, mask)
         x = _feed_forward(g, layer, x)
-    x = g.norm(x, model.encoder.norm)
+    encoded = g.norm(x, model.encoder.norm)
     stacks = (model.predictor.stack, model.decoder)
     attentions: list[Any] = [layer.cross_attention for stack in stacks for layer in stack.layers]
-    x = g.layers(x, *(linear for each in attentions for linear in (each.key, each.value)))
+    x = g.layers(encoded, *(linear for each in attentions for linear in (each.key, each.value)))
     count, head = 2 * len(attentions), dim // heads
     x = g.add("Reshape", x, g.constant([0, 0, count, heads, head]))
     x = g.add("Transpose", x, perm=[2, 0, 3, 1, 4])
     g.output(x, "memory", FLOAT, count, "batch", heads, "positions", head)
     g.output(mask, "mask", INT32, "batch", "positions")
+    if states:
+        g.output(encoded, "states", FLOAT, "batch", "positions", dim)
 
 
 def _step(g: Graph, model: VQNAT) -> None:

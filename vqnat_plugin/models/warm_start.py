@@ -70,6 +70,20 @@ def _check_options(teacher: Any, heads: int) -> None:
             raise ValueError(f"its --{name.replace('_', '-')} is {found}, needed is {value}")
 
 
+def encodes_as(model: Any, teacher: Any) -> bool:
+    """Whether a model encodes sources as a Transformer of fairseq does, with the same weights."""
+    layers = len(model.encoder.layers)
+    try:
+        _check_options(teacher.encoder.cfg, model.config.attention_heads)
+        states = {f"encoder.{name}": value for name, value in teacher.encoder.state_dict().items()}
+        wanted = _stack_state(states, "encoder", model.encoder, cross=False)
+    except (ValueError, KeyError):
+        return False
+    pairs = [(states["encoder.embed_tokens.weight"], model.source_embedding.tokens.weight)]
+    pairs += [(value, wanted[name]) for name, value in model.encoder.state_dict().items()]
+    return layers == len(teacher.encoder.layers) and all(torch.equal(*pair) for pair in pairs)
+
+
 def start_from_teacher(model: Any, path: str, task: Any) -> None:
     """Copy the teacher's encoder, embeddings and decoder layers into the model.
 

@@ -26,11 +26,13 @@ class Memory:
     Attributes:
         predictor, decoder: keys and values of each layer in turn, (batch, heads, positions, head dim).
         mask: 1 at real tokens, (batch, positions).
+        states: (batch, positions, dim), for a teacher that has the same encoder; None for others.
     """
 
     predictor: list[Floats]
     decoder: list[Floats]
     mask: NDArray[np.int32]
+    states: Floats | None = None
 
     @property
     def batch(self) -> int:
@@ -40,7 +42,8 @@ class Memory:
     def part(self, part: slice) -> "Memory":
         """Some of the sentences, not copied."""
         predictor, decoder = ([each[part] for each in values] for values in (self.predictor, self.decoder))
-        return Memory(predictor, decoder, self.mask[part])
+        states = None if self.states is None else self.states[part]
+        return Memory(predictor, decoder, self.mask[part], states)
 
 
 class Graphs:
@@ -67,9 +70,9 @@ class Graphs:
         """Encode sentences, each ended by EOS."""
         source = padded(rows)
         feeds = {"source": source, "positions": self.positions(source.shape[1])}
-        memory, mask = self._sessions["encoder"].run(["memory", "mask"], feeds)
+        memory, mask, *states = self._sessions["encoder"].run(None, feeds)
         split = 2 * self._predictor_layers
-        return Memory(list(memory[:split]), list(memory[split:]), mask)
+        return Memory(list(memory[:split]), list(memory[split:]), mask, *states)
 
     def predict(self, memory: Memory, group: int) -> "Prediction":
         """The latent predictor at its first step, for `group` sequences a sentence."""

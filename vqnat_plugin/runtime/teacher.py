@@ -39,6 +39,7 @@ class Teacher:
         found: Sequence[list[Hypothesis]],
         lenpen: float,
         scores: bool = True,
+        states: Floats | None = None,
     ) -> list[list[Hypothesis]]:
         """Candidates with the teacher's scores, best first.
 
@@ -47,6 +48,7 @@ class Teacher:
             found: its candidates, at least one.
             lenpen: exponent of the number of sub-words by which log-probabilities are divided.
             scores: whether they are needed where all candidates of a sentence have the same words.
+            states: see `Memory`.
         """
         # Different latents often give the same words.
         distinct = [list(dict.fromkeys(tuple(each.tokens) for each in every)) for every in found]
@@ -55,7 +57,9 @@ class Teacher:
         if not undecided:
             return ranked
         table = self._score(
-            [rows[number] for number in undecided], [distinct[number] for number in undecided]
+            [rows[number] for number in undecided],
+            [distinct[number] for number in undecided],
+            None if states is None else states[undecided],
         )
         for number, row in zip(undecided, table.tolist(), strict=True):
             by_words = {
@@ -66,11 +70,16 @@ class Teacher:
             ranked[number] = sorted(scored, key=lambda each: -each.score)
         return ranked
 
-    def _score(self, rows: Sequence[Sequence[int]], found: Sequence[Sequence[Sequence[int]]]) -> Floats:
+    def _score(
+        self,
+        rows: Sequence[Sequence[int]],
+        found: Sequence[Sequence[Sequence[int]]],
+        states: Floats | None,
+    ) -> Floats:
         """Log-probabilities of the candidates, nats, (sentences, most candidates); 0 where there is none."""
         group = max(map(len, found))
         tokens = padded([words for every in found for words in (*every, *[()] * (group - len(every)))])
-        memory, mask = self._encode(rows)
+        memory, mask = self._encode(rows, states)
         scores = np.zeros(len(tokens), np.float32)
         for sentences, some in parts(len(found), group, LOGITS // (tokens.shape[1] * self._symbols)):
             scores[some] = self._run(tokens[some], memory_feeds(memory[:, sentences], mask[sentences]))
@@ -87,22 +96,30 @@ class Teacher:
         [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
         return scores.sum(-1)
 
-    def _encode(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, Any]:
+    def _encode(self, rows: Sequence[Sequence[int]], states: Floats | None) -> tuple[Floats, Any]:
         """Keys and values of sources, and their mask."""
         source = padded(rows)
-        feeds = {"source": source, "positions": self._source_positions(source.shape[1])}
+        feeds: dict[str, Any] = {"source": source}
+        if states is None:
+            feeds["positions"] = self._source_positions(source.shape[1])
+        else:
+            feeds["states"] = np.ascontiguousarray(states[:, : source.shape[1]])
         memory, mask = self._encoder.run(["memory", "mask"], feeds)
         return memory, mask
 
-    def verify(self, row: Sequence[int], draft: Hypothesis, options: Decoding) -> Hypothesis:
+    def verify(
+        self, row: Sequence[int], draft: Hypothesis, options: Decoding, states: Floats | None = None
+    ) -> Hypothesis:
         """What becomes of a draft when it is checked, with the teacher's score.
 
         Args:
             row: source tokens, with EOS.
             draft: its translation.
             options: its `tolerance`, limits and penalties are the teacher's.
+            states: of this sentence, see `Memory`.
         """
-        reader = SourceReader(self._scorer, self._positions, memory_feeds(*self._encode([row])), options)
+        memory = memory_feeds(*self._encode([row], states))
+        reader = SourceReader(self._scorer, self._positions, memory, options)
         most = min(options.limit(len(row)), self._longest)
         found: Verified = verify(draft.tokens, reader, most, options.tolerance)
         score = sum(found.scores) / len(found.tokens) ** options.lenpen
@@ -159,5 +176,5 @@ def _past(memory: dict[str, Any], rows: int) -> dict[str, Floats]:
 
 
 def _width(session: Any) -> int:
-    """That of the vectors of positions."""
-    return int(next(each.shape[-1] for each in session.get_inputs() if each.name == "positions"))
+    """That of the vectors of positions; 0 where there are none, see `Memory.states`."""
+    return next((int(each.shape[-1]) for each in session.get_inputs() if each.name == "positions"), 0)

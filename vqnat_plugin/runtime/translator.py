@@ -14,7 +14,7 @@ from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
-from .graphs import Graphs
+from .graphs import Graphs, Memory
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
 from .teacher import Teacher
@@ -71,7 +71,8 @@ class Translator:
         odd = f"{len(self.target.symbols)} symbols where {symbols} are needed"
         try:
             self.graphs = Graphs(self.exported, self._threads)
-            self._batch([[UNK, EOS]], Decoding(min_len=4, max_len_b=8), False)
+            rows = [[UNK, EOS]]
+            self._batch(rows, self.graphs.encode(rows), Decoding(min_len=4, max_len_b=8), False)
             if len(self.target.symbols) == symbols:
                 return
         except (DataError, MemoryError):
@@ -154,13 +155,14 @@ class Translator:
                 end += 1
             numbers = order[start:end]
             batch = [rows[number] for number in numbers]
-            made = self._batch(batch, options, scores)
+            memory = self.graphs.encode(batch)
+            made = self._batch(batch, memory, options, scores)
             if options.rescore:
-                made = self.teacher.rank(batch, made, options.lenpen, scores)
+                made = self.teacher.rank(batch, made, options.lenpen, scores, memory.states)
             if options.verify:
                 made = [
-                    [self.teacher.verify(row, every[0], options)]
-                    for row, every in zip(batch, made, strict=True)
+                    [self.teacher.verify(row, every[0], options, memory.part(slice(place, place + 1)).states)]
+                    for place, (row, every) in enumerate(zip(batch, made, strict=True))
                 ]
             for number, each in zip(numbers, made, strict=True):
                 found[number] = each
@@ -168,9 +170,8 @@ class Translator:
         return found
 
     def _batch(
-        self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool
+        self, rows: Sequence[Sequence[int]], memory: Memory, options: Decoding, scores: bool
     ) -> list[list[Hypothesis]]:
-        memory = self.graphs.encode(rows)
         limits = [options.limit(len(row)) for row in rows]
         block = 1 << self.graphs.steps
         most = [-(-limit // block) for limit in limits]

@@ -1,0 +1,83 @@
+"""A model that was trained on its teacher's encoder is exported with one encoder for both."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import train_student
+
+from vqnat_plugin.commands.main import main
+from vqnat_plugin.runtime import Translator
+from vqnat_plugin.runtime.decoding import Decoding
+
+LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
+
+
+@pytest.fixture(scope="module")
+def frozen(tiny_corpus: Path, prenorm_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = f"--init-from-teacher={prenorm_teacher}", "--freeze-encoder", "--max-update=60"
+    return train_student(tiny_corpus, tmp_path_factory.mktemp("frozen"), *flags)
+
+
+@pytest.fixture(scope="module")
+def exported(frozen: Path, prenorm_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "pair"
+    words = ["export", str(frozen), "--out", str(out), "--precision", "fp32"]
+    assert main([*words, "--with-teacher", str(prenorm_teacher)]) == 0
+    return out
+
+
+def by_checkpoints(frozen: Path, folder: Path, *flags: str) -> list[str]:
+    text, out = folder / "in", folder / "out"
+    text.write_text("".join(f"{line}\n" for line in LINES))
+    main(["generate", "--path", str(frozen), "--cpu", "--input", str(text), "--output", str(out), *flags])
+    return out.read_text().removesuffix("\n").split("\n")
+
+
+@pytest.mark.parametrize(
+    "flags, options",
+    [
+        ("--beam 1", {}),
+        ("--beam 1 --verify-with", {"verify": True}),
+        ("--beam 1 --verify-tolerance 0.5 --verify-with", {"verify": True, "tolerance": 0.5}),
+        ("--beam 3 --rescore-with", {"candidates": 3, "rescore": True}),
+    ],
+)
+def test_it_translates_as_the_checkpoints_do(
+    flags: str, options: dict[str, Any], frozen: Path, prenorm_teacher: Path, exported: Path, tmp_path: Path
+) -> None:
+    words = [*flags.split(), *([str(prenorm_teacher)] if flags.endswith("-with") else [])]
+    wanted = by_checkpoints(frozen, tmp_path, *words)
+    translator = Translator(exported)
+    assert translator.translate(LINES, **options) == wanted
+    assert [translator.translate([line], **options)[0] for line in LINES] == wanted
+
+
+def test_a_checked_draft_is_the_teachers_own_translation(
+    prenorm_teacher: Path, exported: Path, tmp_path: Path
+) -> None:
+    wanted = by_checkpoints(prenorm_teacher, tmp_path, "--beam", "1")
+    assert Translator(exported).translate(LINES, verify=True) == wanted
+
+
+def test_scores_and_passes_do_not_depend_on_the_batch(exported: Path) -> None:
+    translator = Translator(exported)
+    rows = [translator.encode(line) for line in LINES if line]
+    for options in (Decoding(verify=True), Decoding(candidates=3, rescore=True)):
+        together = translator.decode(rows, options)
+        for found, row in zip(together, rows, strict=True):
+            [alone] = translator.decode([row], options)
+            assert [each.tokens for each in found] == [each.tokens for each in alone]
+            assert [each.score for each in found] == pytest.approx([each.score for each in alone], rel=1e-4)
+            assert [each.passes for each in found] == [each.passes for each in alone]
+
+
+def test_the_teachers_encoder_is_not_stored_again(
+    exported: Path, prenorm_teacher: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    words = ["export", str(tiny_student), "--out", str(other), "--precision", "fp32"]
+    assert main([*words, "--with-teacher", str(prenorm_teacher)]) == 0
+    shared, own = ((folder / "teacher_encoder.onnx").stat().st_size for folder in (exported, other))
+    # Left are the keys and values of two decoder layers of width 32.
+    assert shared < own / 3 and shared < 2 * 4 * 2 * 2 * 32 * 33
