@@ -20,6 +20,10 @@ from vqnat_plugin.reading import read_json
 ROOT = Path(__file__).resolve().parent.parent
 # The first is the one whose numbers stand at the top.
 TRANSLATION = ("multi30k/results", "own_corpus/results", "quickstart/results")
+# Untrained models, with AMX and without; and drafts that are checked.
+UNTRAINED = ("speed/results", "speed/results/epyc")
+VERIFIED = "speed/results/verification"
+SIZES = ("batch_1", "batch_32")
 # Those whose exported models are measured as well.
 TRAINED = {"Multi30k": "multi30k/results", "Tatoeba": "own_corpus/results"}
 
@@ -56,77 +60,71 @@ def _machines(examples: Path) -> str:
 
 
 def gains(examples: Path) -> str:
-    """What decoding with latents gains and costs, in the words of the first recipe's report."""
+    """What decoding with latents gains and costs, and the figures behind it."""
+    fast = [_report(examples, folder)[0]["systems"]["fast_int8"] for folder in UNTRAINED]
+    alone, many = (
+        [f"{each['ratios'][size]['ct2_6-6_int8']['ratio']:.1f}" for each in fast] for size in SIZES
+    )
+    trained = {name: _report(examples, folder)[0]["systems"] for name, folder in TRAINED.items()}
+    lost = ", ".join(
+        f"{systems['int8']['bleu']:.1f} instead of {systems['ct2_int8']['bleu']:.1f} on {name}"
+        for name, systems in trained.items()
+    )
     report, link = _report(examples, TRANSLATION[0])
-    systems, latency = report["systems"], report["latency"]
-    student, teacher = systems["student_greedy"], systems["teacher_greedy"]
-    beam, rescored = systems["teacher_beam4"], systems["student_4_rescored"]
-    once, many = student["speedup"]["batch_1"], student["speedup"]["batch_32"]
-    lost, beside_beam = teacher["bleu"] - student["bleu"], beam["bleu"] - student["bleu"]
-    ranked, slow = (rescored["speedup"][size]["vs_greedy"] for size in ("batch_1", "batch_32"))
+    once, together = (report["systems"]["student_greedy"]["speedup"][size] for size in SIZES)
     return (
-        f"On Multi30k (small models, two CPU cores, {latency['threads']} thread, fp32) the student "
-        f"translates **{once['vs_greedy']:.1f} times faster than the teacher with fairseq's decoder**, "
-        f"greedy, and {once['vs_beam']:.1f} times faster than with beam 4, one sentence at a time; in "
-        f"batches of 32, {many['vs_greedy']:.2f} and {many['vs_beam']:.1f} times. That costs {lost:.1f} BLEU "
-        f"against greedy ({student['bleu']:.1f}, teacher {teacher['bleu']:.1f}; the student also learns from "
-        f"back-translations) and {beside_beam:.1f} against beam 4. With four candidates, rescored by the "
-        f"teacher, it has {rescored['bleu']:.1f} at {ranked:.2f} of greedy's speed, in batches of 32 at "
-        f"{slow:.2f} ({link}). On Tatoeba, without back-translations, it costs {_lost(examples)}."
-        f"\n\n{_engines(examples)}"
+        f"- **Speed, at the paper's size:** {' to '.join(sorted(alone, key=float))} times as fast as the "
+        f"Transformer that teaches it, one sentence at a time, and {' to '.join(sorted(many, key=float))} "
+        "times in batches of 32. Both in int8 on one thread of a CPU: the model as `vqnat export` writes it, "
+        "without fairseq and torch, and the Transformer in CTranslate2, the fastest engine for it that we "
+        "know.\n"
+        f"- **The price:** BLEU, {lost} (small models, greedy). Small Transformers are fast themselves: "
+        "there less of it pays, as the second table shows.\n"
+        "- **Or no price:** with `--verify` the teacher reads the draft, a few passes for a sentence, and "
+        "puts its own words where they differ. **The output is the teacher's greedy translation, token for "
+        "token** (in fp32; int8 rounds). With a tolerance, more of the draft stays.\n"
+        f"- **Inside fairseq:** {once['vs_greedy']:.1f} times as fast as the teacher, greedy, and "
+        f"{once['vs_beam']:.1f} times as fast as with beam 4, one sentence at a time; in batches of 32, "
+        f"{together['vs_greedy']:.2f} and {together['vs_beam']:.1f} times (Multi30k, fp32; {link}).\n\n"
+        f"{_untrained(examples)} {_trained(examples)}"
     )
 
 
-def _lost(examples: Path) -> str:
-    """What the other corpus's student loses against its teacher, greedy and with beam 4."""
-    report, link = _report(examples, TRANSLATION[1])
-    systems = report["systems"]
-    lost = (
-        systems[name]["bleu"] - systems["student_greedy"]["bleu"]
-        for name in ("teacher_greedy", "teacher_beam4")
-    )
-    return f"{' and '.join(f'{each:.1f}' for each in lost)} ({link})"
-
-
-def _engines(examples: Path) -> str:
-    """The same without fairseq: exported models against the fastest engine for Transformers."""
-    with_amx, without, checked = (
-        _report(examples, f"speed/results{folder}")[0] for folder in ("", "/epyc", "/verification")
-    )
-    threads = with_amx["latency"]["threads"]
+def _untrained(examples: Path) -> str:
+    """Exported models of the paper's size against the fastest engine for Transformers."""
+    with_amx, without = (_report(examples, folder)[0] for folder in UNTRAINED)
+    checked, _ = _report(examples, VERIFIED)
     most = max(system.get("passes", 0) for system in checked["systems"].values())
+    drafts = [_report(examples, folder)[0]["systems"]["int8_verified"] for folder in TRAINED.values()]
+    read = [f"{each['mean_output_tokens'] / each['passes']:.1f}" for each in drafts]
     header = ["exported model, untrained", "teacher", "batch 1", "batch 32", ""]
     return (
-        "Exported, it needs neither fairseq nor torch, and runs on the CPU. The tables show how many times "
-        "as fast it is as the teacher in CTranslate2, the fastest engine for Transformers that we know, "
-        f"greedy, int8 on both sides, {threads} thread; this one on an {_cpu(with_amx)} with AMX / an "
-        f"{_cpu(without)} without:\n\n"
+        "How many times as fast as the teacher in CTranslate2, greedy, on an "
+        f"{_cpu(with_amx)} with AMX / an {_cpu(without)} without (d 512, 32,000 words; 6-6: layers of the "
+        "teacher's encoder and decoder; 6_1_3: of encoder, latent predictor and decoder):\n\n"
         f"{_table(header, _untrained_rows(examples))}\n\n"
-        "The paper's size: d 512, 32,000 words. 6-6: layers of the teacher's encoder and decoder; 6_1_3: of "
-        "encoder, latent predictor and decoder. Verified (`--verify`; a run of its own): the teacher reads "
-        "the draft, once a pass, and puts its own words where they differ; without a tolerance **the output "
-        "is the teacher's greedy translation, token for token** (in fp32; int8 rounds). Untrained models "
-        "agree by chance, so "
-        f"a tolerance sets the passes here, from {most:.0f} (no word of the draft stays) to 1; in brackets "
-        f"95 % intervals. {_trained(examples)}"
+        "Verified is a run of its own, with 95 % intervals. Untrained models agree by chance, so a tolerance "
+        f"sets the passes here: with {most:.0f} no word of the draft stays. The trained models below need "
+        f"one for {' and '.join(read)} tokens."
     )
 
 
 def _untrained_rows(examples: Path) -> list[list[str]]:
     """Models of the paper's size, on two processors."""
-    made = [_report(examples, f"speed/results{folder}") for folder in ("", "/epyc")]
+    made = [_report(examples, folder) for folder in UNTRAINED]
     reports, (with_amx, without) = [report for report, _ in made], [link for _, link in made]
     both = f"{with_amx.replace('[report', '[AMX')}, {without.replace('[report', '[without')}"
 
-    def ratio(name: str, size: int, baseline: str) -> str:
-        each = (report["systems"][name]["ratios"][f"batch_{size}"][f"ct2_{baseline}"] for report in reports)
+    def ratio(name: str, size: int, layers: str) -> str:
+        each = (
+            report["systems"][name]["ratios"][f"batch_{size}"][f"ct2_{layers}_int8"] for report in reports
+        )
         return " / ".join(f"{found['ratio']:.1f}" for found in each)
 
-    def row(name: str, system: str, layers: str, precision: str, links: str = "") -> list[str]:
-        baseline = f"{layers}_{precision}"
-        return [name, layers, ratio(system, 1, baseline), ratio(system, 32, baseline), links]
+    def row(name: str, system: str, layers: str, links: str = "") -> list[str]:
+        return [name, layers, ratio(system, 1, layers), ratio(system, 32, layers), links]
 
-    checked, link = _report(examples, "speed/results/verification")
+    checked, link = _report(examples, VERIFIED)
 
     def passes(name: str, links: str = "") -> list[str]:
         system = checked["systems"][name]
@@ -137,13 +135,12 @@ def _untrained_rows(examples: Path) -> list[list[str]]:
         return [what, "6-6", spread, "", links]
 
     return [
-        row("paper's size, shape for speed (`vq_nat_em_6_1_3`)", "fast_int8", "6-6", "int8", both),
-        row("the same", "fast_int8", "6-1", "int8"),
-        row("the same, four candidates", "fast_int8_4", "6-6", "int8"),
+        row("paper's size, shape for speed (`vq_nat_em_6_1_3`)", "fast_int8", "6-6", both),
+        row("the same", "fast_int8", "6-1"),
+        row("the same, four candidates", "fast_int8_4", "6-6"),
         passes("verified", link),
-        *map(passes, ("tolerance_11.5", "tolerance_12", "tolerance_14")),
-        row("paper's size and shape (`vq_nat_em`)", "base_int8", "6-6", "int8"),
-        row("the same, fp32 on both sides", "base_fp32", "6-6", "fp32"),
+        *map(passes, ("tolerance_11.5", "tolerance_12")),
+        row("paper's size and shape (`vq_nat_em`)", "base_int8", "6-6"),
     ]
 
 
@@ -180,31 +177,28 @@ def _trained(examples: Path) -> str:
         row("teacher (3-3) in CTranslate2, greedy", "ct2_int8"),
         row("teacher (3-3) in CTranslate2, beam 4", "ct2_int8_beam4"),
     ]
-    where = " and ".join(f"{name} ({_machine(report)}; {link})" for name, (report, link) in made.items())
-
-    def milliseconds(name: str) -> str:
-        return f"{reports[0]['systems'][name]['latency_ms']['batch_1']['median']:.1f}"
-
+    machines: dict[str, list[str]] = {}
+    for name, (report, link) in made.items():
+        machines.setdefault(_machine(report), []).append(f"{name} ({link})")
+    where = "; ".join(f"{' and '.join(names)} on an {machine}" for machine, names in machines.items())
     return (
-        f"The small shape for speed (`vq_nat_em_small_6_1_3`), trained on {where}; of these only one "
-        "candidate, a sentence at a time, is faster than the teacher itself "
-        f"({milliseconds('int8')} against {milliseconds('ct2_int8')} ms on {next(iter(made))}{_unsure(made)})"
-        ":\n\n"
+        "The small shape for speed (`vq_nat_em_small_6_1_3`) after training, against its teacher in the same "
+        f"way: {where}. {_unsure(made)}\n\n"
         f"{_table(header, rows)}"
     )
 
 
 def _unsure(made: Mapping[str, tuple[dict[str, Any], str]]) -> str:
     """The corpora on which one candidate may be no faster, by the interval of the ratio."""
-    names = []
-    for name, (report, _) in made.items():
-        ratio = report["systems"]["int8"]["ratios"]["batch_1"]["ct2_int8"]
-        if ratio["low"] <= 1.0:
-            names.append(
-                f"; on {name} perhaps not: {ratio['ratio']:.2f} times, 95 % interval {ratio['low']:.3f} to "
-                f"{ratio['high']:.3f}"
-            )
-    return "".join(names)
+    ratios = {
+        name: report["systems"]["int8"]["ratios"]["batch_1"]["ct2_int8"] for name, (report, _) in made.items()
+    }
+    return " ".join(
+        f"On {name}, {each['ratio']:.2f} times may be none: the 95 % interval is {each['low']:.3f} to "
+        f"{each['high']:.3f}."
+        for name, each in ratios.items()
+        if each["low"] <= 1.0
+    )
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
