@@ -112,6 +112,7 @@ class Chain:
         ([3, 4, 2 + 9, 6, 7, 8, 9, EOS], 2),  # one other word
         ([3, 4, 11, 11, 5, 6, 7, 8, 9, EOS], 2),  # two words too many
         ([3, 4, 6, 7, 8, 9, EOS], 3),  # a word is missing
+        ([3, 11, 5, 6, 12, 8, 9, EOS], 2),  # two other words: the second is known from the first pass
         ([3, 4, EOS], 6),  # the end comes too early: word by word from there
         ([EOS], 8),
     ],

@@ -74,16 +74,16 @@ def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0
     """
     tokens: list[int] = []
     scores: list[float] = []
-    place, passes, ahead = 0, 0, len(draft)
+    guess = list(draft)
+    place, passes, ahead = 0, 0, len(guess)
     while True:
-        rest, room = list(draft[place : place + ahead]), most - 1 - len(tokens)
+        rest, room = _until_end(guess[place : place + ahead]), most - 1 - len(tokens)
         if len(rest) > room or (len(rest) == room and EOS not in rest):
             rest = [*rest[:room], EOS]
         verdict = reader.read(len(tokens), tokens[-1] if tokens else EOS, rest)
         passes += 1
-        kept = 0
-        while kept < len(rest) and _passes(verdict, kept, rest[kept], tolerance):
-            kept += 1
+        good = [_passes(verdict, number, token, tolerance) for number, token in enumerate(rest)]
+        kept = good.index(False) if False in good else len(rest)
         if kept < len(rest) and kept == room:
             # Nothing but the end has room here.
             kept += 1
@@ -95,8 +95,16 @@ def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0
         scores.append(verdict.best_scores[kept])
         if tokens[-1] == EOS:
             return Verified(tokens, scores, passes)
+        # Behind a token that passes, the teacher's own is the better guess where the next one does not.
+        for number in range(kept + 2, min(len(rest), len(guess) - place)):
+            if good[number - 1] and not good[number]:
+                guess[place + number] = verdict.best[number]
         ahead = 2 * ahead if kept == len(rest) else AHEAD
-        place = _behind(draft, place + kept, tokens[-1])
+        place = _behind(guess, place + kept, tokens[-1])
+
+
+def _until_end(tokens: list[int]) -> list[int]:
+    return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
 
 
 def _passes(verdict: Verdict, place: int, token: int, tolerance: float) -> bool:
