@@ -82,7 +82,7 @@ def test_other_options_are_those_of_checkpoints(options: Decoding, tmp_path: Pat
 def checked(translator: Any, teacher: Any, draft: list[int], options: Decoding) -> Verified:
     """A draft of the first row, checked in the runtime; the same in torch."""
     row = ROWS[0]
-    found = translator.teacher.verify(row, Hypothesis(draft, 0.0, [], 0), options)
+    [found] = translator.teacher.verify([row], [Hypothesis(draft, 0.0, [], 0)], options)
     verifier = Verifier(teacher, options.tolerance, options.min_len, options.unkpen)
     net_input = {"src_tokens": torch.tensor([row]), "src_lengths": torch.tensor([len(row)])}
     [in_torch] = verifier(net_input, [draft], [options.limit(len(row))])

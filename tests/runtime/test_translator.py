@@ -163,8 +163,8 @@ def test_foreign_damaged_and_newer_folders(german_exported: Path, tmp_path: Path
     change(config, max_source_positions=5000)
     with pytest.raises(DataError, match=r"config\.json: is not what was exported"):
         Translator(folder)
-    change(config, format=4)
-    with pytest.raises(DataError, match="exported model of format 4, needs 3"):
+    change(config, format=5)
+    with pytest.raises(DataError, match="exported model of format 5, needs 4"):
         Translator(folder)
     change(config, kind="bert")
     with pytest.raises(DataError, match="is no exported model"):

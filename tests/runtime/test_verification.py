@@ -2,14 +2,15 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
 from vqnat_plugin.runtime.exported import EOS
-from vqnat_plugin.runtime.verification import Verdict, verify
+from vqnat_plugin.runtime.verification import Shown, Verdict, Verified, verify
 
 SYMBOLS = range(EOS, 9)
 
@@ -50,13 +51,33 @@ class Teacher:
         )
 
 
+class Class:
+    """Teachers by the number of their sentence; each reads its own."""
+
+    def __init__(self, *teachers: Any) -> None:
+        self.teachers, self.read_together = dict(enumerate(teachers)), list[list[int]]()
+
+    def read(self, shown: Mapping[int, Shown]) -> list[Verdict]:
+        assert not self.read_together or set(shown) <= set(self.read_together[-1])
+        self.read_together.append(list(shown))
+        return [
+            self.teachers[number].read(each.accepted, each.last, each.tokens)
+            for number, each in shown.items()
+        ]
+
+
+def checked(draft: list[int], teacher: Any, most: int, tolerance: float = 0.0) -> Verified:
+    [found] = verify([draft], Class(teacher), [most], tolerance)
+    return found
+
+
 drafts = st.lists(st.integers(EOS + 1, SYMBOLS[-1]), max_size=30).map(lambda words: [*words, EOS])
 
 
 @given(seed=st.integers(0, 10**6), draft=drafts, most=st.integers(1, 30))
 def test_without_tolerance_it_is_the_greedy_translation(seed: int, draft: list[int], most: int) -> None:
     teacher = Teacher(seed)
-    found = verify(draft, teacher, most)
+    found = checked(draft, teacher, most)
     assert found.tokens == Teacher(seed).greedy(most)
     assert found.passes == teacher.passes <= len(found.tokens)
     expected = [teacher.scores(found.tokens[:place])[token] for place, token in enumerate(found.tokens)]
@@ -68,12 +89,26 @@ def test_with_a_tolerance_no_token_is_further_from_the_best(
     seed: int, draft: list[int], most: int, tolerance: float
 ) -> None:
     teacher = Teacher(seed)
-    found = verify(draft, teacher, most, tolerance)
+    found = checked(draft, teacher, most, tolerance)
     assert len(found.tokens) <= most and found.tokens.index(EOS) == len(found.tokens) - 1
     for place, token in enumerate(found.tokens):
         scores = teacher.scores(found.tokens[:place])
         assert found.scores[place] == pytest.approx(scores[token])
         assert place == most - 1 or max(scores.values()) - scores[token] <= tolerance
+
+
+@given(
+    sentences=st.lists(st.tuples(st.integers(0, 10**6), drafts, st.integers(1, 30)), min_size=1, max_size=5),
+    tolerance=st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_sentences_that_are_read_together_are_checked_as_alone(
+    sentences: list[tuple[int, list[int], int]], tolerance: float
+) -> None:
+    seeds, every, most = (list(each) for each in zip(*sentences, strict=True))
+    together = Class(*map(Teacher, seeds))
+    found = verify(every, together, most, tolerance)
+    assert found == [checked(draft, Teacher(seed), limit, tolerance) for seed, draft, limit in sentences]
+    assert len(together.read_together) == max(each.passes for each in found)
 
 
 @pytest.mark.parametrize("most", range(1, 24))
@@ -82,17 +117,17 @@ def test_every_limit_for_drafts_with_one_mistake(most: int) -> None:
         draft = Teacher(seed).greedy(40)
         for place in range(min(most, len(draft) - 1)):
             wrong = [*draft[:place], (draft[place] - 2) % 6 + 3, *draft[place + 1 :]]
-            assert verify(wrong, Teacher(seed), most).tokens == Teacher(seed).greedy(most)
+            assert checked(wrong, Teacher(seed), most).tokens == Teacher(seed).greedy(most)
 
 
 def test_a_draft_that_is_right_takes_one_pass_and_any_draft_passes_with_tolerance_enough() -> None:
     teacher = Teacher(3)
     expected = teacher.greedy(20)
-    assert verify(expected, teacher, 20).passes == 1
+    assert checked(expected, teacher, 20).passes == 1
     draft = [8, 7, 6, 5, EOS]
-    found = verify(draft, Teacher(3), 20, tolerance=1e9)
+    found = checked(draft, Teacher(3), 20, tolerance=1e9)
     assert (found.tokens, found.passes) == (draft, 1)
-    assert verify(draft, Teacher(3), 3, tolerance=1e9).tokens == [8, 7, EOS]
+    assert checked(draft, Teacher(3), 3, tolerance=1e9).tokens == [8, 7, EOS]
 
 
 class Chain:
@@ -118,5 +153,5 @@ class Chain:
     ],
 )
 def test_what_is_left_of_a_draft_is_used_behind_a_difference(draft: list[int], passes: int) -> None:
-    found = verify(draft, Chain(), 20)
+    found = checked(draft, Chain(), 20)
     assert (found.tokens, found.passes) == ([3, 4, 5, 6, 7, 8, 9, EOS], passes)

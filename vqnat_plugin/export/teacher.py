@@ -73,7 +73,7 @@ def _encoder(g: Graph, model: Any, states: bool) -> None:
     if states:
         x = g.input("states", FLOAT, "batch", "positions", encoder.embed_tokens.embedding_dim)
     else:
-        x = _embed(g, encoder, g.lookup(encoder.embed_tokens.weight, source))
+        x = _embed(g, encoder, g.lookup(encoder.embed_tokens.weight, source), "positions")
         for layer in encoder.layers:
             x, *_ = _self_attention(g, layer, x, mask=mask)
             x = _feed_forward(g, layer, x)
@@ -92,7 +92,7 @@ def _scorer(g: Graph, model: Any) -> None:
 
     Of the words, counted through all rows, those at `places`: the large product is made for no padding. Where
     it is asked for, also the most probable words there. What was read before need not be read again: its keys
-    and values are given.
+    and values are given, and where each row may see them and what it reads now.
     """
     decoder = model.decoder
     dim, attention = decoder.embed_dim, decoder.layers[0].encoder_attn
@@ -110,11 +110,13 @@ def _scorer(g: Graph, model: Any) -> None:
 
     mask = g.input("mask", INT32, "batch", "source")
     by_sentence = g.add("Concat", g.add("Shape", mask, start=0, end=1), g.constant([-1, dim]), axis=0)
-    x = _embed(g, decoder, g.lookup(decoder.embed_tokens.weight, before, multiplied=True))
+    seen = g.input("seen", INT32, "rows", "read")
+    x = g.lookup(decoder.embed_tokens.weight, before, multiplied=True)
+    x = _embed(g, decoder, x, "rows_or_one", "words")
     shape = g.add("Shape", x)
     for number, layer in enumerate(decoder.layers):
         past = keys_and_values("past", number, "rows", "read_before")
-        x, *present = _self_attention(g, layer, x, causal=True, past=past)
+        x, *present = _self_attention(g, layer, x, mask=seen, causal=True, past=past)
         for kind, value in zip(("keys", "values"), present, strict=True):
             g.output(value, f"present_{kind}_{number}", FLOAT, "rows", heads, "read", head)
         keys, values = keys_and_values("memory", number, "batch", "source")
@@ -147,9 +149,9 @@ def _best(g: Graph, log_probabilities: str, symbols: int) -> None:
         g.output(value, name, kind, "searched")
 
 
-def _embed(g: Graph, part: Any, x: str) -> str:
-    """Looked-up tokens to the input of the first layer."""
-    positions = g.input("positions", FLOAT, "positions", part.embed_tokens.embedding_dim)
+def _embed(g: Graph, part: Any, x: str, *axes: str) -> str:
+    """Looked-up tokens to the input of the first layer; axes of their positions."""
+    positions = g.input("positions", FLOAT, *axes, part.embed_tokens.embedding_dim)
     x = g.add("Add", g.add("Mul", x, g.constant(float(part.embed_scale))), positions)
     return x if part.layernorm_embedding is None else g.norm(x, part.layernorm_embedding)
 

@@ -1,12 +1,13 @@
 """Checking drafts by an autoregressive model, see `runtime/verification.py`: with checkpoints, in torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..runtime.verification import Verdict, Verified, verify
+from ..runtime.verification import Shown, Verdict, Verified, verify
+from .latent_search import MOST_LOGITS
 
 
 class Verifier:
@@ -34,41 +35,56 @@ class Verifier:
             drafts: tokens, EOS at the end.
             limits: most tokens of each sentence, EOS included; the teacher's own counts as well.
         """
-        longest = self.teacher.max_decoder_positions()
         encoder = self.teacher.encoder
         encoded = encoder.forward_torchscript(
             {name: net_input[name] for name in ("src_tokens", "src_lengths")}
         )
-        found = []
-        for number, (draft, limit) in enumerate(zip(drafts, limits, strict=True)):
-            row = torch.tensor([number], device=net_input["src_tokens"].device)
-            reader = _Reader(self, encoder.reorder_encoder_out(encoded, row), row)
-            found.append(verify(draft, reader, min(limit, longest), self.tolerance))
-        return found
+        longest = self.teacher.max_decoder_positions()
+        reader = _Reader(self, encoded, net_input["src_tokens"])
+        return verify(drafts, reader, [min(limit, longest) for limit in limits], self.tolerance)
 
 
 class _Reader:
-    """See `runtime.verification.Reader`. Reads a sentence anew each time: fairseq's decoders go on by one."""
+    """See `runtime.verification.Reader`. Reads sentences anew each time: fairseq's decoders go on by one."""
 
     def __init__(self, verifier: Verifier, encoded: Any, like: Tensor) -> None:
         self.verifier, self.encoded, self.like = verifier, encoded, like
         dictionary = verifier.teacher.decoder.dictionary
         self.pad, self.eos, self.unk = dictionary.pad(), dictionary.eos(), dictionary.unk()
-        self.seen: list[int] = []
+        self.symbols = len(dictionary)
+        self.seen: dict[int, list[int]] = {}
 
-    def read(self, accepted: int, last: int, tokens: Sequence[int]) -> Verdict:
+    def read(self, shown: Mapping[int, Shown]) -> list[Verdict]:
         """See `runtime.verification.Reader`."""
+        inputs = []
+        for number, each in shown.items():
+            before = [*self.seen[number][: each.accepted - 1], each.last] if each.accepted else []
+            ended = bool(each.tokens) and each.tokens[-1] == self.eos
+            inputs.append([self.eos, *before, *(each.tokens[:-1] if ended else each.tokens)])
+            self.seen[number] = [*before, *each.tokens]
+        rows = max(1, MOST_LOGITS // (max(map(len, inputs)) * self.symbols))
+        found: list[Verdict] = []
+        for start in range(0, len(inputs), rows):
+            some = slice(start, start + rows)
+            found += self._judge(list(shown)[some], list(shown.values())[some], inputs[some])
+        return found
+
+    def _judge(
+        self, numbers: list[int], shown: Sequence[Shown], inputs: Sequence[Sequence[int]]
+    ) -> list[Verdict]:
         verifier = self.verifier
-        before = [*self.seen[: accepted - 1], last] if accepted else []
-        ended = bool(tokens) and tokens[-1] == self.eos
-        shown = [self.eos, *before, *(tokens[:-1] if ended else tokens)]
-        logits, _ = verifier.teacher.decoder(self.like.new_tensor([shown]), encoder_out=self.encoded)
-        scores = logits[0, accepted:].float().log_softmax(-1)
-        scored = self.like.new_tensor([*tokens, *[self.eos] * (not ended)])
-        scores[:, self.pad] = -torch.inf
-        scores[:, self.unk] -= verifier.unk_penalty
-        scores[: max(0, verifier.min_len - accepted), self.eos] = -torch.inf
-        best, places = scores.max(dim=1)
-        of_tokens = scores.gather(1, scored[:, None]).squeeze(1)
-        self.seen = [*before, *tokens]
-        return Verdict(places.tolist(), best.tolist(), of_tokens.tolist())
+        longest = max(map(len, inputs))
+        tokens = self.like.new_tensor([[*row, *[self.pad] * (longest - len(row))] for row in inputs])
+        states = verifier.teacher.encoder.reorder_encoder_out(self.encoded, self.like.new_tensor(numbers))
+        logits, _ = verifier.teacher.decoder(tokens, encoder_out=states)
+        found = []
+        for row, each, read in zip(logits, shown, inputs, strict=True):
+            scores = row[each.accepted : len(read)].float().log_softmax(-1)
+            scored = [*each.tokens, *[self.eos] * (len(scores) - len(each.tokens))]
+            scores[:, self.pad] = -torch.inf
+            scores[:, self.unk] -= verifier.unk_penalty
+            scores[: max(0, verifier.min_len - each.accepted), self.eos] = -torch.inf
+            best, places = scores.max(dim=1)
+            of_tokens = scores.gather(1, self.like.new_tensor(scored)[:, None]).squeeze(1)
+            found.append(Verdict(places.tolist(), best.tolist(), of_tokens.tolist()))
+        return found

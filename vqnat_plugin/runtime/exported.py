@@ -12,7 +12,7 @@ from ..reading import read_json, sha256
 from ..text.pipeline import FILE_NAME as TEXT
 
 # Raised when a folder cannot be read by older versions any more.
-FORMAT = 3
+FORMAT = 4
 CONFIG = "config.json"
 KIND = "vqnat translation model"
 GRAPHS = ("encoder", "step", "writer")

@@ -42,8 +42,7 @@ class Memory:
     def part(self, part: slice) -> "Memory":
         """Some of the sentences, not copied."""
         predictor, decoder = ([each[part] for each in values] for values in (self.predictor, self.decoder))
-        states = None if self.states is None else self.states[part]
-        return Memory(predictor, decoder, self.mask[part], states)
+        return Memory(predictor, decoder, self.mask[part])
 
 
 class Graphs:

@@ -1,6 +1,6 @@
 """An exported autoregressive model, which ranks candidates and checks drafts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,10 @@ from .graphs import KINDS, LOGITS, Floats, Whole, memory_feeds, padded, parts
 from .hypotheses import Hypothesis
 from .positions import Positions
 from .sessions import open_session
-from .verification import Verdict, Verified, verify
+from .verification import Shown, Verdict, Verified, verify
+
+# Word logits of the first pass over drafts, which reads all their words, that are made at a time.
+LOGITS_AT_FIRST = 1 << 24
 
 
 class Teacher:
@@ -92,7 +95,8 @@ class Teacher:
         before = np.full_like(tokens, EOS)
         before[:, 1:] = tokens[:, :-1]
         feeds = {**memory, "before": before, "tokens": tokens, "places": places}
-        feeds |= {"positions": self._positions(tokens.shape[1]), **_past(memory, len(tokens)), **NO_SEARCH}
+        feeds |= {"positions": self._positions(tokens.shape[1])[None], **_past(memory, len(tokens))}
+        feeds |= {"seen": np.ones(tokens.shape, np.int32), **NO_SEARCH}
         [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
         return scores.sum(-1)
 
@@ -108,27 +112,41 @@ class Teacher:
         return memory, mask
 
     def verify(
-        self, row: Sequence[int], draft: Hypothesis, options: Decoding, states: Floats | None = None
-    ) -> Hypothesis:
-        """What becomes of a draft when it is checked, with the teacher's score.
+        self,
+        rows: Sequence[Sequence[int]],
+        drafts: Sequence[Hypothesis],
+        options: Decoding,
+        states: Floats | None = None,
+    ) -> list[Hypothesis]:
+        """What becomes of drafts when they are checked, with the teacher's scores.
 
         Args:
-            row: source tokens, with EOS.
-            draft: its translation.
-            options: its `tolerance`, limits and penalties are the teacher's.
-            states: of this sentence, see `Memory`.
+            rows: source tokens of each sentence, with EOS.
+            drafts: its translation.
+            options: their `tolerance`, limits and penalties are the teacher's.
+            states: see `Memory`.
         """
-        memory = memory_feeds(*self._encode([row], states))
-        reader = SourceReader(self._scorer, self._positions, memory, options)
-        most = min(options.limit(len(row)), self._longest)
-        found: Verified = verify(draft.tokens, reader, most, options.tolerance)
-        score = sum(found.scores) / len(found.tokens) ** options.lenpen
+        memory, mask = self._encode(rows, states)
+        tokens = [each.tokens for each in drafts]
+        most = [min(options.limit(len(row)), self._longest) for row in rows]
+        found: list[Verified] = []
+        together = LOGITS_AT_FIRST // (max(map(len, tokens)) * self._symbols)
+        for some, _ in parts(len(rows), 1, together):
+            feeds = memory_feeds(memory[:, some], mask[some])
+            reader = SourceReader(self._scorer, self._positions, feeds, options)
+            found += verify(tokens[some], reader, most[some], options.tolerance)
         # No code stands for words that the teacher may have put.
-        return Hypothesis(found.tokens, score, [], found.passes)
+        return [
+            Hypothesis(each.tokens, sum(each.scores) / len(each.tokens) ** options.lenpen, [], each.passes)
+            for each in found
+        ]
 
 
 class SourceReader:
-    """A teacher with one source, see `verification.Reader`; keeps keys and values of what was read."""
+    """A teacher with sources, see `verification.Reader`; keeps keys and values of what was read.
+
+    Where one row went on and another did not, what did not pass stays between what did, and is seen no more.
+    """
 
     def __init__(
         self,
@@ -139,28 +157,57 @@ class SourceReader:
     ) -> None:
         self._scorer, self._positions, self._memory = scorer, positions, memory
         self._options = options
-        self._past = _past(memory, 1)
+        rows = len(memory["mask"])
+        self._past, self._numbers = _past(memory, rows), list(range(rows))
+        # Where each row may see what was read, how much of that is of the last pass, and how many tokens had
+        # been accepted before it.
+        self._seen, self._last = np.zeros((rows, 0), np.int32), 0
+        self._accepted = np.zeros(rows, np.int64)
         self._names = ["log_probabilities", "best", "best_log_probabilities"]
         self._names += [name.replace("past", "present") for name in self._past]
 
-    def read(self, accepted: int, last: int, tokens: Sequence[int]) -> Verdict:
+    def read(self, shown: Mapping[int, Shown]) -> list[Verdict]:
         """See `verification.Reader`."""
-        ended = bool(tokens) and tokens[-1] == EOS
-        scored = np.array([[*tokens, *[EOS] * (not ended)]])
-        before = np.array([[last, *scored[0, :-1]]])
-        count = scored.shape[1]
-        extra = np.zeros((count, SPECIALS), np.float32)
+        accepted = np.array([each.accepted for each in shown.values()])
+        self._go_on(list(shown), accepted)
+        words = [_with_end(each.tokens) for each in shown.values()]
+        scored, counts = padded(words), np.array([*map(len, words)])
+        before = np.full_like(scored, EOS)
+        before[:, 0], before[:, 1:] = [each.last for each in shown.values()], scored[:, :-1]
+        real = np.arange(scored.shape[1]) < counts[:, None]
+        places = accepted[:, None] + np.arange(scored.shape[1])
+        extra = np.zeros((counts.sum(), SPECIALS), np.float32)
         extra[:, PAD], extra[:, UNK] = -np.inf, -self._options.unkpen
-        extra[: max(0, self._options.min_len - accepted), EOS] = -np.inf
-        feeds = {**self._memory, "before": before, "tokens": scored, "places": np.arange(count)}
-        feeds |= {name: np.ascontiguousarray(each[:, :, :accepted]) for name, each in self._past.items()}
-        feeds |= {"positions": self._positions(accepted + count)[accepted:], "extra": extra, **SEARCH}
+        extra[places[real] < self._options.min_len, EOS] = -np.inf
+        self._seen = np.concatenate([self._seen, np.ones(scored.shape, np.int32)], 1)
+        feeds = {**self._memory, **self._past, "before": before, "tokens": scored, "seen": self._seen}
+        feeds |= {"places": np.flatnonzero(real), "extra": extra, **SEARCH}
+        feeds["positions"] = self._positions(int(places.max()) + 1)[places]
         scores, best, best_scores, *present = self._scorer.run(self._names, feeds)
-        self._past = dict(zip(self._past, present, strict=True))
+        self._past, self._last = dict(zip(self._past, present, strict=True)), scored.shape[1]
         # What the best tokens are taken with counts for those that are shown as well.
-        special = np.flatnonzero(scored[0] < SPECIALS)
-        scores[special] += extra[special, scored[0, special]]
-        return Verdict(best.tolist(), best_scores.tolist(), scores.tolist())
+        special = np.flatnonzero(scored[real] < SPECIALS)
+        scores[special] += extra[special, scored[real][special]]
+        each_row = (np.split(values, np.cumsum(counts)[:-1]) for values in (best, best_scores, scores))
+        return [Verdict(*(part.tolist() for part in row)) for row in zip(*each_row, strict=True)]
+
+    def _go_on(self, numbers: list[int], accepted: Whole) -> None:
+        """Forget sentences that are finished, and what did not pass."""
+        if numbers != self._numbers:
+            rows = [self._numbers.index(number) for number in numbers]
+            self._past = {name: each[rows] for name, each in self._past.items()}
+            self._memory = {name: each[rows] for name, each in self._memory.items()}
+            self._seen, self._accepted, self._numbers = self._seen[rows], self._accepted[rows], numbers
+        before, now = self._seen.shape[1] - self._last, accepted - self._accepted
+        self._seen[:, before:] = np.arange(self._last) < now[:, None]
+        end = before + int(now.max())
+        self._seen = self._seen[:, :end]
+        self._past = {name: np.ascontiguousarray(each[:, :, :end]) for name, each in self._past.items()}
+        self._accepted = accepted
+
+
+def _with_end(tokens: list[int]) -> list[int]:
+    return tokens if tokens and tokens[-1] == EOS else [*tokens, EOS]
 
 
 SEARCH = {"search": np.array([True])}

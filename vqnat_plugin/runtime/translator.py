@@ -160,10 +160,8 @@ class Translator:
             if options.rescore:
                 made = self.teacher.rank(batch, made, options.lenpen, scores, memory.states)
             if options.verify:
-                made = [
-                    [self.teacher.verify(row, every[0], options, memory.part(slice(place, place + 1)).states)]
-                    for place, (row, every) in enumerate(zip(batch, made, strict=True))
-                ]
+                drafts = [every[0] for every in made]
+                made = [[each] for each in self.teacher.verify(batch, drafts, options, memory.states)]
             for number, each in zip(numbers, made, strict=True):
                 found[number] = each
             start = end

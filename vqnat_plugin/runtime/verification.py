@@ -5,7 +5,7 @@ Generation" (arXiv 2203.16487), with a latent model as the drafter. A draft that
 about as much as one word does, where reading the weights takes the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,17 +33,30 @@ class Verdict:
     scores: Sequence[float]
 
 
-class Reader(Protocol):
-    """A teacher that reads one sentence from left to right."""
+@dataclass(frozen=True)
+class Shown:
+    """Tokens of a sentence that a teacher is to judge.
 
-    def read(self, accepted: int, last: int, tokens: Sequence[int]) -> Verdict:
-        """Judge tokens.
+    Attributes:
+        accepted: how many tokens stand before them. Those but the last were shown before, and what else was
+            shown behind them counts no more.
+        last: the last of these; EOS at the start of a sentence.
+        tokens: what is to be judged; EOS stands at their end only.
+    """
+
+    accepted: int
+    last: int
+    tokens: list[int]
+
+
+class Reader(Protocol):
+    """A teacher that reads sentences from left to right."""
+
+    def read(self, shown: Mapping[int, Shown]) -> Sequence[Verdict]:
+        """Judge tokens of several sentences, in their order.
 
         Args:
-            accepted: how many tokens stand before them. Those but the last were shown before, and what else
-                was shown behind them counts no more.
-            last: the last of these; EOS at the start of a sentence.
-            tokens: what is to be judged; EOS stands at their end only.
+            shown: by the number of the sentence; one that is missing does not come again.
         """
 
 
@@ -62,16 +75,33 @@ class Verified:
     passes: int
 
 
-def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0.0) -> Verified:
-    """Let a teacher check a draft until it has accepted a whole sentence.
+def verify(
+    drafts: Sequence[Sequence[int]], reader: Reader, most: Sequence[int], tolerance: float = 0.0
+) -> list[Verified]:
+    """Let a teacher check drafts, all at once, until it has accepted a whole sentence for each.
 
     Args:
-        draft: tokens, EOS at the end.
-        reader: the teacher with the source.
-        most: at most so many tokens, EOS among them.
+        drafts: tokens of each sentence, EOS at the end.
+        reader: the teacher with the sources.
+        most: at most so many tokens of each, EOS among them.
         tolerance: a token passes when its log-probability is at most so far below the best, nats. With 0 the
             result is the teacher's greedy translation, whatever the draft is.
     """
+    checks = [_check(draft, limit, tolerance) for draft, limit in zip(drafts, most, strict=True)]
+    shown = {number: next(check) for number, check in enumerate(checks)}
+    found: dict[int, Verified] = {}
+    while shown:
+        for number, verdict in zip(list(shown), reader.read(shown), strict=True):
+            try:
+                shown[number] = checks[number].send(verdict)
+            except StopIteration as finished:
+                found[number] = finished.value
+                del shown[number]
+    return [found[number] for number in range(len(checks))]
+
+
+def _check(draft: Sequence[int], most: int, tolerance: float) -> Generator[Shown, Verdict, Verified]:
+    """The check of one draft: shows tokens, is sent what the teacher thinks of them, returns the outcome."""
     tokens: list[int] = []
     scores: list[float] = []
     guess = list(draft)
@@ -80,7 +110,7 @@ def verify(draft: Sequence[int], reader: Reader, most: int, tolerance: float = 0
         rest, room = _until_end(guess[place : place + ahead]), most - 1 - len(tokens)
         if len(rest) > room or (len(rest) == room and EOS not in rest):
             rest = [*rest[:room], EOS]
-        verdict = reader.read(len(tokens), tokens[-1] if tokens else EOS, rest)
+        verdict = yield Shown(len(tokens), tokens[-1] if tokens else EOS, rest)
         passes += 1
         good = [_passes(verdict, number, token, tolerance) for number, token in enumerate(rest)]
         kept = good.index(False) if False in good else len(rest)
