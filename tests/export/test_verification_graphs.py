@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,3 +111,23 @@ def test_the_unknown_word_costs_the_same_whoever_wrote_it(tmp_path: Path) -> Non
     one, other = (checked(translator, teacher, draft, options) for draft in drafts)
     assert one.tokens == other.tokens and unk in one.tokens
     assert one.scores == pytest.approx(other.scores, rel=1e-4)
+
+
+def test_the_sentences_of_a_batch_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = random_teacher()
+    translator = exported(tiny_model(seed=5), tmp_path / "m", teacher=teacher)
+    options, calls = Decoding(verify=True, max_len_b=30), [0, 0]
+
+    def counting(place: int, function: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            calls[place] += 1
+            return function(*arguments, **named)
+
+        return counted
+
+    scorer = SimpleNamespace(run=counting(0, translator.teacher._scorer.run))
+    monkeypatch.setattr(translator.teacher, "_scorer", scorer)
+    monkeypatch.setattr(teacher.decoder, "forward", counting(1, teacher.decoder.forward))
+    passes = [each.passes for [each] in translator.decode(ROWS, options)]
+    verified_by_torch(tiny_model(seed=5), ROWS, options, teacher)
+    assert calls == [max(passes)] * 2 and max(passes) < sum(passes) / 4
