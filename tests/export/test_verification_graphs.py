@@ -66,6 +66,23 @@ def test_it_is_the_greedy_translation(changes: dict[str, Any], options: Decoding
     assert all(1 <= count <= len(each.tokens) for count, [each] in zip(passes, together, strict=True))
 
 
+def test_batches_that_are_too_large_are_read_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, teacher = tiny_model(seed=5), random_teacher()
+    translator = exported(model, tmp_path / "m", teacher=teacher)
+    # Limits that differ: a part has to take its own.
+    options = Decoding(verify=True, max_len_a=0.5, max_len_b=2, min_len=0)
+    whole = translator.decode(ROWS, options)
+    monkeypatch.setattr("vqnat_plugin.runtime.teacher.LOGITS_AT_FIRST", 600)
+    monkeypatch.setattr("vqnat_plugin.generation.verification.MOST_LOGITS", 600)
+    found = translator.decode(ROWS, options)
+    in_torch = verified_by_torch(model, ROWS, options, teacher)
+    for parts in ([each.tokens for [each] in found], [each["tokens"].tolist() for [each] in in_torch]):
+        assert parts == [each.tokens for [each] in whole]
+    assert [each.passes for [each] in found] == [each.passes for [each] in whole]
+
+
 @pytest.mark.parametrize("options", [Decoding(verify=True, tolerance=0.3), Decoding(verify=True, unkpen=-4)])
 def test_other_options_are_those_of_checkpoints(options: Decoding, tmp_path: Path) -> None:
     options.max_len_b = 30

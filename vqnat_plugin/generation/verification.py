@@ -72,19 +72,26 @@ class _Reader:
     def _judge(
         self, numbers: list[int], shown: Sequence[Shown], inputs: Sequence[Sequence[int]]
     ) -> list[Verdict]:
-        verifier = self.verifier
-        longest = max(map(len, inputs))
-        tokens = self.like.new_tensor([[*row, *[self.pad] * (longest - len(row))] for row in inputs])
+        verifier, longest = self.verifier, max(map(len, inputs))
+        read = self.like.new_tensor([[*row, *[self.pad] * (longest - len(row))] for row in inputs])
         states = verifier.teacher.encoder.reorder_encoder_out(self.encoded, self.like.new_tensor(numbers))
-        logits, _ = verifier.teacher.decoder(tokens, encoder_out=states)
-        found = []
-        for row, each, read in zip(logits, shown, inputs, strict=True):
-            scores = row[each.accepted : len(read)].float().log_softmax(-1)
-            scored = [*each.tokens, *[self.eos] * (len(scores) - len(each.tokens))]
-            scores[:, self.pad] = -torch.inf
-            scores[:, self.unk] -= verifier.unk_penalty
-            scores[: max(0, verifier.min_len - each.accepted), self.eos] = -torch.inf
-            best, places = scores.max(dim=1)
-            of_tokens = scores.gather(1, self.like.new_tensor(scored)[:, None]).squeeze(1)
-            found.append(Verdict(places.tolist(), best.tolist(), of_tokens.tolist()))
-        return found
+        logits, _ = verifier.teacher.decoder(read, encoder_out=states)
+        # What is judged stands behind what was accepted; that of all sentences in a row.
+        places = torch.arange(longest, device=read.device).expand_as(read)
+        judged = (places >= self.like.new_tensor([each.accepted for each in shown])[:, None]) & read.ne(
+            self.pad
+        )
+        counts = [len(row) - each.accepted for row, each in zip(inputs, shown, strict=True)]
+        scored = [
+            token
+            for each, count in zip(shown, counts, strict=True)
+            for token in (*each.tokens, *[self.eos] * (count - len(each.tokens)))
+        ]
+        scores = logits[judged].float().log_softmax(-1)
+        scores[:, self.pad] = -torch.inf
+        scores[:, self.unk] -= verifier.unk_penalty
+        scores[places[judged] < verifier.min_len, self.eos] = -torch.inf
+        best_scores, best = scores.max(dim=1)
+        of_tokens = scores.gather(1, self.like.new_tensor(scored)[:, None]).squeeze(1)
+        each_row = (values.cpu().split(counts) for values in (best, best_scores, of_tokens))
+        return [Verdict(*(part.tolist() for part in row)) for row in zip(*each_row, strict=True)]

@@ -130,7 +130,7 @@ class Teacher:
         tokens = [each.tokens for each in drafts]
         most = [min(options.limit(len(row)), self._longest) for row in rows]
         found: list[Verified] = []
-        together = LOGITS_AT_FIRST // (max(map(len, tokens)) * self._symbols)
+        together = LOGITS_AT_FIRST * len(rows) // (sum(map(len, tokens)) * self._symbols)
         for some, _ in parts(len(rows), 1, together):
             feeds = memory_feeds(memory[:, some], mask[some])
             reader = SourceReader(self._scorer, self._positions, feeds, options)
@@ -193,17 +193,16 @@ class SourceReader:
 
     def _go_on(self, numbers: list[int], accepted: Whole) -> None:
         """Forget sentences that are finished, and what did not pass."""
+        rows: Any = slice(None)
         if numbers != self._numbers:
             rows = [self._numbers.index(number) for number in numbers]
-            self._past = {name: each[rows] for name, each in self._past.items()}
             self._memory = {name: each[rows] for name, each in self._memory.items()}
-            self._seen, self._accepted, self._numbers = self._seen[rows], self._accepted[rows], numbers
-        before, now = self._seen.shape[1] - self._last, accepted - self._accepted
-        self._seen[:, before:] = np.arange(self._last) < now[:, None]
-        end = before + int(now.max())
-        self._seen = self._seen[:, :end]
-        self._past = {name: np.ascontiguousarray(each[:, :, :end]) for name, each in self._past.items()}
-        self._accepted = accepted
+        before, passed = self._seen.shape[1] - self._last, accepted - self._accepted[rows]
+        end = before + int(passed.max())
+        self._past = {name: np.ascontiguousarray(each[rows, :, :end]) for name, each in self._past.items()}
+        self._seen = self._seen[rows, :end]
+        self._seen[:, before:] = np.arange(end - before) < passed[:, None]
+        self._accepted, self._numbers = accepted, numbers
 
 
 def _with_end(tokens: list[int]) -> list[int]:
