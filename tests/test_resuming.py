@@ -260,8 +260,8 @@ def test_an_encoder_is_frozen_from_the_start(
     tiny_corpus: Path, begun: Path, prenorm_teacher: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(begun, tmp_path / "run")
-    flags = "--freeze-encoder", f"--init-from-teacher={prenorm_teacher}"
-    with pytest.raises(UsageError, match="--freeze-encoder was False, is now True; take the old value"):
+    flags = "--frozen-encoder-layers=1", f"--init-from-teacher={prenorm_teacher}"
+    with pytest.raises(UsageError, match="--frozen-encoder-layers was 0, is now 1; take the old value"):
         train_student(tiny_corpus, folder, "--max-update=4", *flags)
 
 

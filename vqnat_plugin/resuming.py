@@ -37,7 +37,7 @@ SAME_SHAPES = (
     "decoder_attention_heads",
     "activation_fn",
     "decoder_attention",
-    "freeze_encoder",
+    "frozen_encoder_layers",
     "likelihood",
     "codebook_size",
 )

@@ -1,4 +1,4 @@
-"""A model that was trained on its teacher's encoder is exported with one encoder for both."""
+"""A model whose encoder begins with its teacher's, which was frozen, is exported with that once for both."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,15 @@ from vqnat_plugin.runtime.decoding import Decoding
 LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
 
 
-@pytest.fixture(scope="module")
-def frozen(tiny_corpus: Path, prenorm_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    flags = f"--init-from-teacher={prenorm_teacher}", "--freeze-encoder", "--max-update=60"
+@pytest.fixture(scope="module", params=[1, 2], ids=["all of it", "its first layer"])
+def frozen(
+    request: pytest.FixtureRequest,
+    tiny_corpus: Path,
+    prenorm_teacher: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    layers = f"--encoder-layers={request.param}", "--frozen-encoder-layers=1"
+    flags = f"--init-from-teacher={prenorm_teacher}", *layers, "--max-update=60"
     return train_student(tiny_corpus, tmp_path_factory.mktemp("frozen"), *flags)
 
 
@@ -81,3 +87,11 @@ def test_the_teachers_encoder_is_not_stored_again(
     shared, own = ((folder / "teacher_encoder.onnx").stat().st_size for folder in (exported, other))
     # Left are the keys and values of two decoder layers of width 32.
     assert shared < own / 3 and shared < 2 * 4 * 2 * 2 * 32 * 33
+
+
+def test_an_encoder_that_should_be_shared_and_is_not_is_said(
+    frozen: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(frozen), "--out", str(tmp_path / "out"), "--with-teacher", str(tiny_teacher)]
+    assert main(words) == 0
+    assert "its encoder is not the one of --frozen-encoder-layers" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from ..files import replace_folder
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
-from ..models.warm_start import encodes_as
+from ..models.warm_start import shared_layers
 from ..reading import read_json_if_there, sha256
 from ..runtime.exported import (
     CONFIG,
@@ -73,8 +73,7 @@ def export(
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
         check_teacher(ranker, f"--with-teacher {teacher}")
-    # What has the same encoder needs it once.
-    shared = ranker is not None and encodes_as(model, ranker)
+    shared = 0 if ranker is None else shared_layers(model, ranker)
     config: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
@@ -82,8 +81,13 @@ def export(
         for name, graph in build_graphs(model, precision, shared).items():
             graph.save(folder / f"{name}.onnx")
         if ranker is not None:
-            tell(f"writing those of {teacher}" + ", whose encoder is the model's" * shared)
-            for name, graph in build_teacher(ranker, precision, shared).items():
+            tell(f"writing those of {teacher}" + ", whose encoder the model begins with" * bool(shared))
+            if model.config.frozen_encoder_layers and not shared:
+                tell(
+                    "its encoder is not the one of --frozen-encoder-layers (averages and half precision make "
+                    "other weights), so both are written"
+                )
+            for name, graph in build_teacher(ranker, precision, bool(shared)).items():
                 graph.save(folder / f"{name}.onnx")
         text = _copy_text(hub.task, folder)
         config.update(_describe(hub, path, precision))

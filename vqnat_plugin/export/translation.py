@@ -20,12 +20,12 @@ from .symbols import best_symbol, symbols_alone
 Memory = list[tuple[str, str]]
 
 
-def build_graphs(model: VQNAT, precision: str, states: bool = False) -> dict[str, Graph]:
-    """The three graphs of a model, by name; `states` for a teacher that has the same encoder."""
-    return build(model, precision, encoder=partial(_encoder, states=states), step=_step, writer=_writer)
+def build_graphs(model: VQNAT, precision: str, shared: int = 0) -> dict[str, Graph]:
+    """The three graphs of a model, by name; so many layers of its encoder are a teacher's as well."""
+    return build(model, precision, encoder=partial(_encoder, shared=shared), step=_step, writer=_writer)
 
 
-def _encoder(g: Graph, model: VQNAT, states: bool) -> None:
+def _encoder(g: Graph, model: VQNAT, shared: int) -> None:
     """Source tokens to the keys and values that predictor and decoder need of them."""
     heads, dim = model.config.attention_heads, model.config.embed_dim
     source = g.input("source", INT64, "batch", "positions")
@@ -34,20 +34,22 @@ def _encoder(g: Graph, model: VQNAT, states: bool) -> None:
     mask = g.add("Cast", real, to=INT32)
     embedding = model.source_embedding
     x = g.add("Add", g.lookup(embedding.tokens.weight * embedding.scale, source), positions)
-    for layer in model.encoder.layers:
+    states = x
+    for number, layer in enumerate(model.encoder.layers, 1):
         x, _ = _self_attention(g, layer, x, mask)
         x = _feed_forward(g, layer, x)
-    encoded = g.norm(x, model.encoder.norm)
+        states = x if number == shared else states
+    x = g.norm(x, model.encoder.norm)
     stacks = (model.predictor.stack, model.decoder)
     attentions: list[Any] = [layer.cross_attention for stack in stacks for layer in stack.layers]
-    x = g.layers(encoded, *(linear for each in attentions for linear in (each.key, each.value)))
+    x = g.layers(x, *(linear for each in attentions for linear in (each.key, each.value)))
     count, head = 2 * len(attentions), dim // heads
     x = g.add("Reshape", x, g.constant([0, 0, count, heads, head]))
     x = g.add("Transpose", x, perm=[2, 0, 3, 1, 4])
     g.output(x, "memory", FLOAT, count, "batch", heads, "positions", head)
     g.output(mask, "mask", INT32, "batch", "positions")
-    if states:
-        g.output(encoded, "states", FLOAT, "batch", "positions", dim)
+    if shared:
+        g.output(states, "states", FLOAT, "batch", "positions", dim)
 
 
 def _step(g: Graph, model: VQNAT) -> None:

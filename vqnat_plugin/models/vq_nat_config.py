@@ -59,10 +59,12 @@ class VQNATConfig(BottleneckConfig):
         "start from this autoregressive Transformer (pre-norm, same width and dictionary): its encoder, "
         "embeddings, and its decoder layers for decoder and predictor",
     )
-    freeze_encoder: bool = option(
-        False,
-        "train neither the encoder nor the source's embedding: they stay those of --init-from-teacher, and "
-        "vqnat export --with-teacher has one encoder for both",
+    frozen_encoder_layers: int = option(
+        0,
+        "first layers of the encoder that, with the source's embedding, stay those of --init-from-teacher, "
+        "as many as it has: vqnat export --with-teacher then computes them once for both; 0: all are trained",
+        least=0,
+        most=MOST_LAYERS,
     )
 
     def check(self) -> None:
@@ -75,8 +77,8 @@ class VQNATConfig(BottleneckConfig):
         require(self, "code_dim", wide, "at least 3, since vectors are normalised")
         mixes = self.gold_mixing_updates == 0 or self.decoder_attention == "causal"
         require(self, "gold_mixing_updates", mixes, "--decoder-attention causal")
-        starts = not self.freeze_encoder or self.init_from_teacher is not None
-        require(self, "freeze_encoder", starts, "--init-from-teacher")
+        there = self.frozen_encoder_layers <= self.encoder_layers
+        require(self, "frozen_encoder_layers", there, "as many --encoder-layers, or more")
 
 
 # Shapes for speed are named by their layers: encoder, predictor, decoder. One pass of an encoder costs little

@@ -26,7 +26,7 @@ class Memory:
     Attributes:
         predictor, decoder: keys and values of each layer in turn, (batch, heads, positions, head dim).
         mask: 1 at real tokens, (batch, positions).
-        states: (batch, positions, dim), for a teacher that has the same encoder; None for others.
+        states: of the layers that a teacher's encoder has as well, (batch, positions, dim); None if none has.
     """
 
     predictor: list[Floats]
