@@ -72,6 +72,7 @@ def gains(examples: Path) -> str:
     )
     threads = _report(examples, UNTRAINED[0])[0]["latency"]["threads"]
     checked = _report(examples, VERIFIED)[0]["systems"]["tolerance_11.5"]
+    times = checked["ratios"]["batch_1"]["ct2_greedy"]
     slower = [
         f"{systems['int8_verified']['ratios']['batch_1']['ct2_int8']['ratio']:.2f}"
         for systems in trained.values()
@@ -81,17 +82,17 @@ def gains(examples: Path) -> str:
     return (
         f"- **Speed, at the paper's size:** {' to '.join(sorted(alone, key=float))} times as fast as a "
         f"Transformer, one sentence at a time, and {' to '.join(sorted(many, key=float))} times in batches "
-        f"of 32 (untrained models). Both in int8 on {threads} thread of a CPU: the model as `vqnat export` "
+        f"of 32 (untrained models). Both in int8 on a CPU ({threads} thread): the model as `vqnat export` "
         "writes it, without fairseq and torch, and the Transformer in CTranslate2, the fastest engine for it "
         "that we know.\n"
         f"- **The price:** BLEU, {lost} (small models, greedy). Small Transformers are fast themselves: "
         "there less of it pays, as the second table shows.\n"
         "- **Or slower, without that price:** with `--verify` the teacher reads the draft, a few passes for "
         "a sentence, and puts its own words where they differ. **The output is the teacher's greedy "
-        "translation, token for token** (in fp32; int8 rounds). At the paper's size that is still "
-        f"{checked['ratios']['batch_1']['ct2_greedy']['ratio']:.1f} times as fast as the teacher by itself "
-        f"({checked['passes']:.0f} passes for 25 tokens), with the small models {' and '.join(slower)} "
-        "times. With a tolerance, more of the draft stays.\n"
+        "translation, token for token** (in fp32; int8 rounds). At the paper's size, untrained, "
+        f"{checked['passes']:.0f} passes for 25 tokens are {times['ratio']:.1f} ({times['low']:.1f} to "
+        f"{times['high']:.1f}) times as fast as the teacher by itself; with the small models below it is "
+        f"{' and '.join(slower)} times. With a tolerance, more of the draft stays.\n"
         f"- **Inside fairseq:** {once['vs_greedy']:.1f} times as fast as the teacher, greedy, and "
         f"{once['vs_beam']:.1f} times as fast as with beam 4, one sentence at a time; in batches of 32, "
         f"{together['vs_greedy']:.2f} and {together['vs_beam']:.1f} times (Multi30k, fp32; {link}).\n\n"

@@ -94,4 +94,4 @@ def test_an_encoder_that_should_be_shared_and_is_not_is_said(
 ) -> None:
     words = ["export", str(frozen), "--out", str(tmp_path / "out"), "--with-teacher", str(tiny_teacher)]
     assert main(words) == 0
-    assert "its encoder is not the one of --frozen-encoder-layers" in capsys.readouterr().err
+    assert "its encoder is not that of --init-from-teacher" in capsys.readouterr().err

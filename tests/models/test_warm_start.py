@@ -184,6 +184,8 @@ def test_frozen_layers_stay_the_teachers(layers: int, tiny_corpus: Path, prenorm
         assert shared_layers(model, teacher) == 1
         assert not torch.equal(model.output_weight, teacher.decoder.embed_tokens.weight)
         assert not torch.equal(model.encoder.norm.weight, teacher.encoder.layer_norm.weight)
+        for layer in model.encoder.layers[1:]:
+            assert layer.self_attention.out.weight.any() and layer.feed_forward[3].weight.any()
         with torch.no_grad():
             model.source_embedding.tokens.weight[5, 0] += 1
         assert shared_layers(model, teacher) == 0

@@ -84,8 +84,8 @@ def export(
             tell(f"writing those of {teacher}" + ", whose encoder the model begins with" * bool(shared))
             if model.config.frozen_encoder_layers and not shared:
                 tell(
-                    "its encoder is not the one of --frozen-encoder-layers (averages and half precision make "
-                    "other weights), so both are written"
+                    "its encoder is not that of --init-from-teacher (another checkpoint, or one rounded by "
+                    "--fp16), so both are written"
                 )
             for name, graph in build_teacher(ranker, precision, bool(shared)).items():
                 graph.save(folder / f"{name}.onnx")

@@ -87,7 +87,8 @@ class _Reader:
             for each, count in zip(shown, counts, strict=True)
             for token in (*each.tokens, *[self.eos] * (count - len(each.tokens)))
         ]
-        scores = logits[judged].float().log_softmax(-1)
+        logits = logits[judged]
+        scores = logits.float().log_softmax(-1)
         scores[:, self.pad] = -torch.inf
         scores[:, self.unk] -= verifier.unk_penalty
         scores[places[judged] < verifier.min_len, self.eos] = -torch.inf

@@ -88,7 +88,7 @@ def shared_layers(model: Any, teacher: Any) -> int:
     0 where weights or options differ; the layer norms behind all layers may.
     """
     count = len(teacher.encoder.layers)
-    if count > len(model.encoder.layers):
+    if not 0 < count <= len(model.encoder.layers):
         return 0
     try:
         _check_options(teacher.encoder.cfg, model.config.attention_heads)
