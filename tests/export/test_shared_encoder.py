@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoded import LINES, generate
 from tiny import train_student
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.runtime import Translator
 from vqnat_plugin.runtime.decoding import Decoding
-
-LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["all of it", "its first layer"])
@@ -33,13 +32,6 @@ def exported(frozen: Path, prenorm_teacher: Path, tmp_path_factory: pytest.TempP
     return out
 
 
-def by_checkpoints(frozen: Path, folder: Path, *flags: str) -> list[str]:
-    text, out = folder / "in", folder / "out"
-    text.write_text("".join(f"{line}\n" for line in LINES))
-    main(["generate", "--path", str(frozen), "--cpu", "--input", str(text), "--output", str(out), *flags])
-    return out.read_text().removesuffix("\n").split("\n")
-
-
 @pytest.mark.parametrize(
     "flags, options",
     [
@@ -53,7 +45,7 @@ def test_it_translates_as_the_checkpoints_do(
     flags: str, options: dict[str, Any], frozen: Path, prenorm_teacher: Path, exported: Path, tmp_path: Path
 ) -> None:
     words = [*flags.split(), *([str(prenorm_teacher)] if flags.endswith("-with") else [])]
-    wanted = by_checkpoints(frozen, tmp_path, *words)
+    wanted = generate(frozen, tmp_path, *words)
     translator = Translator(exported)
     assert translator.translate(LINES, **options) == wanted
     assert [translator.translate([line], **options)[0] for line in LINES] == wanted
@@ -62,7 +54,7 @@ def test_it_translates_as_the_checkpoints_do(
 def test_a_checked_draft_is_the_teachers_own_translation(
     prenorm_teacher: Path, exported: Path, tmp_path: Path
 ) -> None:
-    wanted = by_checkpoints(prenorm_teacher, tmp_path, "--beam", "1")
+    wanted = generate(prenorm_teacher, tmp_path, "--beam", "1")
     assert Translator(exported).translate(LINES, verify=True) == wanted
 
 

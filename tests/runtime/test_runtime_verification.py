@@ -6,21 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoded import LINES, generate
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import UsageError
 from vqnat_plugin.runtime import Translator
 from vqnat_plugin.runtime.answer import describe
 from vqnat_plugin.runtime.decoding import Decoding
-
-LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
-
-
-def generate(path: Path, folder: Path, *flags: str) -> list[str]:
-    text, out = folder / "in", folder / "out"
-    text.write_text("".join(f"{line}\n" for line in LINES))
-    main(["generate", "--path", str(path), "--cpu", "--input", str(text), "--output", str(out), *flags])
-    return out.read_text().removesuffix("\n").split("\n")
 
 
 @pytest.mark.parametrize(
