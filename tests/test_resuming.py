@@ -256,15 +256,6 @@ def test_options_that_do_not_fit_are_named(
     assert files(folder) == before
 
 
-def test_an_encoder_is_frozen_from_the_start(
-    tiny_corpus: Path, begun: Path, prenorm_teacher: Path, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(begun, tmp_path / "run")
-    flags = "--frozen-encoder-layers=1", f"--init-from-teacher={prenorm_teacher}"
-    with pytest.raises(UsageError, match="--frozen-encoder-layers was 0, is now 1; take the old value"):
-        train_student(tiny_corpus, folder, "--max-update=4", *flags)
-
-
 def test_options_that_may_change_are_no_obstacle(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(begun, tmp_path / "run")
     assert updates(train_student(tiny_corpus, folder, "--max-update=4", "--dropout=0.1", "--lr=0.001")) == 4

@@ -30,14 +30,13 @@ from .safe_loading import without_weights
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
-# Options with which the same weights compute something else, or others of them are trained.
+# Options with which the same weights compute something else.
 SAME_SHAPES = (
     "attention_heads",
     "encoder_attention_heads",
     "decoder_attention_heads",
     "activation_fn",
     "decoder_attention",
-    "frozen_encoder_layers",
     "likelihood",
     "codebook_size",
 )

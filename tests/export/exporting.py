@@ -21,7 +21,6 @@ from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.latent_search import LatentSearch
 from vqnat_plugin.generation.verification import Verifier
 from vqnat_plugin.models.vq_nat import VQNAT
-from vqnat_plugin.models.warm_start import shared_layers
 from vqnat_plugin.reading import sha256
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.exported import DICTIONARIES, SIZES, SPECIALS, file_names, write_config
@@ -31,10 +30,7 @@ from vqnat_plugin.runtime.translator import Translator
 def exported(model: VQNAT, folder: Path, precision: str = "fp32", teacher: Any = None) -> Translator:
     """The translator of a model of `tiny.tiny_model`, without a text pipeline."""
     folder.mkdir()
-    shared = 0 if teacher is None else shared_layers(model, teacher)
-    graphs = build_graphs(model, precision, shared)
-    if teacher is not None:
-        graphs |= build_teacher(teacher, precision, bool(shared))
+    graphs = build_graphs(model, precision) | ({} if teacher is None else build_teacher(teacher, precision))
     for name, graph in graphs.items():
         graph.save(folder / f"{name}.onnx")
     for name in DICTIONARIES.values():

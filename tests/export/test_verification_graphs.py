@@ -12,7 +12,6 @@ from fairseq.sequence_generator import SequenceGenerator
 from tiny import sentences, tiny_model
 
 from vqnat_plugin.generation.verification import Verifier
-from vqnat_plugin.models.warm_start import _stack_state, shared_layers
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.hypotheses import Hypothesis
 from vqnat_plugin.runtime.verification import Verified
@@ -149,23 +148,3 @@ def test_the_sentences_of_a_batch_are_read_together(tmp_path: Path, monkeypatch:
     passes = [each.passes for [each] in translator.decode(ROWS, options)]
     verified_by_torch(tiny_model(seed=5), ROWS, options, teacher)
     assert calls == [max(passes)] * 2 and max(passes) < sum(passes) / 4
-
-
-def test_an_encoder_that_begins_with_the_teachers_serves_both(tmp_path: Path) -> None:
-    teacher = random_teacher(encoder_normalize_before=True, decoder_normalize_before=True)
-    states = {f"encoder.{name}": value for name, value in teacher.encoder.state_dict().items()}
-    model, shallow = (tiny_model(seed=5, encoder_layers=layers) for layers in (3, 1))
-    for each in (model, shallow):
-        own = {name: torch.randn_like(value) for name, value in each.encoder.state_dict().items()}
-        copied = _stack_state(states, "encoder", each.encoder, cross=False, frozen=True)
-        behind = {name: own[name] for name in copied if name.startswith(("layers.2.", "norm."))}
-        each.encoder.load_state_dict({**copied, **behind})
-        each.source_embedding.tokens.weight.data.copy_(teacher.encoder.embed_tokens.weight)
-    assert (shared_layers(model, teacher), shared_layers(shallow, teacher)) == (2, 0)
-    translator, options = (
-        exported(model, tmp_path / "m", teacher=teacher),
-        Decoding(verify=True, max_len_b=30),
-    )
-    wanted = greedy(teacher, ROWS, options)
-    for found in (translator.decode(ROWS, options), [translator.decode([row], options)[0] for row in ROWS]):
-        assert [each.tokens for [each] in found] == [each["tokens"].tolist() for each in wanted]

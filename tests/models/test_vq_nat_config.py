@@ -103,7 +103,7 @@ OUT_OF_RANGE = {
     "em_temperature": 0.0, "em_decay": 1.0, "em_epsilon": 0.0, "commitment_weight": -0.25,
     "code_revival": 1.0, "code_revival_until": -1, "unquantized_updates": -1, "em_hard_from": -1,
     "gold_mixing_updates": 5, "latent_weight": -1.0, "latent_start": -1, "label_smoothing": 1.0,
-    "gumbel_temperature": 0.0, "frozen_encoder_layers": -1,
+    "gumbel_temperature": 0.0,
 }  # fmt: skip
 NOT_FINITE = ("em_temperature", "commitment_weight", "latent_weight", "dropout", "em_epsilon")
 

@@ -1,6 +1,5 @@
 """Starting from a teacher: what is taken over, and who is refused."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
-from tiny import PAD, batches, padded, sentences, trainer
+from tiny import PAD, padded, sentences, trainer
 
 from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.models.vq_nat import VQNAT
-from vqnat_plugin.models.warm_start import shared_layers
 
 
 def student(data: Path, teacher: Path | str, *flags: str) -> VQNAT:
@@ -170,69 +168,3 @@ def test_file_that_is_no_checkpoint_is_named(tiny_corpus: Path, tmp_path: Path) 
     (tmp_path / "teacher.pt").write_text("weights")
     with pytest.raises(CheckpointError, match=r"teacher\.pt: truncated, or not a checkpoint"):
         student(tiny_corpus, tmp_path / "teacher.pt")
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_frozen_layers_stay_the_teachers(layers: int, tiny_corpus: Path, prenorm_teacher: Path) -> None:
-    teacher, given = load(prenorm_teacher), f"--init-from-teacher={prenorm_teacher}"
-    frozen = f"--encoder-layers={layers}", "--frozen-encoder-layers=1", "--dropout=0.1"
-    with trainer(tiny_corpus, given, *frozen) as made:
-        model = made.get_model()
-        assert shared_layers(model, teacher) == 1
-        for batch in batches(made, 3):
-            made.train_step([batch])
-        assert shared_layers(model, teacher) == 1
-        assert not torch.equal(model.output_weight, teacher.decoder.embed_tokens.weight)
-        assert not torch.equal(model.encoder.norm.weight, teacher.encoder.layer_norm.weight)
-        for layer in model.encoder.layers[1:]:
-            assert layer.self_attention.out.weight.any() and layer.feed_forward[3].weight.any()
-        with torch.no_grad():
-            model.source_embedding.tokens.weight[5, 0] += 1
-        assert shared_layers(model, teacher) == 0
-    with trainer(tiny_corpus, given, f"--encoder-layers={layers}") as made:
-        model = made.get_model()
-        assert shared_layers(model, teacher) == 1
-        made.train_step(batches(made, 1))
-        assert shared_layers(model, teacher) == 0
-
-
-def test_layers_behind_frozen_ones_do_nothing_yet(tiny_corpus: Path, prenorm_teacher: Path) -> None:
-    source = padded(sentences(6, longest=30), left=True)
-    states = [
-        student(tiny_corpus, prenorm_teacher, "--frozen-encoder-layers=1", f"--encoder-layers={layers}")
-        .encode(source)
-        .states
-        for layers in (1, 3)
-    ]
-    torch.testing.assert_close(*states)
-
-
-@pytest.mark.parametrize("option, value", [("activation_fn", "gelu"), ("no_scale_embedding", True)])
-def test_an_encoder_with_other_options_is_told_apart(
-    option: str, value: Any, tiny_corpus: Path, prenorm_teacher: Path, tmp_path: Path
-) -> None:
-    model = student(tiny_corpus, prenorm_teacher)
-    assert shared_layers(model, load(prenorm_teacher)) == 1
-    assert shared_layers(model, load(altered(prenorm_teacher, tmp_path, **{option: value}))) == 0
-
-
-@pytest.mark.parametrize(
-    "flags, message",
-    [
-        ("--frozen-encoder-layers=1", "--frozen-encoder-layers 1: needs --init-from-teacher"),
-        ("--frozen-encoder-layers=1 --init-from-teacher=", "--frozen-encoder-layers 1: needs --init-from-te"),
-        ("--frozen-encoder-layers=2", "--frozen-encoder-layers 2: needs as many --encoder-layers, or more"),
-        (
-            "--frozen-encoder-layers=2 --encoder-layers=3 --init-from-teacher={teacher}",
-            "does not fit this model (its --encoder-layers is 1, --frozen-encoder-layers 2)",
-        ),
-    ],
-)
-def test_what_cannot_be_frozen_is_refused(
-    flags: str, message: str, tiny_corpus: Path, prenorm_teacher: Path
-) -> None:
-    with (
-        pytest.raises(UserError, match=re.escape(message)),
-        trainer(tiny_corpus, *flags.format(teacher=prenorm_teacher).split()),
-    ):
-        pass

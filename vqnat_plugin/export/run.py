@@ -13,7 +13,6 @@ from ..files import replace_folder
 from ..generation.rescoring import load_rescorer
 from ..models.hub import find_checkpoint
 from ..models.vq_nat import VQNAT
-from ..models.warm_start import shared_layers
 from ..reading import read_json_if_there, sha256
 from ..runtime.exported import (
     CONFIG,
@@ -73,21 +72,15 @@ def export(
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
         check_teacher(ranker, f"--with-teacher {teacher}")
-    shared = 0 if ranker is None else shared_layers(model, ranker)
     config: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
         tell(f"writing the graphs of {path} in {precision}")
-        for name, graph in build_graphs(model, precision, shared).items():
+        for name, graph in build_graphs(model, precision).items():
             graph.save(folder / f"{name}.onnx")
         if ranker is not None:
-            tell(f"writing those of {teacher}" + ", whose encoder the model begins with" * bool(shared))
-            if model.config.frozen_encoder_layers and not shared:
-                tell(
-                    "its encoder is not that of --init-from-teacher (another checkpoint, or one rounded by "
-                    "--fp16), so both are written"
-                )
-            for name, graph in build_teacher(ranker, precision, bool(shared)).items():
+            tell(f"writing those of {teacher}")
+            for name, graph in build_teacher(ranker, precision).items():
                 graph.save(folder / f"{name}.onnx")
         text = _copy_text(hub.task, folder)
         config.update(_describe(hub, path, precision))

@@ -5,7 +5,6 @@ is asked for the most probable ones; what the runtime gives and gets is in `runt
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,28 +54,21 @@ def check_teacher(model: Any, who: str) -> None:
             raise CheckpointError(f"{who}: its {flag(name)} is {found}; to be exported it needs {value}")
 
 
-def build_teacher(model: Any, precision: str, shared: bool = False) -> dict[str, Graph]:
-    """The two graphs of a model that `check_teacher` has passed, by name.
-
-    If its encoder is shared, the first takes what the translation model has made of it.
-    """
-    encoder = partial(_encoder, shared=shared)
-    return build(model, precision, teacher_encoder=encoder, teacher_scorer=_scorer)
+def build_teacher(model: Any, precision: str) -> dict[str, Graph]:
+    """The two graphs of a model that `check_teacher` has passed, by name."""
+    return build(model, precision, teacher_encoder=_encoder, teacher_scorer=_scorer)
 
 
-def _encoder(g: Graph, model: Any, shared: bool) -> None:
+def _encoder(g: Graph, model: Any) -> None:
     """Source tokens to the keys and values that the scorer needs of them."""
     encoder, attentions = model.encoder, [layer.encoder_attn for layer in model.decoder.layers]
     source = g.input("source", INT64, "batch", "positions")
     real = g.add("Not", g.add("Equal", source, g.constant(encoder.padding_idx)))
     mask = g.add("Cast", real, to=INT32)
-    if shared:
-        x = g.input("states", FLOAT, "batch", "positions", encoder.embed_tokens.embedding_dim)
-    else:
-        x = _embed(g, encoder, g.lookup(encoder.embed_tokens.weight, source), "positions")
-        for layer in encoder.layers:
-            x, *_ = _self_attention(g, layer, x, mask=mask)
-            x = _feed_forward(g, layer, x)
+    x = _embed(g, encoder, g.lookup(encoder.embed_tokens.weight, source), "positions")
+    for layer in encoder.layers:
+        x, *_ = _self_attention(g, layer, x, mask=mask)
+        x = _feed_forward(g, layer, x)
     x = _final(g, encoder, x)
     x = g.layers(x, *(linear for each in attentions for linear in (each.k_proj, each.v_proj)))
     heads, head = attentions[0].num_heads, attentions[0].head_dim

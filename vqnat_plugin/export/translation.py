@@ -5,7 +5,6 @@ of a layer come from one product, as do those of the source for all layers; a co
 that its linear layer has been applied to; a convolution of width 3 is a linear layer over three neighbours.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,12 @@ from .symbols import best_symbol, symbols_alone
 Memory = list[tuple[str, str]]
 
 
-def build_graphs(model: VQNAT, precision: str, shared: int = 0) -> dict[str, Graph]:
-    """The three graphs of a model, by name; so many layers of its encoder are a teacher's as well."""
-    return build(model, precision, encoder=partial(_encoder, shared=shared), step=_step, writer=_writer)
+def build_graphs(model: VQNAT, precision: str) -> dict[str, Graph]:
+    """The three graphs of a model, by name."""
+    return build(model, precision, encoder=_encoder, step=_step, writer=_writer)
 
 
-def _encoder(g: Graph, model: VQNAT, shared: int) -> None:
+def _encoder(g: Graph, model: VQNAT) -> None:
     """Source tokens to the keys and values that predictor and decoder need of them."""
     heads, dim = model.config.attention_heads, model.config.embed_dim
     source = g.input("source", INT64, "batch", "positions")
@@ -34,11 +33,9 @@ def _encoder(g: Graph, model: VQNAT, shared: int) -> None:
     mask = g.add("Cast", real, to=INT32)
     embedding = model.source_embedding
     x = g.add("Add", g.lookup(embedding.tokens.weight * embedding.scale, source), positions)
-    states = x
-    for number, layer in enumerate(model.encoder.layers, 1):
+    for layer in model.encoder.layers:
         x, _ = _self_attention(g, layer, x, mask)
         x = _feed_forward(g, layer, x)
-        states = x if number == shared else states
     x = g.norm(x, model.encoder.norm)
     stacks = (model.predictor.stack, model.decoder)
     attentions: list[Any] = [layer.cross_attention for stack in stacks for layer in stack.layers]
@@ -48,8 +45,6 @@ def _encoder(g: Graph, model: VQNAT, shared: int) -> None:
     x = g.add("Transpose", x, perm=[2, 0, 3, 1, 4])
     g.output(x, "memory", FLOAT, count, "batch", heads, "positions", head)
     g.output(mask, "mask", INT32, "batch", "positions")
-    if shared:
-        g.output(states, "states", FLOAT, "batch", "positions", dim)
 
 
 def _step(g: Graph, model: VQNAT) -> None:

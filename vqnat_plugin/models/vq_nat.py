@@ -100,9 +100,6 @@ class VQNAT(QuantizedModel):
         )
         self.upsampler = Upsampler(code_dim, dim, config.compress_steps, config.conv_dropout)
         self.decoder = self._stack(config.decoder_layers, cross=True)
-        if config.frozen_encoder_layers:
-            for part in (self.source_embedding, *self.encoder.layers[: config.frozen_encoder_layers]):
-                part.requires_grad_(False)
         # Tables of positions grow as each process needs: DistributedDataParallel is not to exchange them.
         self._ddp_params_and_buffers_to_ignore = [
             name for name, _ in self.named_buffers() if name.endswith("positions.table")
@@ -128,9 +125,9 @@ class VQNAT(QuantizedModel):
         config = complete(VQNATConfig, cfg)
         source, target = task.source_dictionary, task.target_dictionary
         target_tokens = _embedding(len(target), config.embed_dim, target.pad())
-        # The target's embedding goes on to be trained.
-        shared = source == target and not config.frozen_encoder_layers
-        source_tokens = target_tokens if shared else _embedding(len(source), config.embed_dim, source.pad())
+        source_tokens = (
+            target_tokens if source == target else _embedding(len(source), config.embed_dim, source.pad())
+        )
         return cls(config, source_tokens, target_tokens)
 
     @classmethod

@@ -59,13 +59,6 @@ class VQNATConfig(BottleneckConfig):
         "start from this autoregressive Transformer (pre-norm, same width and dictionary): its encoder, "
         "embeddings, and its decoder layers for decoder and predictor",
     )
-    frozen_encoder_layers: int = option(
-        0,
-        "first layers of the encoder that, with the source's embedding, stay those of --init-from-teacher, "
-        "as many as it has: vqnat export --with-teacher then computes them once for both; 0: all are trained",
-        least=0,
-        most=MOST_LAYERS,
-    )
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""
@@ -77,8 +70,6 @@ class VQNATConfig(BottleneckConfig):
         require(self, "code_dim", wide, "at least 3, since vectors are normalised")
         mixes = self.gold_mixing_updates == 0 or self.decoder_attention == "causal"
         require(self, "gold_mixing_updates", mixes, "--decoder-attention causal")
-        there = self.frozen_encoder_layers <= self.encoder_layers
-        require(self, "frozen_encoder_layers", there, "as many --encoder-layers, or more")
 
 
 # Shapes for speed are named by their layers: encoder, predictor, decoder. One pass of an encoder costs little

@@ -44,33 +44,21 @@ def _layer_names(cross: bool) -> dict[str, str]:
 
 
 def _stack_state(
-    teacher: dict[str, Tensor], side: str, stack: TransformerStack, cross: bool, frozen: bool = False
+    teacher: dict[str, Tensor], side: str, stack: TransformerStack, cross: bool
 ) -> dict[str, Tensor]:
-    """The teacher's encoder or decoder as a state dict of `stack`.
-
-    Its layers are spread evenly over ours; if they are to stay as they are, ours behind them do nothing yet.
-    """
-    theirs = _layers(teacher, side)
+    """The teacher's encoder or decoder as a state dict of `stack`; its layers are spread evenly over ours."""
+    theirs = len({name.split(".")[2] for name in teacher if name.startswith(f"{side}.layers.")})
     state = {}
     for number in range(len(stack.layers)):
-        source = min(number, theirs - 1) if frozen else number * theirs // len(stack.layers)
+        source = number * theirs // len(stack.layers)
         for our_name, their_name in _layer_names(cross).items():
             for kind in ("weight", "bias"):
                 state[f"layers.{number}.{our_name}.{kind}"] = teacher[
                     f"{side}.layers.{source}.{their_name}.{kind}"
                 ]
-        if frozen and number > source:
-            for name in ("self_attention.out", "feed_forward.3"):
-                for kind in ("weight", "bias"):
-                    full = f"layers.{number}.{name}.{kind}"
-                    state[full] = torch.zeros_like(state[full])
     for kind in ("weight", "bias"):
         state[f"norm.{kind}"] = teacher[f"{side}.layer_norm.{kind}"]
     return state
-
-
-def _layers(teacher: dict[str, Tensor], side: str) -> int:
-    return len({name.split(".")[2] for name in teacher if name.startswith(f"{side}.layers.")})
 
 
 def _check_options(teacher: Any, heads: int) -> None:
@@ -80,26 +68,6 @@ def _check_options(teacher: Any, heads: int) -> None:
         found = getattr(teacher, name, value)
         if found != value:
             raise ValueError(f"its --{name.replace('_', '-')} is {found}, needed is {value}")
-
-
-def shared_layers(model: Any, teacher: Any) -> int:
-    """With how many layers a model's encoder begins that are the whole encoder of a Transformer of fairseq.
-
-    0 where weights or options differ; the layer norms behind all layers may.
-    """
-    count = len(teacher.encoder.layers)
-    if not 0 < count <= len(model.encoder.layers):
-        return 0
-    try:
-        _check_options(teacher.encoder.cfg, model.config.attention_heads)
-    except ValueError:
-        return 0
-    states = {f"encoder.{name}": value for name, value in teacher.encoder.state_dict().items()}
-    wanted = _stack_state(states, "encoder", model.encoder, cross=False, frozen=True)
-    pairs = [(states["encoder.embed_tokens.weight"], model.source_embedding.tokens.weight)]
-    for number, layer in enumerate(model.encoder.layers[:count]):
-        pairs += [(wanted[f"layers.{number}.{name}"], value) for name, value in layer.state_dict().items()]
-    return count if all(torch.equal(*pair) for pair in pairs) else 0
 
 
 def start_from_teacher(model: Any, path: str, task: Any) -> None:
@@ -131,14 +99,7 @@ def start_from_teacher(model: Any, path: str, task: Any) -> None:
             if source is not None and target is not None and not torch.equal(source, target):
                 raise ValueError("its --share-all-embeddings is False, needed is True")
             parts.pop()
-        frozen = model.config.frozen_encoder_layers
-        if frozen not in (0, _layers(teacher, "encoder")):
-            raise ValueError(
-                f"its --encoder-layers is {_layers(teacher, 'encoder')}, --frozen-encoder-layers {frozen}"
-            )
-        parts.append(
-            (model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False, frozen=frozen > 0))
-        )
+        parts.append((model.encoder, _stack_state(teacher, "encoder", model.encoder, cross=False)))
         for stack in (model.decoder, model.predictor.stack):
             parts.append((stack, _stack_state(teacher, "decoder", stack, cross=True)))
         for part, state in parts:

@@ -26,13 +26,11 @@ class Memory:
     Attributes:
         predictor, decoder: keys and values of each layer in turn, (batch, heads, positions, head dim).
         mask: 1 at real tokens, (batch, positions).
-        states: of the layers that a teacher's encoder has as well, (batch, positions, dim); None if none has.
     """
 
     predictor: list[Floats]
     decoder: list[Floats]
     mask: NDArray[np.int32]
-    states: Floats | None = None
 
     @property
     def batch(self) -> int:
@@ -69,9 +67,9 @@ class Graphs:
         """Encode sentences, each ended by EOS."""
         source = padded(rows)
         feeds = {"source": source, "positions": self.positions(source.shape[1])}
-        memory, mask, *states = self._sessions["encoder"].run(None, feeds)
+        memory, mask = self._sessions["encoder"].run(["memory", "mask"], feeds)
         split = 2 * self._predictor_layers
-        return Memory(list(memory[:split]), list(memory[split:]), mask, *states)
+        return Memory(list(memory[:split]), list(memory[split:]), mask)
 
     def predict(self, memory: Memory, group: int) -> "Prediction":
         """The latent predictor at its first step, for `group` sequences a sentence."""

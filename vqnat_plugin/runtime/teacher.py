@@ -42,7 +42,6 @@ class Teacher:
         found: Sequence[list[Hypothesis]],
         lenpen: float,
         scores: bool = True,
-        states: Floats | None = None,
     ) -> list[list[Hypothesis]]:
         """Candidates with the teacher's scores, best first.
 
@@ -51,7 +50,6 @@ class Teacher:
             found: its candidates, at least one.
             lenpen: exponent of the number of sub-words by which log-probabilities are divided.
             scores: whether they are needed where all candidates of a sentence have the same words.
-            states: see `Memory`.
         """
         # Different latents often give the same words.
         distinct = [list(dict.fromkeys(tuple(each.tokens) for each in every)) for every in found]
@@ -60,9 +58,7 @@ class Teacher:
         if not undecided:
             return ranked
         table = self._score(
-            [rows[number] for number in undecided],
-            [distinct[number] for number in undecided],
-            None if states is None else states[undecided],
+            [rows[number] for number in undecided], [distinct[number] for number in undecided]
         )
         for number, row in zip(undecided, table.tolist(), strict=True):
             by_words = {
@@ -73,16 +69,11 @@ class Teacher:
             ranked[number] = sorted(scored, key=lambda each: -each.score)
         return ranked
 
-    def _score(
-        self,
-        rows: Sequence[Sequence[int]],
-        found: Sequence[Sequence[Sequence[int]]],
-        states: Floats | None,
-    ) -> Floats:
+    def _score(self, rows: Sequence[Sequence[int]], found: Sequence[Sequence[Sequence[int]]]) -> Floats:
         """Log-probabilities of the candidates, nats, (sentences, most candidates); 0 where there is none."""
         group = max(map(len, found))
         tokens = padded([words for every in found for words in (*every, *[()] * (group - len(every)))])
-        memory, mask = self._encode(rows, states)
+        memory, mask = self._encode(rows)
         scores = np.zeros(len(tokens), np.float32)
         for sentences, some in parts(len(found), group, LOGITS // (tokens.shape[1] * self._symbols)):
             scores[some] = self._run(tokens[some], memory_feeds(memory[:, sentences], mask[sentences]))
@@ -100,23 +91,15 @@ class Teacher:
         [scores.flat[places]] = self._scorer.run(["log_probabilities"], feeds)
         return scores.sum(-1)
 
-    def _encode(self, rows: Sequence[Sequence[int]], states: Floats | None) -> tuple[Floats, Any]:
+    def _encode(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, Any]:
         """Keys and values of sources, and their mask."""
         source = padded(rows)
-        feeds: dict[str, Any] = {"source": source}
-        if states is None:
-            feeds["positions"] = self._source_positions(source.shape[1])
-        else:
-            feeds["states"] = np.ascontiguousarray(states[:, : source.shape[1]])
+        feeds = {"source": source, "positions": self._source_positions(source.shape[1])}
         memory, mask = self._encoder.run(["memory", "mask"], feeds)
         return memory, mask
 
     def verify(
-        self,
-        rows: Sequence[Sequence[int]],
-        drafts: Sequence[Hypothesis],
-        options: Decoding,
-        states: Floats | None = None,
+        self, rows: Sequence[Sequence[int]], drafts: Sequence[Hypothesis], options: Decoding
     ) -> list[Hypothesis]:
         """What becomes of drafts when they are checked, with the teacher's scores.
 
@@ -124,9 +107,8 @@ class Teacher:
             rows: source tokens of each sentence, with EOS.
             drafts: its translation.
             options: their `tolerance`, limits and penalties are the teacher's.
-            states: see `Memory`.
         """
-        memory, mask = self._encode(rows, states)
+        memory, mask = self._encode(rows)
         tokens = [each.tokens for each in drafts]
         most = [min(options.limit(len(row)), self._longest) for row in rows]
         found: list[Verified] = []
@@ -222,5 +204,5 @@ def _past(memory: dict[str, Any], rows: int) -> dict[str, Floats]:
 
 
 def _width(session: Any) -> int:
-    """That of the vectors of positions; 0 where there are none, see `Memory.states`."""
-    return next((int(each.shape[-1]) for each in session.get_inputs() if each.name == "positions"), 0)
+    """That of the vectors of positions."""
+    return int(next(each.shape[-1] for each in session.get_inputs() if each.name == "positions"))

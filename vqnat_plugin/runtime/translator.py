@@ -14,7 +14,7 @@ from ..text.pipeline import TextPipeline
 from .decoding import Decoding
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
-from .graphs import Graphs, Memory
+from .graphs import Graphs
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
 from .teacher import Teacher
@@ -71,8 +71,7 @@ class Translator:
         odd = f"{len(self.target.symbols)} symbols where {symbols} are needed"
         try:
             self.graphs = Graphs(self.exported, self._threads)
-            rows = [[UNK, EOS]]
-            self._batch(rows, self.graphs.encode(rows), Decoding(min_len=4, max_len_b=8), False)
+            self._batch([[UNK, EOS]], Decoding(min_len=4, max_len_b=8), False)
             if len(self.target.symbols) == symbols:
                 return
         except (DataError, MemoryError):
@@ -155,21 +154,21 @@ class Translator:
                 end += 1
             numbers = order[start:end]
             batch = [rows[number] for number in numbers]
-            memory = self.graphs.encode(batch)
-            made = self._batch(batch, memory, options, scores)
+            made = self._batch(batch, options, scores)
             if options.rescore:
-                made = self.teacher.rank(batch, made, options.lenpen, scores, memory.states)
+                made = self.teacher.rank(batch, made, options.lenpen, scores)
             if options.verify:
                 drafts = [every[0] for every in made]
-                made = [[each] for each in self.teacher.verify(batch, drafts, options, memory.states)]
+                made = [[each] for each in self.teacher.verify(batch, drafts, options)]
             for number, each in zip(numbers, made, strict=True):
                 found[number] = each
             start = end
         return found
 
     def _batch(
-        self, rows: Sequence[Sequence[int]], memory: Memory, options: Decoding, scores: bool
+        self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool
     ) -> list[list[Hypothesis]]:
+        memory = self.graphs.encode(rows)
         limits = [options.limit(len(row)) for row in rows]
         block = 1 << self.graphs.steps
         most = [-(-limit // block) for limit in limits]

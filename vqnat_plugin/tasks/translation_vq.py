@@ -17,7 +17,7 @@ from ..generation.latent_generator import LatentGenerator, Reconstruction
 from ..generation.rescoring import load_rescorer
 from ..models.vq_nat import VQNAT
 from ..models.warm_start import start_from_teacher
-from ..options import option, require
+from ..options import option
 from .bleu_metrics import bleu_statistics, log_bleu
 from .em_task import EMTask
 
@@ -77,13 +77,8 @@ class TranslationVQTask(EMTask, TranslationTask):
                 "--arch vq_nat_em"
             )
         model = super().build_model(cfg, from_checkpoint)
-        config = model.config
-        if from_checkpoint:
-            return model
-        if config.init_from_teacher:
-            start_from_teacher(model, config.init_from_teacher, self.cfg)
-        else:
-            require(config, "frozen_encoder_layers", not config.frozen_encoder_layers, "--init-from-teacher")
+        if model.config.init_from_teacher and not from_checkpoint:
+            start_from_teacher(model, model.config.init_from_teacher, self.cfg)
         return model
 
     def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: nn.Module) -> Any:
