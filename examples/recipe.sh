@@ -45,7 +45,7 @@ need_data() {
 
 # at_least NUMBER OPTION VALUE
 at_least() {
-    [[ $3 =~ ^[1-9][0-9]{0,8}$ ]] && [ "$3" -ge "$1" ] || fail "$2 $3: needs a number of at least $1"
+    [[ $3 =~ ^(0|[1-9][0-9]{0,8})$ ]] && [ "$3" -ge "$1" ] || fail "$2 $3: needs a number of at least $1"
 }
 
 # given OPTION COMMAND...: a command that belongs to an option, named by its variable.
@@ -61,6 +61,20 @@ stage() {
 stage_cifar10() {
     stage download \
         python -c 'import sys, torchvision; torchvision.datasets.CIFAR10(sys.argv[1], download=True)' "$DATA"
+}
+
+# stages_back_translate ROUNDS: more sources for the teacher to translate, ROUNDS times the training set: samples of
+# the reverse teacher, so that no other text is needed. FORWARD and BACKWARD are the options of vqnat distill.
+# Adds what the student is to learn from to DISTILLED; fairseq takes one of these data sets an epoch, in turn.
+stages_back_translate() {
+    local round
+    for ((round = 1; round <= $1; round++)); do
+        stage "back_translate_$round" vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_$round" \
+            "${BACKWARD[@]}" --seed "$round"
+        stage "distil_$round" vqnat distill --data "$OUT/back_translated_$round" --out "$OUT/distilled_$round" \
+            "${FORWARD[@]}"
+        DISTILLED+=:$OUT/distilled_$round
+    done
 }
 
 # always COMMAND...: a command that is no stage: it knows itself what is done.

@@ -44,25 +44,15 @@ stage teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang en --ta
     --total-num-update 2400 --max-update 2400 --save-dir "$OUT/teacher"
 stage distil vqnat distill --data "$OUT/data/bin" --out "$OUT/distilled" "${FORWARD[@]}"
 
-# More sources for the teacher to translate: the student, above all its predictor, has seen too few. They are samples
-# of a model of the other direction, so that no other text is needed.
+DISTILLED=$OUT/distilled
+# The student, above all its predictor, has seen too few sources.
 stage reverse_teacher vqnat train "$OUT/data/bin" "${TRAINING[@]}" --source-lang de --target-lang en \
     "${TEACHER_MODEL[@]}" \
     --total-num-update 1000 --max-update 1000 --save-dir "$OUT/reverse_teacher"
-stage back_translate_1 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_1" "${BACKWARD[@]}" --seed 1
-stage distil_1 vqnat distill --data "$OUT/back_translated_1" --out "$OUT/distilled_1" "${FORWARD[@]}"
-stage back_translate_2 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_2" "${BACKWARD[@]}" --seed 2
-stage distil_2 vqnat distill --data "$OUT/back_translated_2" --out "$OUT/distilled_2" "${FORWARD[@]}"
-stage back_translate_3 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_3" "${BACKWARD[@]}" --seed 3
-stage distil_3 vqnat distill --data "$OUT/back_translated_3" --out "$OUT/distilled_3" "${FORWARD[@]}"
-stage back_translate_4 vqnat distill --data "$OUT/data/bin" --out "$OUT/back_translated_4" "${BACKWARD[@]}" --seed 4
-stage distil_4 vqnat distill --data "$OUT/back_translated_4" --out "$OUT/distilled_4" "${FORWARD[@]}"
+stages_back_translate 4
 
-# fairseq takes one of these data sets an epoch, in turn.
-STUDENTS=(vqnat train
-    "$OUT/distilled:$OUT/distilled_1:$OUT/distilled_2:$OUT/distilled_3:$OUT/distilled_4"
-    "${TRAINING[@]}" --source-lang en --target-lang de --task translation_vq --criterion vq_nat_loss
-    --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2
+STUDENTS=(vqnat train "$DISTILLED" "${TRAINING[@]}" --source-lang en --target-lang de --task translation_vq
+    --criterion vq_nat_loss --init-from-teacher "$TEACHER" --dropout 0.1 --codebook-size 512 --compress-steps 2
     --unquantized-updates 100 --code-revival-until 1700 --lr 1.5e-3 --warmup-updates 200
     --total-num-update 2400 --max-update 2400)
 stage student "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --save-dir "$OUT/student"

@@ -174,6 +174,8 @@ def test_the_projects_python_is_needed(tmp_path: Path) -> None:
         (["--data", "x", "--updates", "many"], "--updates many: needs a number"),
         (["--data", "x", "--updates", "499"], "--updates 499: needs a number of at least 500"),
         (["--data", "x", "--updates", "0800"], "--updates 0800: needs a number of at least 500"),
+        (["--data", "x", "--updates", "0"], "--updates 0: needs a number of at least 500"),
+        (["--data", "x", "--back-translations", "-1"], "--back-translations -1: needs a number of at lea"),
     ],
 )
 def test_options_of_own_corpus(options: list[str], complaint: str) -> None:
@@ -197,6 +199,29 @@ def test_own_corpus_does_as_it_is_told() -> None:
     assert value(compare, "--ref").endswith("/reference/test.sv")
     *_, compare = dry_run(EXAMPLES / "own_corpus/run.sh", *words, "--title", "Mine")
     assert value(compare, "--title") == "Mine, fi to sv, test"
+
+
+def test_own_corpus_translates_back_as_often_as_it_is_told() -> None:
+    words = ["--data", "/some/text", "--source-lang", "fi", "--target-lang", "sv", "--out", "/out"]
+    recipe = EXAMPLES / "own_corpus/run.sh"
+    prepare, teacher, distil, reverse, *rounds, student, _, _, _, _, compare = dry_run(
+        recipe, *words, "--back-translations", "2"
+    )
+    assert (value(reverse, "--source-lang"), value(reverse, "--target-lang")) == ("sv", "fi")
+    assert value(reverse, "--max-update") == value(reverse, "--total-num-update") == "1200"
+    data, seeds = "/out/data/bin", []
+    for number, (back, forth) in enumerate(zip(rounds[::2], rounds[1::2], strict=True), 1):
+        assert value(back, "--teacher") == f"{value(reverse, '--save-dir')}/checkpoint_best.pt"
+        assert (value(back, "--source-lang"), value(back, "--data")) == ("sv", data)
+        assert "--sampling" in back and value(forth, "--data") == value(back, "--out")
+        assert value(forth, "--out") == f"/out/distilled_{number}"
+        assert forth[forth.index("--source-lang") :] == distil[distil.index("--source-lang") :]
+        seeds.append(value(back, "--seed"))
+    assert seeds == ["1", "2"] and student[2] == "/out/distilled:/out/distilled_1:/out/distilled_2"
+    assert "back-translations" in value(compare, "--note")
+    without = dry_run(recipe, *words)
+    assert without[:3] == [prepare, teacher, distil] and len(without) == 9 and "--note" not in without[-1]
+    assert without[3] == [word.replace(student[2], "/out/distilled") for word in student]
 
 
 def test_every_recipe_has_help() -> None:
