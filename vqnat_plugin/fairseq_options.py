@@ -26,6 +26,7 @@ RANGES: dict[str, Range] = {
     "max_len_b": LENGTH,
     "min_len": LENGTH,
     "temperature": {"above": 0},
+    "verify_tolerance": NOT_NEGATIVE,
     "prefix_size": NOT_NEGATIVE,
     "no_repeat_ngram_size": NOT_NEGATIVE,
     "seed": {"least": 0, "most": MOST_SEED},

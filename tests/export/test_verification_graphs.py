@@ -1,5 +1,7 @@
 """Drafts that the exported teacher has checked are its greedy translations, as fairseq decodes them."""
 
+import argparse
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +11,11 @@ import pytest
 import torch
 from exporting import every_shape, exported, random_teacher, verified_by_torch
 from fairseq.sequence_generator import SequenceGenerator
-from tiny import sentences, tiny_model
+from tiny import VOCABULARY, sentences, tiny_model
 
+from vqnat_plugin.errors import DataError, UsageError
+from vqnat_plugin.generation.latent_generator import LatentGenerator
+from vqnat_plugin.generation.rescoring import rescore
 from vqnat_plugin.generation.verification import Verifier
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.hypotheses import Hypothesis
@@ -95,6 +100,112 @@ def test_other_options_are_those_of_checkpoints(options: Decoding, tmp_path: Pat
     if options.tolerance:
         strict = translator.decode(ROWS, Decoding(verify=True, max_len_b=30))
         assert sum(each.passes for [each] in found) < sum(each.passes for [each] in strict)
+
+
+def lively(**changes: Any) -> Any:
+    """A teacher whose translations differ, end at different places, and repeat little."""
+    teacher = random_teacher(encoder_normalize_before=True, decoder_normalize_before=True, **changes)
+    # A word says little of the next one.
+    teacher.decoder.embed_tokens.weight.data.mul_(0.2)
+    weight = torch.randn_like(teacher.decoder.output_projection.weight)
+    teacher.decoder.output_projection.weight = torch.nn.Parameter(weight)
+    return teacher
+
+
+def corrupted(words: Sequence[int], draw: random.Random) -> list[int]:
+    """A draft that is nearly right."""
+    draft = list(words)
+    for _ in range(draw.randrange(4)):
+        place, word = draw.randrange(len(draft) + 1), draw.choice([0, *range(3, VOCABULARY)])
+        change = draw.choice(["other", "more", "less", "cut", "tail"])
+        if change == "more":
+            draft.insert(place, word)
+        elif change == "tail":
+            draft += [draw.randrange(4, VOCABULARY) for _ in range(draw.randrange(40))]
+        else:
+            draft[place : None if change == "cut" else place + 1] = [word] * (change == "other")
+    return [*draft, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Decoding(verify=True, max_len_b=30),
+        Decoding(verify=True, max_len_a=0.5, max_len_b=2, min_len=0),
+        Decoding(verify=True, max_len_b=40, min_len=8),
+    ],
+    ids=["long", "short", "least"],
+)
+def test_whatever_the_drafts_of_a_batch_are(options: Decoding, tmp_path: Path) -> None:
+    teacher, draw = lively(), random.Random(1)
+    translator = exported(tiny_model(seed=5), tmp_path / "m", teacher=teacher)
+    wanted = [each["tokens"].tolist() for each in greedy(teacher, ROWS, options)]
+    assert len(set(map(len, wanted))) > 2 and len(set(map(tuple, wanted))) > 10
+    differ = 0
+    for _ in range(8):
+        numbers = [draw.randrange(len(ROWS)) for _ in range(draw.randrange(1, 12))]
+        rows = [ROWS[number] for number in numbers]
+        drafts = [Hypothesis(corrupted(wanted[number][:-1], draw), 0.0, [], 0) for number in numbers]
+        found = translator.teacher.verify(rows, drafts, options)
+        assert [each.tokens for each in found] == [wanted[number] for number in numbers]
+        differ += len({each.passes for each in found}) > 1
+    assert differ > 3
+
+
+def test_what_did_not_pass_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = lively()
+    translator = exported(tiny_model(seed=5), tmp_path / "m", teacher=teacher)
+    run, fed = translator.teacher._scorer.run, []
+
+    def recorded(names: list[str], feeds: dict[str, Any]) -> Any:
+        fed.append(feeds)
+        return run(names, feeds)
+
+    monkeypatch.setattr(translator.teacher, "_scorer", SimpleNamespace(run=recorded))
+    for [found] in (translator.decode([row], Decoding(verify=True, max_len_b=30))[0] for row in ROWS):
+        accepted = 0
+        for feeds in fed:
+            # Of a sentence alone, what is kept is what passed.
+            assert feeds["seen"].all() and feeds["past_keys_0"].shape[2] >= accepted
+            accepted = feeds["past_keys_0"].shape[2]
+            assert feeds["seen"].shape[1] == accepted + feeds["tokens"].shape[1]
+        assert len(fed) == found.passes and accepted < len(found.tokens)
+        fed.clear()
+
+
+def test_a_teacher_may_write_less_than_is_asked_for(tmp_path: Path) -> None:
+    model, teacher = tiny_model(seed=5), lively(max_target_positions=7)
+    translator = exported(model, tmp_path / "m", teacher=teacher)
+    options = Decoding(verify=True, max_len_b=30)
+    wanted = [each["tokens"].tolist() for each in greedy(teacher, ROWS, options)]
+    assert max(map(len, wanted)) == 7
+    assert [each.tokens for [each] in translator.decode(ROWS, options)] == wanted
+    in_torch = verified_by_torch(model, ROWS, options, teacher)
+    assert [each["tokens"].tolist() for [each] in in_torch] == wanted
+    most, least = (Decoding(verify=True, max_len_b=30, min_len=length) for length in (6, 7))
+    assert {len(each.tokens) for [each] in translator.decode(ROWS, most)} == {7}
+    with pytest.raises(UsageError, match="--min-len 7: the teacher writes at most 6 sub-words"):
+        translator.check(least)
+    args = argparse.Namespace(beam=1, max_len_b=30, min_len=7)
+    with pytest.raises(UsageError, match="--min-len 7: the teacher writes at most 6 sub-words"):
+        LatentGenerator.from_options([model], args, teacher.decoder.dictionary, verifier=teacher)
+
+
+def test_a_source_that_the_teacher_cannot_read() -> None:
+    teacher = random_teacher(encoder_learned_pos=True, max_source_positions=5)
+    verifier = Verifier(teacher, 0.0, 1, 0.0)
+    for length in (5, 6):
+        net_input = {
+            "src_tokens": torch.tensor([[4] * (length - 1) + [2]]),
+            "src_lengths": torch.tensor([length]),
+        }
+        if length == 5:
+            assert verifier(net_input, [[7, 2]], [9])[0].tokens
+            continue
+        with pytest.raises(DataError, match="a sentence of 6 tokens: the teacher reads 5 at most"):
+            verifier(net_input, [[7, 2]], [9])
+        with pytest.raises(DataError, match="a sentence of 6 tokens: the teacher reads 5 at most"):
+            rescore([teacher], net_input, torch.tensor([[[7, 2]]]), 1)
 
 
 def checked(translator: Any, teacher: Any, draft: list[int], options: Decoding) -> Verified:

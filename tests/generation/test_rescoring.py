@@ -15,6 +15,7 @@ from tiny import padded, parse
 from vqnat_plugin.errors import CheckpointError, UserError
 from vqnat_plugin.generation.latent_generator import LatentGenerator
 from vqnat_plugin.generation.rescoring import load_rescorer, rescore
+from vqnat_plugin.models.checkpoints import Checkpoint
 from vqnat_plugin.models.vq_nat import VQNAT
 
 FLAGS = "--task translation_vq --arch vq_nat_em_tiny --criterion vq_nat_loss --optimizer adam"
@@ -93,6 +94,22 @@ def test_some_candidates_at_a_time(
     for one, other in zip(whole, setting.translate(beam=4, max_len_b=12), strict=True):
         assert [h["tokens"].tolist() for h in one] == [h["tokens"].tolist() for h in other]
         assert [h["score"] for h in one] == pytest.approx([h["score"] for h in other], abs=1e-5)
+
+
+def test_a_teacher_without_logits_is_refused(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Checkpoint.build
+
+    def built(self: Checkpoint, **changes: Any) -> Any:
+        model, *others = build(self, **changes)
+        if hasattr(model.decoder, "adaptive_softmax"):
+            model.decoder.adaptive_softmax = torch.nn.Identity()
+        return model, *others
+
+    monkeypatch.setattr(Checkpoint, "build", built)
+    with pytest.raises(CheckpointError, match=r"checkpoint.*pt: has an adaptive softmax"):
+        Setting(tiny_corpus, tiny_student, str(tiny_teacher)).translate(beam=1)
 
 
 def test_padding_costs_nothing(tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path) -> None:

@@ -39,19 +39,22 @@ def batcher(gate: Gate) -> Iterator[Batcher]:
 
 
 def test_what_waits_is_decoded_together(gate: Gate, batcher: Batcher) -> None:
-    many = Decoding(candidates=2)
+    many, checked = Decoding(candidates=2), Decoding(verify=True)
     found = [
-        *batcher.submit([[1], [2]], PLAIN, False),
-        *batcher.submit([[3]], many, False),
-        *batcher.submit([[4], [5], [6]], PLAIN, False),
+        *batcher.submit([[1]], PLAIN, False),
+        *batcher.submit([[2]], many, False),
+        *batcher.submit([[3], [4], [5]], PLAIN, False),
         # Candidates have scores, wanted or not; a single translation only where they are wanted.
-        *batcher.submit([[7]], many, True),
-        *batcher.submit([[8]], PLAIN, True),
+        *batcher.submit([[6]], many, True),
+        *batcher.submit([[7]], PLAIN, True),
+        # What a teacher has checked has its scores.
+        *batcher.submit([[8]], checked, False),
+        *batcher.submit([[9]], checked, True),
     ]
-    assert batcher.waiting == 8
+    assert batcher.waiting == 9
     gate.open.set()
-    assert [each.result(60) for each in found] == [[number] for number in range(1, 9)]
-    assert gate.batches == [(1, PLAIN), (4, PLAIN), (2, many), (1, PLAIN), (1, PLAIN)]
+    assert [each.result(60) for each in found] == [[number] for number in range(1, 10)]
+    assert gate.batches == [(1, PLAIN), (4, PLAIN), (2, many), (1, PLAIN), (2, checked)]
     assert batcher.waiting == 0
 
 

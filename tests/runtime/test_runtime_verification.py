@@ -113,6 +113,11 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str, 
     [
         ("--verify-with TEACHER --rescore-with TEACHER", "leave --rescore-with out"),
         ("--verify-tolerance 1", "--verify-tolerance 1: needs --verify-with"),
+        ("--verify-with TEACHER --verify-tolerance -1", "--verify-tolerance -1"),
+        (
+            "--verify-with TEACHER --min-len 2000 --max-len-b 3000",
+            "--min-len 2000: the teacher writes at most",
+        ),
         ("--verify-with nowhere.pt", "--verify-with nowhere.pt: No such file"),
         ("--verify-with STUDENT", "is no autoregressive model"),
     ],

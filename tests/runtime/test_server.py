@@ -47,6 +47,26 @@ def test_answers_are_those_of_the_translator(port: int, german_exported: Path) -
     assert [len(found) for found in answer["details"]] == [2, 1, 2, 2, 2]
 
 
+def test_the_sentences_of_a_text_are_translated_one_by_one(port: int, german_exported: Path) -> None:
+    translator = Translator(german_exported)
+    text = ["Mann schläft! Hund schläft! Mann", " ", "Hund", "Hund \u2028 Mann."]
+    expected = translator.translate(text, split_sentences=True)
+    assert expected != translator.translate(text) and expected[1] == ""
+    one_by_one = translator.translate(["Mann schläft!", "Hund schläft!", "Mann"])
+    assert expected[0] == " ".join(one_by_one) and all(one_by_one)
+    assert translate(port, text)[1]["translations"] == expected
+    assert translate(port, text, split_sentences=True)[1]["translations"] == expected
+    whole = translator.translate(text)
+    assert translate(port, text, split_sentences=False)[1]["translations"] == whole
+    assert translate(port, text, details=True)[1]["translations"] == whole
+    # A sentence that the model cannot read as a whole is cut as well.
+    long = "Hund " * 1200
+    assert translate(port, long)[1]["translations"] == translator.translate([long], split_sentences=True)
+    # The limit of sentences, 5, is that of all of them.
+    status, answer = translate(port, [*text, "Hund schläft! Mann schläft!"])
+    assert status == 413 and "text: 7 sentences, needs at most 5" in answer["error"]
+
+
 def test_groups_say_which_code_wrote_which_words(port: int) -> None:
     _, answer = translate(port, LINES, details=True, candidates=8, min_len=6)
     for candidate in (each for found in answer["details"] for each in found):
@@ -137,10 +157,21 @@ def test_what_arrives_while_a_batch_is_decoded_is_the_next_one(german_exported: 
         ({"text": "a", "rescore": True}, 400, "rescore true: this model was exported without a teacher"),
         ({"text": "a", "verify": True}, 400, "verify true: this model was exported without a teacher"),
         ({"text": "a", "n_best": 1}, 400, "n_best 1: needs details true"),
+        ({"text": "a", "split_sentences": 1}, 400, "split_sentences 1: needs true or false"),
+        ({"text": "a", "split_sentences": True, "details": True}, 400, "details are those of a sentence"),
+        (
+            {"text": "a", "beam": 4},
+            400,
+            "unknown field 'beam'; there are text, candidates, rescore, verify, ",
+        ),
         ({"text": "a", "details": True, "n_best": 2}, 400, "n_best 2: needs from 1 to 1"),
         ({"text": ["a"] * 6}, 413, "6 sentences, needs at most 5"),
         ({"text": "a" * 40000}, 413, "more than 40000 bytes"),
-        ({"text": ["a", "Hund " * 1200]}, 422, "line 2 has 1201 tokens, the model reads 1024 at most"),
+        (
+            {"text": ["a", "Hund " * 1200], "split_sentences": False},
+            422,
+            "line 2 has 1201 tokens, the model reads 1024 at most",
+        ),
         ({"text": ["a", "a" * 20000]}, 422, "line 2 has 20000 characters, needs at most 16384"),
         ({"text": "\ud83d"}, 422, "line 1 holds half a character"),
         ({"text": "a", "\ud83d": 1}, 400, "unknown field '\\ud83d'"),

@@ -33,7 +33,7 @@ class Crowd:
         rng = random.Random(1)
         self.port, self.counts, self.wrong = port, Counter[str](), list[str]()
         self.lines = [" ".join(rng.choices(WORDS, k=rng.randint(1, 9))) for _ in range(30)]
-        self.expected = translator.translate(self.lines)
+        self.expected = translator.translate(self.lines, split_sentences=True)
         self.numbers: Iterator[int] = iter(range(requests)) if requests else itertools.count()
         self.end, self.lock = time.monotonic() + seconds, threading.Lock()
 
@@ -150,7 +150,7 @@ def test_polite_clients_are_served_among_rude_ones(
 ) -> None:
     translator = Translator(german_exported)
     # A place in the queue for all that can be asked at once.
-    with served(translator, max_bytes=MOST_BYTES, queue=64 * 30, timeout=60) as port:
+    with served(translator, max_bytes=MOST_BYTES, max_sentences=900, queue=64 * 40, timeout=60) as port:
         warm_up = Crowd(port, translator, 20 * clients, seconds)
         warm_up.run(clients)
         ask(port, "GET", "/health")

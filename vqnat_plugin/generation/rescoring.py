@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import CheckpointError, DataError
 from ..models.checkpoints import AUTOREGRESSIVE, Checkpoint, training_data
 from .latent_search import MOST_LOGITS, mean_log_probabilities
 
@@ -15,15 +16,33 @@ def load_rescorer(path: Path, model: nn.Module, task: Any, flag: str = "--rescor
     """An autoregressive model with the dictionaries of the task, where the latent model is.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or its model or dictionaries are others.
+        CheckpointError: the file is missing or damaged, its model or dictionaries are others, or its decoder
+            gives no logits.
         DataError: the languages of the task are not known, or a dictionary is missing.
     """
     checkpoint = Checkpoint(path, AUTOREGRESSIVE, f"{flag} {path}")
     checkpoint.check_data(training_data(task.cfg), (task.cfg.source_lang, task.cfg.target_lang))
     # The folder that it was trained on may be gone.
     rescorer, _, _ = checkpoint.build(data=task.cfg.data)
+    if getattr(rescorer.decoder, "adaptive_softmax", None) is not None:
+        raise CheckpointError(
+            f"{flag} {path}: has an adaptive softmax (--adaptive-softmax-cutoff); needs a plain one"
+        )
     first = next(model.parameters())
     return rescorer.to(device=first.device, dtype=first.dtype)
+
+
+def encode(teacher: Any, net_input: dict[str, Any]) -> Any:
+    """What the encoder of an autoregressive model makes of a batch, see `rescore`.
+
+    Raises:
+        DataError: a sentence is longer than the model reads.
+    """
+    sources, lengths = net_input["src_tokens"], net_input["src_lengths"]
+    most = teacher.max_positions()[0]
+    if sources.size(1) > most and (longest := int(lengths.max())) > most:
+        raise DataError(f"a sentence of {longest} tokens: the teacher reads {most} at most")
+    return teacher.encoder.forward_torchscript({"src_tokens": sources, "src_lengths": lengths})
 
 
 @torch.no_grad()
@@ -49,9 +68,7 @@ def rescore(
     rows = torch.arange(batch, device=tokens.device).repeat_interleave(beam)
     steps = []
     for teacher in teachers:
-        encoded = teacher.encoder.forward_torchscript(
-            {"src_tokens": net_input["src_tokens"], "src_lengths": net_input["src_lengths"]}
-        )
+        encoded = encode(teacher, net_input)
         size = max(1, MOST_LOGITS // (positions * len(teacher.decoder.dictionary)))
         found = []
         for some, words, row in zip(shifted.split(size), flat.split(size), rows.split(size), strict=True):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..runtime.verification import Shown, Verdict, Verified, verify
 from .latent_search import MOST_LOGITS
+from .rescoring import encode
 
 
 class Verifier:
@@ -35,12 +36,8 @@ class Verifier:
             drafts: tokens, EOS at the end.
             limits: most tokens of each sentence, EOS included; the teacher's own counts as well.
         """
-        encoder = self.teacher.encoder
-        encoded = encoder.forward_torchscript(
-            {name: net_input[name] for name in ("src_tokens", "src_lengths")}
-        )
         longest = self.teacher.max_decoder_positions()
-        reader = _Reader(self, encoded, net_input["src_tokens"])
+        reader = _Reader(self, encode(self.teacher, net_input), net_input["src_tokens"])
         return verify(drafts, reader, [min(limit, longest) for limit in limits], self.tolerance)
 
 

@@ -78,8 +78,9 @@ class Batcher:
         Raises:
             Unavailable: too many wait, or it is closed; then none is taken.
         """
-        # Several candidates have scores anyway.
-        jobs = [_Job(row, options, scores or options.candidates > 1) for row in rows]
+        # Several candidates have scores anyway, and so have words that a teacher has checked.
+        scores = scores or options.candidates > 1 or options.verify
+        jobs = [_Job(row, options, scores) for row in rows]
         with self._changed:
             self.admit(len(jobs))
             self._jobs.extend(jobs)

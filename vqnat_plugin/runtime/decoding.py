@@ -60,6 +60,11 @@ class Decoding:
         if self.tolerance and not self.verify:
             raise UsageError(f"--tolerance {self.tolerance:g}: needs --verify")
 
+    def check_teacher(self, longest: int) -> None:
+        """Raise `UsageError` if a teacher that writes so many tokens, EOS included, cannot check drafts."""
+        if self.verify and self.min_len >= longest:
+            raise UsageError(f"--min-len {self.min_len}: the teacher writes at most {longest - 1} sub-words")
+
     def limit(self, length: int) -> int:
         """Most sub-words for a source of this length; both with the end of the sentence."""
         return max(int(self.max_len_a * length + self.max_len_b), self.min_len) + 1

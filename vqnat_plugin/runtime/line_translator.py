@@ -1,14 +1,13 @@
 """Lines in, lines out: what `vqnat translate` writes for a block of lines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from ..line_filter import Answer
-from ..text.languages import between_sentences
-from ..text.sentences import halves, sentences
 from .decoding import Decoding
 from .hypotheses import Hypothesis
+from .splitter import Splitter
 from .translator import Translator
 
 
@@ -38,17 +37,8 @@ class LineTranslator:
         """
         self._translator = Translator(model, threads)
         self._translator.check(decoding)
-        self._decoding, self._n_best, self._split = decoding, n_best, split_sentences
-        exported = self._translator.exported
-        self._language, self._blank = exported.source, " "
-        if split_sentences:
-            if self._translator.pipeline is None:
-                raise UsageError(
-                    f"--split-sentences: {model} has no text pipeline (text.json): lines are tokens, not text"
-                )
-            # Raises what would be raised for each line: a package that is missing, an unknown language.
-            sentences("", self._language)
-            self._blank = between_sentences(exported.target)
+        self._decoding, self._n_best = decoding, n_best
+        self._splitter = Splitter(self._translator) if split_sentences else None
 
     def answer(self, lines: Sequence[str], before: int) -> Answer:
         """Translate lines, up to the first that is too long.
@@ -77,39 +67,19 @@ class LineTranslator:
 
     def _rows(self, line: str, number: int, notes: list[str]) -> list[list[int]]:
         """What is to be translated for a line: nothing if it holds no text."""
-        if not self._split:
-            try:
-                row = self._translator.encode(line, number)
-            except DataError as error:
-                raise DataError(f"{error} (--split-sentences)") from None
-            return [row] if len(row) > 1 else []
-        rows: list[list[int]] = []
-        for sentence in sentences(line, self._language):
-            parts = list(self._parts(sentence, number))
-            if len(parts) > 1:
-                longest = self._translator.exported.longest
-                notes.append(
-                    f"line {number}: a sentence is longer than the {longest} tokens that the model reads; "
-                    f"translated in {len(parts)} parts"
-                )
-            rows += (row for row in parts if len(row) > 1)
-        return rows
-
-    def _parts(self, text: str, number: int) -> Iterator[list[int]]:
-        """A sentence; one that is too long in parts that are not."""
+        if self._splitter is not None:
+            return self._splitter.rows(line, number, notes)
         try:
-            yield self._translator.encode(text, number)
-            return
-        except DataError:
-            if len(text) < 2:
-                raise
-        for half in halves(text):
-            yield from self._parts(half, number)
+            row = self._translator.encode(line, number)
+        except DataError as error:
+            raise DataError(f"{error} (--split-sentences)") from None
+        return [row] if len(row) > 1 else []
 
     def _texts(self, number: int, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
         """The lines that are written for a line."""
         if self._n_best is None:
-            return [self._blank.join(self._translator.text(each[0].tokens) for each in found)]
+            texts = [self._translator.text(each[0].tokens) for each in found]
+            return [self._splitter.join(texts) if self._splitter is not None else "".join(texts)]
         if not found:
             return [f"{number}\t1\t{0:.4f}\t"]
         return [

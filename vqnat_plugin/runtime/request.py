@@ -12,7 +12,7 @@ from .exported import Exported
 from .limits import Limits
 
 DECODING = {field.name: kind for field, kind in option_fields(Decoding)}
-KINDS = {**DECODING, "details": bool, "n_best": int}
+KINDS = {**DECODING, "split_sentences": bool, "details": bool, "n_best": int}
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number"}
 # Of a text, for each token that the model reads: longer ones are refused before they cost time.
 CHARACTERS = 16
@@ -27,13 +27,15 @@ class Request:
     """A request for translations.
 
     Attributes:
-        lines: raw text, a sentence each.
+        lines: raw text.
+        split_sentences: whether they may have several sentences.
         options: how they are decoded.
         details: whether scores, tokens and codes are wanted.
         n_best: candidates of each sentence in the answer; all when None.
     """
 
     lines: list[str]
+    split_sentences: bool
     options: Decoding
     details: bool
     n_best: int | None
@@ -43,7 +45,8 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
     """Read a request.
 
     Args:
-        body: JSON, in UTF-8: `text`, one or a list; `details`, `n_best`, and the options of `Decoding`.
+        body: JSON, in UTF-8: `text`, one or a list; `split_sentences`, `details`, `n_best`, and the options
+            of `Decoding`.
         limits: of the server.
         model: what is to translate.
 
@@ -61,10 +64,16 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
     for name in given:
         if name != "text" and name not in KINDS:
             near = difflib.get_close_matches(name, ("text", *KINDS), 1)
-            raise UsageError(f"unknown field '{name[:40]}'" + (f"; did you mean {near[0]}?" if near else ""))
+            hint = f"did you mean {near[0]}?" if near else f"there are text, {', '.join(KINDS)}"
+            raise UsageError(f"unknown field '{name[:40]}'; {hint}")
     lines = _lines(given, limits, model.longest * CHARACTERS)
     values = {name: _typed(name, given[name], kind) for name, kind in KINDS.items() if name in given}
     details, n_best = values.pop("details", False), values.pop("n_best", None)
+    split = values.pop("split_sentences", model.text and not details)
+    if split and details:
+        raise UsageError("split_sentences true: details are those of a sentence, leave one of them out")
+    if split and not model.text:
+        raise UsageError("split_sentences true: this model was trained on tokens, not on text")
     options = Decoding(**values)
     _check(options, limits, model)
     most = 1 if options.verify else options.candidates
@@ -72,7 +81,7 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
         why = "since verify leaves one" if options.verify else "the candidates"
         needed = f"from 1 to {most}, {why}" if details else "details true"
         raise UsageError(f"n_best {n_best}: needs {needed}")
-    return Request(lines, options, details, n_best)
+    return Request(lines, split, options, details, n_best)
 
 
 def check_length(longest: int, options: Decoding, model: Exported) -> None:
@@ -129,6 +138,8 @@ def _shown(value: Any) -> str:
 def _check(options: Decoding, limits: Limits, model: Exported) -> None:
     try:
         options.check()
+        if model.teacher:
+            options.check_teacher(model.teacher_longest)
     except UsageError as error:
         message = str(error)
         for name in DECODING:

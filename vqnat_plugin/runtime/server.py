@@ -34,6 +34,7 @@ from .exported import read_config
 from .hypotheses import Hypothesis
 from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
+from .splitter import Splitter
 from .translator import Translator
 
 Answer = TypeVar("Answer")
@@ -69,6 +70,7 @@ class Service:
         # What is loaded when it is first used, is loaded now.
         translator.translate(["."], rescore=translator.exported.teacher)
         self._batcher = Batcher(translator, limits.batch_size, limits.queue)
+        self._splitter = Splitter(translator) if translator.exported.text else None
         page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         self._page = Response(page, media_type="text/html", headers={**SAFE, **_policy(page)})
         self._model = _describe(translator, limits)
@@ -131,13 +133,13 @@ class Service:
         # Text costs time: little is spent in vain, and no other request waits for it.
         self._batcher.admit(sum(bool(line.strip()) for line in request.lines))
         rows = await asyncio.to_thread(self._rows, request)
-        jobs = self._batcher.submit(list(rows.values()), request.options, request.details)
-        found = await _unless_gone(connection, _results(jobs))
+        flat = [row for each in rows for row in each]
+        jobs = self._batcher.submit(flat, request.options, request.details)
+        results = iter(await _unless_gone(connection, _results(jobs)))
+        found = [[next(results) for _ in each] for each in rows]
         given_up = threading.Event()
         try:
-            return await asyncio.to_thread(
-                self._shown, request, dict(zip(rows, found, strict=True)), given_up
-            )
+            return await asyncio.to_thread(self._shown, request, found, given_up)
         finally:
             given_up.set()
 
@@ -149,31 +151,38 @@ class Service:
                 raise TooLarge(f"the request has more than {self._limits.max_bytes} bytes")
         return bytes(body)
 
-    def _rows(self, request: Request) -> dict[int, list[int]]:
-        """Sources of the lines that are not empty, by their place."""
-        encode = self._translator.encode
-        encoded = [encode(line, number) for number, line in enumerate(request.lines, 1)]
-        rows = {place: row for place, row in enumerate(encoded) if len(row) > 1}
-        if rows:
-            check_length(max(map(len, rows.values())), request.options, self._translator.exported)
+    def _rows(self, request: Request) -> list[list[list[int]]]:
+        """Sources of each line, one for a sentence; none where it is empty."""
+        numbered = enumerate(request.lines, 1)
+        if request.split_sentences and self._splitter is not None:
+            rows = [self._splitter.rows(line, number) for number, line in numbered]
+        else:
+            encoded = [self._translator.encode(line, number) for number, line in numbered]
+            rows = [[row] if len(row) > 1 else [] for row in encoded]
+        sentences, most = sum(map(len, rows)), self._limits.max_sentences
+        if sentences > most:
+            raise TooLarge(f"text: {sentences} sentences, needs at most {most}")
+        if sentences:
+            longest = max(len(row) for each in rows for row in each)
+            check_length(longest, request.options, self._translator.exported)
         return rows
 
     def _shown(
-        self, request: Request, found: Mapping[int, Sequence[Hypothesis]], given_up: threading.Event
+        self, request: Request, found: Sequence[list[list[Hypothesis]]], given_up: threading.Event
     ) -> dict[str, Any]:
-        places = range(len(request.lines))
+        """The answer, of the candidates of each sentence of each line."""
         if not request.details:
-            texts = {place: self._translator.text(each[0].tokens) for place, each in found.items()}
-            return {"translations": [texts.get(place, "") for place in places]}
-        every: dict[int, list[dict[str, Any]]] = {}
-        for place, candidates in found.items():
-            every[place] = []
-            for each in candidates[: request.n_best]:
+            texts = [[self._translator.text(each[0].tokens) for each in line] for line in found]
+            join = "".join if self._splitter is None else self._splitter.join
+            return {"translations": [join(each) for each in texts]}
+        details: list[list[dict[str, Any]]] = []
+        for line in found:
+            details.append([] if line else [NOTHING])
+            for each in (candidate for every in line for candidate in every[: request.n_best]):
                 # Of long texts this takes long, and a thread goes on when nobody waits for it any more.
                 if given_up.is_set():
                     raise Unavailable("it took too long")
-                every[place].append(describe(self._translator, each))
-        details = [every.get(place, [NOTHING]) for place in places]
+                details[-1].append(describe(self._translator, each))
         return {"translations": [each[0]["text"] for each in details], "details": details}
 
 

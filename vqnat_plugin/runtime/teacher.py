@@ -16,6 +16,8 @@ from .verification import Shown, Verdict, Verified, verify
 
 # Word logits of the first pass over drafts, which reads all their words, that are made at a time.
 LOGITS_AT_FIRST = 1 << 24
+SEARCH = {"search": np.array([True])}
+NO_SEARCH = {"search": np.array([False]), "extra": np.zeros((0, SPECIALS), np.float32)}
 
 
 class Teacher:
@@ -112,7 +114,8 @@ class Teacher:
         tokens = [each.tokens for each in drafts]
         most = [min(options.limit(len(row)), self._longest) for row in rows]
         found: list[Verified] = []
-        together = LOGITS_AT_FIRST * len(rows) // (sum(map(len, tokens)) * self._symbols)
+        words = max(min(len(draft), limit) for draft, limit in zip(tokens, most, strict=True))
+        together = LOGITS_AT_FIRST // (words * self._symbols)
         for some, _ in parts(len(rows), 1, together):
             feeds = memory_feeds(memory[:, some], mask[some])
             reader = SourceReader(self._scorer, self._positions, feeds, options)
@@ -151,11 +154,10 @@ class SourceReader:
     def read(self, shown: Mapping[int, Shown]) -> list[Verdict]:
         """See `verification.Reader`."""
         accepted = np.array([each.accepted for each in shown.values()])
-        self._go_on(list(shown), accepted)
+        self._forget(list(shown), accepted)
         words = [_with_end(each.tokens) for each in shown.values()]
         scored, counts = padded(words), np.array([*map(len, words)])
-        before = np.full_like(scored, EOS)
-        before[:, 0], before[:, 1:] = [each.last for each in shown.values()], scored[:, :-1]
+        before = np.concatenate([[[each.last] for each in shown.values()], scored[:, :-1]], 1)
         real = np.arange(scored.shape[1]) < counts[:, None]
         places = accepted[:, None] + np.arange(scored.shape[1])
         extra = np.zeros((counts.sum(), SPECIALS), np.float32)
@@ -173,8 +175,8 @@ class SourceReader:
         each_row = (np.split(values, np.cumsum(counts)[:-1]) for values in (best, best_scores, scores))
         return [Verdict(*(part.tolist() for part in row)) for row in zip(*each_row, strict=True)]
 
-    def _go_on(self, numbers: list[int], accepted: Whole) -> None:
-        """Forget sentences that are finished, and what did not pass."""
+    def _forget(self, numbers: list[int], accepted: Whole) -> None:
+        """Leave sentences out that are finished, and what did not pass."""
         rows: Any = slice(None)
         if numbers != self._numbers:
             rows = [self._numbers.index(number) for number in numbers]
@@ -189,10 +191,6 @@ class SourceReader:
 
 def _with_end(tokens: list[int]) -> list[int]:
     return tokens if tokens and tokens[-1] == EOS else [*tokens, EOS]
-
-
-SEARCH = {"search": np.array([True])}
-NO_SEARCH = {"search": np.array([False]), "extra": np.zeros((0, SPECIALS), np.float32)}
 
 
 def _past(memory: dict[str, Any], rows: int) -> dict[str, Floats]:

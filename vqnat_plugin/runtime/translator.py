@@ -17,6 +17,7 @@ from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
+from .splitter import Splitter
 from .teacher import Teacher
 
 # Source tokens of a batch, with padding, for all candidates; larger ones leave the caches of a processor.
@@ -95,20 +96,30 @@ class Translator:
                     f"{flag(name)}: {self.exported.folder} has no teacher; export it again with "
                     "--with-teacher CHECKPOINT"
                 )
+        options.check_teacher(self.exported.teacher_longest)
 
-    def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
+    def translate(self, lines: Sequence[str], split_sentences: bool = False, **decoding: Any) -> list[str]:
         """The best translation of each line; an empty one for an empty line.
 
         Args:
             lines: raw text, a sentence each; where the data had no text pipeline, sub-words.
+            split_sentences: whether a line may have several sentences; they are translated one by one.
             decoding: see `Decoding`.
 
         Raises:
-            UsageError: an option is out of its range.
+            UsageError: an option is out of its range, or see `Splitter`.
             DataError: a line is longer than the model reads.
         """
         options = Decoding(**decoding)
         self.check(options)
+        if split_sentences:
+            splitter = Splitter(self)
+            rows = [splitter.rows(line, number) for number, line in enumerate(lines, 1)]
+            texts = (
+                self.text(each[0].tokens)
+                for each in self.decode([row for every in rows for row in every], options, False)
+            )
+            return [splitter.join([next(texts) for _ in every]) for every in rows]
         found = self._hypotheses(lines, options, False)
         return ["" if each is None else self.text(each[0].tokens) for each in found]
 

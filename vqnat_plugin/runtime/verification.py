@@ -24,8 +24,8 @@ class Verdict:
 
     Attributes:
         best: its most probable token at each place, and at the one behind them unless they end by EOS.
-        best_scores: log-probabilities of these, nats.
-        scores: log-probabilities of the tokens, nats; behind them that of EOS.
+        best_scores: log-probabilities of these, nats, less the penalty of the unknown word.
+        scores: likewise those of the tokens; behind them that of EOS. -inf where a token is not allowed.
     """
 
     best: Sequence[int]
@@ -108,7 +108,7 @@ def _check(draft: Sequence[int], most: int, tolerance: float) -> Generator[Shown
     place, passes, ahead = 0, 0, len(guess)
     while True:
         rest, room = _until_end(guess[place : place + ahead]), most - 1 - len(tokens)
-        if len(rest) > room or (len(rest) == room and EOS not in rest):
+        if len(rest) - (EOS in rest) >= room:
             rest = [*rest[:room], EOS]
         verdict = yield Shown(len(tokens), tokens[-1] if tokens else EOS, rest)
         passes += 1
@@ -119,10 +119,9 @@ def _check(draft: Sequence[int], most: int, tolerance: float) -> Generator[Shown
             kept += 1
         tokens += rest[:kept]
         scores += verdict.scores[:kept]
-        if tokens and tokens[-1] == EOS:
-            return Verified(tokens, scores, passes)
-        tokens.append(verdict.best[kept])
-        scores.append(verdict.best_scores[kept])
+        if EOS not in tokens[-1:]:
+            tokens.append(verdict.best[kept])
+            scores.append(verdict.best_scores[kept])
         if tokens[-1] == EOS:
             return Verified(tokens, scores, passes)
         # Behind a token that passes, the teacher's own is the better guess where the next one does not.
