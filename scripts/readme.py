@@ -2,6 +2,7 @@
 """Write what is generated (results in README.md, examples/OPTIONS.md), or check that it is up to date."""
 
 import argparse
+import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -71,6 +72,8 @@ def gains(examples: Path) -> str:
         for name, systems in trained.items()
     )
     threads = _report(examples, UNTRAINED[0])[0]["latency"]["threads"]
+    profile, whole = fast[0]["profile_ms"]["batch_1"], fast[0]["latency_ms"]["batch_1"]["median"]
+    long, short = (_sub_words_a_code(_report(examples, name)[0]) for name in (UNTRAINED[0], TRANSLATION[0]))
     checked = _report(examples, VERIFIED)[0]["systems"]["tolerance_11.5"]
     times = checked["ratios"]["batch_1"]["ct2_greedy"]
     slower = [
@@ -82,14 +85,16 @@ def gains(examples: Path) -> str:
     return (
         f"- **Speed, at the paper's size:** {' to '.join(sorted(alone, key=float))} times as fast as a "
         f"Transformer, one sentence at a time, and {' to '.join(sorted(many, key=float))} times in batches "
-        f"of 32 (untrained models). Both in int8 on a CPU ({threads} thread): the model as `vqnat export` "
+        f"of 32 (untrained models, a code for {long} sub-words, as in the paper). Both in int8 on a CPU ({threads} thread): the model as `vqnat export` "
         "writes it, without fairseq and torch, and the Transformer in CTranslate2, the fastest engine for it "
-        "that we know.\n"
+        f"that we know. The trained models below have a code for {short}: the steps for so many codes would "
+        f"add {profile['latent steps'] * (long / short - 1):.1f} ms to these {whole:.1f} ms.\n"
         f"- **The price:** BLEU, {lost} (small models, greedy). Small Transformers are fast themselves: "
         "there less of it pays, as the second table shows.\n"
-        "- **Or slower, without that price:** with `--verify` the teacher reads the draft, a few passes for "
-        "a sentence, and puts its own words where they differ. **The output is the teacher's greedy "
-        "translation, token for token** (in fp32; int8 rounds). At the paper's size, untrained, "
+        "- **Or slower than that, without the price:** with `--verify` the teacher reads the translation as a "
+        "draft, a few passes for a sentence, and puts its own sub-words where they differ. **The output is "
+        "the teacher's greedy translation, token for token** in fp32; the times here are of int8, which "
+        "rounds. At the paper's size, untrained, "
         f"{checked['passes']:.0f} passes for 25 tokens are {times['ratio']:.1f} ({times['low']:.1f} to "
         f"{times['high']:.1f}) times as fast as the teacher by itself; with the small models below it is "
         f"{' and '.join(slower)} times. With a tolerance, more of the draft stays.\n"
@@ -98,6 +103,13 @@ def gains(examples: Path) -> str:
         f"{together['vs_greedy']:.2f} and {together['vs_beam']:.1f} times (Multi30k, fp32; {link}).\n\n"
         f"{_untrained(examples)} {_trained(examples)}"
     )
+
+
+def _sub_words_a_code(report: Mapping[str, Any]) -> int:
+    """Of the models for speed, by the command that trained them."""
+    [command] = (each for each in report["commands"] if re.search("--arch vq_nat_em_(small_)?6_1_3 ", each))
+    [steps] = re.findall(r"--compress-steps (\d)", command)
+    return 1 << int(steps)
 
 
 def _untrained(examples: Path) -> str:
@@ -110,11 +122,11 @@ def _untrained(examples: Path) -> str:
     header = ["exported model, untrained", "teacher", "batch 1", "batch 32", ""]
     return (
         "How many times as fast as the teacher in CTranslate2, greedy, on an "
-        f"{_cpu(with_amx)} with AMX / an {_cpu(without)} without (d 512, 32,000 words; 6-6: layers of the "
+        f"{_cpu(with_amx)} with AMX / an {_cpu(without)} without (d 512, 32,000 sub-words; 6-6: layers of the "
         "teacher's encoder and decoder; 6_1_3: of encoder, latent predictor and decoder):\n\n"
         f"{_table(header, _untrained_rows(examples))}\n\n"
         "Verified is a run of its own, with 95 % intervals. Untrained models agree by chance, so a tolerance "
-        f"sets the passes here: with {most:.0f} no word of the draft stays. The trained models below need "
+        f"sets the passes here: with {most:.0f} nothing of the draft stays. The trained models below need "
         f"one for {' and '.join(read)} tokens."
     )
 
@@ -187,13 +199,21 @@ def _trained(examples: Path) -> str:
         row("teacher (3-3) in CTranslate2, greedy", "ct2_int8"),
         row("teacher (3-3) in CTranslate2, beam 4", "ct2_int8_beam4"),
     ]
+    lenpen = {
+        name: report["systems"]["int8_4"]["options"].get("lenpen") for name, (report, _) in made.items()
+    }
+    ranked = "".join(
+        f" Four candidates of {name} are ranked with `--lenpen {value:g}`, chosen on valid."
+        for name, value in lenpen.items()
+        if value is not None
+    )
     machines: dict[str, list[str]] = {}
     for name, (report, link) in made.items():
         machines.setdefault(_machine(report), []).append(f"{name} ({link})")
     where = "; ".join(f"{' and '.join(names)} on an {machine}" for machine, names in machines.items())
     return (
         "The small shape for speed (`vq_nat_em_small_6_1_3`) after training, against its teacher in the same "
-        f"way: {where}. {_unsure(made)}\n\n"
+        f"way: {where}. {_unsure(made)}{ranked}\n\n"
         f"{_table(header, rows)}"
     )
 
@@ -347,7 +367,9 @@ def quantisers(examples: Path) -> str:
         f"ours with `revival_threshold=0.5` (hard EM with its default, 0.3: {default:.1%}), "
         f"{PEER} with the best of three settings ({link}). On images, bits a dimension with a uniform prior "
         f"over codes, the same small budget, three seeds, code vectors of 64 / 4 values (FSQ: 3): {compared} "
-        f"({other}). On text, BLEU of small models on Multi30k, greedy, three seeds: {translated} ({third})."
+        f"({other}). On text, BLEU of small models on Multi30k, greedy, three seeds: {translated} ({third}). "
+        "Gumbel-softmax has `commitment_weight=0.02` in both, by which its divergence is weighed; the default "
+        "of all kinds is 0.25."
     )
 
 

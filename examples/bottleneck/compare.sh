@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: examples/bottleneck/compare.sh --data DIR [--download] [--out DIR] [--dry-run]
 #
-# Does EM still pay? Trains small autoencoders of CIFAR-10 with each kind of bottleneck, EM and what came after it, three
+# Does EM still pay? Trains small autoencoders of CIFAR-10 with EM and what came after it, three
 # seeds each with the same budget, as images.yaml says, and writes report.json, report.md and a plot: bits a dimension,
 # their deviation over seeds, use of the codes. Run it again to go on after a kill.
 #
