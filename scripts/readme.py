@@ -85,14 +85,15 @@ def gains(examples: Path) -> str:
     return (
         f"- **Speed, at the paper's size:** {' to '.join(sorted(alone, key=float))} times as fast as a "
         f"Transformer, one sentence at a time, and {' to '.join(sorted(many, key=float))} times in batches "
-        f"of 32 (untrained models, a code for {long} sub-words, as in the paper). Both in int8 on a CPU ({threads} thread): the model as `vqnat export` "
+        f"of 32 (untrained models, a code for {long} sub-words, as in the paper). Both in int8 on a CPU "
+        f"({threads} thread): the model as `vqnat export` "
         "writes it, without fairseq and torch, and the Transformer in CTranslate2, the fastest engine for it "
         f"that we know. The trained models below have a code for {short}: the steps for so many codes would "
         f"add {profile['latent steps'] * (long / short - 1):.1f} ms to these {whole:.1f} ms.\n"
         f"- **The price:** BLEU, {lost} (small models, greedy). Small Transformers are fast themselves: "
         "there less of it pays, as the second table shows.\n"
-        "- **Or slower than that, without the price:** with `--verify` the teacher reads the translation as a "
-        "draft, a few passes for a sentence, and puts its own sub-words where they differ. **The output is "
+        "- **Or slower than that, without the price:** with `--verify` the teacher reads the translation as "
+        "a draft, a few passes for a sentence, and puts its own sub-words where they differ. **The output is "
         "the teacher's greedy translation, token for token** in fp32; the times here are of int8, which "
         "rounds. At the paper's size, untrained, "
         f"{checked['passes']:.0f} passes for 25 tokens are {times['ratio']:.1f} ({times['low']:.1f} to "
@@ -122,8 +123,8 @@ def _untrained(examples: Path) -> str:
     header = ["exported model, untrained", "teacher", "batch 1", "batch 32", ""]
     return (
         "How many times as fast as the teacher in CTranslate2, greedy, on an "
-        f"{_cpu(with_amx)} with AMX / an {_cpu(without)} without (d 512, 32,000 sub-words; 6-6: layers of the "
-        "teacher's encoder and decoder; 6_1_3: of encoder, latent predictor and decoder):\n\n"
+        f"{_cpu(with_amx)} with AMX / an {_cpu(without)} without (d 512, 32,000 sub-words; 6-6: layers of "
+        "the teacher's encoder and decoder; 6_1_3: of encoder, latent predictor and decoder):\n\n"
         f"{_table(header, _untrained_rows(examples))}\n\n"
         "Verified is a run of its own, with 95 % intervals. Untrained models agree by chance, so a tolerance "
         f"sets the passes here: with {most:.0f} nothing of the draft stays. The trained models below need "
@@ -368,8 +369,8 @@ def quantisers(examples: Path) -> str:
         f"{PEER} with the best of three settings ({link}). On images, bits a dimension with a uniform prior "
         f"over codes, the same small budget, three seeds, code vectors of 64 / 4 values (FSQ: 3): {compared} "
         f"({other}). On text, BLEU of small models on Multi30k, greedy, three seeds: {translated} ({third}). "
-        "Gumbel-softmax has `commitment_weight=0.02` in both, by which its divergence is weighed; the default "
-        "of all kinds is 0.25."
+        "Gumbel-softmax has `commitment_weight=0.02` in both, by which its divergence is weighed; the "
+        "default of all kinds is 0.25."
     )
 
 
