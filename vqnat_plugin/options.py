@@ -192,6 +192,10 @@ def build_parser(kind: type, program: str, description: str, epilog: str = "") -
             groups[title] = parser.add_argument_group(heading, textwrap.fill(text, 96) or None)
         if not field.metadata["rest"]:
             _add(groups[title], field, annotation)
+    for field, _ in option_fields(kind):
+        if rest := field.metadata["rest"]:
+            behind = f"{'-- ' if rest == '--' else ''}{field.name.upper()} ..."
+            parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} {behind}"
     return parser
 
 
