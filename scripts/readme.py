@@ -72,7 +72,8 @@ def gains(examples: Path) -> str:
         for name, systems in trained.items()
     )
     threads = _report(examples, UNTRAINED[0])[0]["latency"]["threads"]
-    profile, whole = fast[0]["profile_ms"]["batch_1"], fast[0]["latency_ms"]["batch_1"]["median"]
+    parts = [each["profile_ms"]["batch_1"]["latent steps"] for each in fast]
+    steps = [part / each["latency_ms"]["batch_1"]["median"] for part, each in zip(parts, fast, strict=True)]
     long, short = (_sub_words_a_code(_report(examples, name)[0]) for name in (UNTRAINED[0], TRANSLATION[0]))
     checked = _report(examples, VERIFIED)[0]["systems"]["tolerance_11.5"]
     times = checked["ratios"]["batch_1"]["ct2_greedy"]
@@ -88,8 +89,8 @@ def gains(examples: Path) -> str:
         f"of 32 (untrained models, a code for {long} sub-words, as in the paper). Both in int8 on a CPU "
         f"({threads} thread): the model as `vqnat export` "
         "writes it, without fairseq and torch, and the Transformer in CTranslate2, the fastest engine for it "
-        f"that we know. The trained models below have a code for {short}: the steps for so many codes would "
-        f"add {profile['latent steps'] * (long / short - 1):.1f} ms to these {whole:.1f} ms.\n"
+        f"that we know. The trained models below have a code for {short}: so many codes would take "
+        f"{' to '.join(f'{100 * share * (long / short - 1):.0f}' for share in sorted(steps))} % more time.\n"
         f"- **The price:** BLEU, {lost} (small models, greedy). Small Transformers are fast themselves: "
         "there less of it pays, as the second table shows.\n"
         "- **Or slower than that, without the price:** with `--verify` the teacher reads the translation as "
@@ -204,7 +205,7 @@ def _trained(examples: Path) -> str:
         name: report["systems"]["int8_4"]["options"].get("lenpen") for name, (report, _) in made.items()
     }
     ranked = "".join(
-        f" Four candidates of {name} are ranked with `--lenpen {value:g}`, chosen on valid."
+        f" {name}: four candidates by their own score with `--lenpen {value:g}`, chosen on valid."
         for name, value in lenpen.items()
         if value is not None
     )

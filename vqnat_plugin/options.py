@@ -194,8 +194,9 @@ def build_parser(kind: type, program: str, description: str, epilog: str = "") -
             _add(groups[title], field, annotation)
     for field, _ in option_fields(kind):
         if rest := field.metadata["rest"]:
-            behind = f"{'-- ' if rest == '--' else ''}{field.name.upper()} ..."
-            parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} {behind}"
+            usage = parser.format_usage().removeprefix("usage: ").rstrip()
+            indent = " " * len(f"usage: {program} ")
+            parser.usage = f"{usage}\n{indent}[{'-- ' if rest == '--' else ''}{field.name.upper()} ...]"
     return parser
 
 

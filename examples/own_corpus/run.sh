@@ -29,7 +29,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 need_data "--data: name a folder of parallel text"
 at_least 500 --updates "$UPDATES"
 at_least 0 --back-translations "$BACK_TRANSLATIONS"
-STUDENT_UPDATES=$((UPDATES * 5 / 3)) REVERSE_UPDATES=$((UPDATES * 2 / 5))
+STUDENT_UPDATES=$((UPDATES * 5 / 3)) REVERSE_UPDATES=$((UPDATES < 1250 ? 500 : UPDATES * 2 / 5))
 # Empty for none.
 ROUNDS=${BACK_TRANSLATIONS#0} NOTE="the student also learns from back-translations of the training set"
 

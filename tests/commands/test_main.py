@@ -38,7 +38,7 @@ def test_help_of(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: vqnat {name}") and vqnat.summary(vqnat.load(name)) in shown
-    behind = {"stage": "-- COMMAND ...", "train": "ARGUMENTS ...", "generate": "ARGUMENTS ..."}
+    behind = {"stage": "[-- COMMAND ...]", "train": "[ARGUMENTS ...]", "generate": "[ARGUMENTS ...]"}
     assert shown.split("\n\n")[0].endswith(behind.get(name, ""))
     # Two commands pass on what they do not know.
     program = {"train": "vqnat train", "generate": "vqnat generate"}.get(name, f"vqnat {name}: error: ")

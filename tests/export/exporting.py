@@ -42,7 +42,7 @@ def exported(model: VQNAT, folder: Path, precision: str = "fp32", teacher: Any =
         "target_lang": "de",
         "max_source_positions": 4096,
         "sizes": {name: sizes[name] for name in SIZES},
-        "teacher": (None if teacher is None else {"max_target_positions": teacher.max_decoder_positions()}),
+        "teacher": teacher and {"max_target_positions": teacher.max_decoder_positions()},
         "files": {name: sha256(folder / name) for name in file_names(False, teacher is not None)},
     }
     write_config(folder, content)

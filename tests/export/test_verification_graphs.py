@@ -206,6 +206,12 @@ def test_a_source_that_the_teacher_cannot_read() -> None:
             verifier(net_input, [[7, 2]], [9])
         with pytest.raises(DataError, match="a sentence of 6 tokens: the teacher reads 5 at most"):
             rescore([teacher], net_input, torch.tensor([[[7, 2]]]), 1)
+        # Computed positions have no end.
+        endless = random_teacher(max_source_positions=5)
+        assert Verifier(endless, 0.0, 1, 0.0)(net_input, [[7, 2]], [9])[0].tokens
+    short = random_teacher(decoder_learned_pos=True, max_target_positions=3)
+    with pytest.raises(DataError, match="a candidate of 4 tokens: the teacher writes 3 at most"):
+        rescore([short], net_input, torch.tensor([[[7, 8, 9, 2]]]), 1)
 
 
 def checked(translator: Any, teacher: Any, draft: list[int], options: Decoding) -> Verified:

@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoded import LINES, generate
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import UsageError
 from vqnat_plugin.runtime import Translator
 from vqnat_plugin.runtime.answer import describe
 from vqnat_plugin.runtime.decoding import Decoding
+
+LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
+
+
+def generate(path: Path, folder: Path, *flags: str) -> list[str]:
+    text, out = folder / "in", folder / "out"
+    text.write_text("".join(f"{line}\n" for line in LINES))
+    main(["generate", "--path", str(path), "--cpu", "--input", str(text), "--output", str(out), *flags])
+    return out.read_text().removesuffix("\n").split("\n")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,7 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str, 
     [
         ("--verify-with TEACHER --rescore-with TEACHER", "leave --rescore-with out"),
         ("--verify-tolerance 1", "--verify-tolerance 1: needs --verify-with"),
-        ("--verify-with TEACHER --verify-tolerance -1", "--verify-tolerance -1"),
+        ("--verify-with TEACHER --verify-tolerance -1", "--verify-tolerance -1.0: needs at least 0"),
         (
             "--verify-with TEACHER --min-len 2000 --max-len-b 3000",
             "--min-len 2000: the teacher writes at most",

@@ -1,6 +1,7 @@
 """The server: what it answers, whatever is asked and however many ask."""
 
 import asyncio
+import dataclasses
 import json
 import math
 import socket
@@ -15,7 +16,9 @@ from serving import Gate, ask, served, translate, wait_for_waiting
 
 from vqnat_plugin.errors import UsageError
 from vqnat_plugin.runtime import Translator
+from vqnat_plugin.runtime.exported import Exported
 from vqnat_plugin.runtime.limits import Limits
+from vqnat_plugin.runtime.request import parse
 from vqnat_plugin.runtime.server import Service, listen
 
 LINES = ["Mann schläft!", "", "Hund", "Café Hund schläft halb-wach", "☃ <b>Hund</b> \u2028 Mann"]
@@ -65,6 +68,16 @@ def test_the_sentences_of_a_text_are_translated_one_by_one(port: int, german_exp
     # The limit of sentences, 5, is that of all of them.
     status, answer = translate(port, [*text, "Hund schläft! Mann schläft!"])
     assert status == 413 and "text: 7 sentences, needs at most 5" in answer["error"]
+
+
+def test_tokens_have_no_sentences(german_exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = dataclasses.replace(Exported.read(german_exported), text=False)
+    assert not parse(b'{"text": "a. b."}', Limits(), exported).split_sentences
+    with pytest.raises(UsageError, match="split_sentences true: this model was trained on tokens"):
+        parse(b'{"text": "a. b.", "split_sentences": true}', Limits(), exported)
+    monkeypatch.setattr("vqnat_plugin.text.pipeline.TextPipeline.find", lambda folder: None)
+    with pytest.raises(UsageError, match="has no text pipeline"):
+        Translator(german_exported).translate(["a. b."], split_sentences=True)
 
 
 def test_groups_say_which_code_wrote_which_words(port: int) -> None:

@@ -149,8 +149,8 @@ def test_polite_clients_are_served_among_rude_ones(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     translator = Translator(german_exported)
-    # A place in the queue for all that can be asked at once.
-    with served(translator, max_bytes=MOST_BYTES, max_sentences=900, queue=64 * 40, timeout=60) as port:
+    # A place in the queue for all that can be asked at once: lines of up to 35 sentences.
+    with served(translator, max_bytes=MOST_BYTES, max_sentences=900, queue=64 * 700, timeout=60) as port:
         warm_up = Crowd(port, translator, 20 * clients, seconds)
         warm_up.run(clients)
         ask(port, "GET", "/health")

@@ -24,6 +24,16 @@ def test_sentences_of_many_languages(language: str, found: list[str]) -> None:
     assert sentences(between_sentences(language).join(found), language) == found
 
 
+def test_what_belongs_together_stays_together() -> None:
+    found = sentences("Dear Sir\nThank you. It came.\r\n\n1. First. 2. Second. ...", "en")
+    assert found == ["Dear Sir", "Thank you.", "It came.", "1. First.", "2. Second.", "..."]
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u202f", "\u3000", "\u2009", "\u0085", "\u2028"])
+def test_odd_blanks_are_blanks(blank: str) -> None:
+    assert sentences(f"Plan A{blank}. Then B.", "en") == sentences("Plan A . Then B.", "en")
+
+
 @given(st.text(), st.sampled_from(["en", "de", "zh", "hi", "th"]))
 def test_no_character_is_lost(text: str, language: str) -> None:
     found = sentences(text, language)

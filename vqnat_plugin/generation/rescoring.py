@@ -1,10 +1,12 @@
 """Ranking candidates with an autoregressive model (noisy parallel decoding; Gu et al., 2018, section 5)."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from fairseq.modules import LearnedPositionalEmbedding
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DataError
@@ -39,10 +41,16 @@ def encode(teacher: Any, net_input: dict[str, Any]) -> Any:
         DataError: a sentence is longer than the model reads.
     """
     sources, lengths = net_input["src_tokens"], net_input["src_lengths"]
-    most = teacher.max_positions()[0]
+    most = _learnt_positions(teacher.encoder)
     if sources.size(1) > most and (longest := int(lengths.max())) > most:
         raise DataError(f"a sentence of {longest} tokens: the teacher reads {most} at most")
     return teacher.encoder.forward_torchscript({"src_tokens": sources, "src_lengths": lengths})
+
+
+def _learnt_positions(part: Any) -> float:
+    """How many positions an encoder or decoder has learnt; computed ones have no end."""
+    learnt = isinstance(getattr(part, "embed_positions", None), LearnedPositionalEmbedding)
+    return part.embed_positions.max_positions if learnt else math.inf
 
 
 @torch.no_grad()
@@ -55,6 +63,9 @@ def rescore(
         teachers: fairseq encoder-decoder models; several are an ensemble.
         net_input: the batch's `src_tokens` and `src_lengths`.
         tokens: candidates, (batch, beam, positions), each ended by EOS and padded with `pad`.
+
+    Raises:
+        DataError: a source or a candidate is longer than a teacher can read.
 
     Returns:
         Scores (batch, beam) and token log-probabilities (batch, beam, positions), nats; 0 at padding.
@@ -69,6 +80,10 @@ def rescore(
     steps = []
     for teacher in teachers:
         encoded = encode(teacher, net_input)
+        if positions > (most := _learnt_positions(teacher.decoder)):
+            raise DataError(
+                f"a candidate of {positions} tokens: the teacher writes {most} at most (--max-len-b)"
+            )
         size = max(1, MOST_LOGITS // (positions * len(teacher.decoder.dictionary)))
         found = []
         for some, words, row in zip(shifted.split(size), flat.split(size), rows.split(size), strict=True):

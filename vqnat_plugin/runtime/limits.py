@@ -13,7 +13,7 @@ MOST_SECONDS = 1e6
 class Limits:
     """Limits of a server, for the command and for Python."""
 
-    max_sentences: int = option(100, "sentences a request", least=1, group=GROUP)
+    max_sentences: int = option(100, "sentences a request, those of all its texts", least=1, group=GROUP)
     max_candidates: int = option(16, "candidates a sentence", least=1, most=MOST_BEAM, group=GROUP)
     max_bytes: int = option(1 << 17, "bytes a request", least=1, group=GROUP)
     batch_size: int = option(32, "sentences decoded together", least=1, group=GROUP)

@@ -110,7 +110,7 @@ def _lines(given: dict[str, Any], limits: Limits, longest: int) -> list[str]:
             raise UsageError(f"text {_shown(line)}: needs a text, or a list of texts")
         if len(line) > longest:
             raise DataError(
-                f"line {number} has {len(line)} characters, needs at most {longest}: split it into sentences"
+                f"line {number} has {len(line)} characters, needs at most {longest}: send it in parts"
             )
         if any("\ud800" <= character <= "\udfff" for character in line):
             raise DataError(f"line {number} holds half a character (a surrogate without its other half)")

@@ -161,7 +161,7 @@ class Service:
             rows = [[row] if len(row) > 1 else [] for row in encoded]
         sentences, most = sum(map(len, rows)), self._limits.max_sentences
         if sentences > most:
-            raise TooLarge(f"text: {sentences} sentences, needs at most {most}")
+            raise TooLarge(f"text: {sentences} sentences, needs at most {most}: send several requests")
         if sentences:
             longest = max(len(row) for each in rows for row in each)
             check_length(longest, request.options, self._translator.exported)

@@ -1,13 +1,15 @@
 """Text cut into sentences."""
 
+import re
+
 from .languages import base_language
 
 
 def sentences(line: str, language: str) -> list[str]:
-    """The sentences of a line, without the blanks between them; none of an empty line.
+    """The sentences of a text, without the blanks and line breaks between them; none of an empty one.
 
     Args:
-        line: raw text.
+        line: raw text. Every blank in it counts as a plain one.
         language: its code; the rules are those of some 300 languages.
 
     Raises:
@@ -15,8 +17,16 @@ def sentences(line: str, language: str) -> list[str]:
     """
     import sentencex
 
-    found = (each.strip() for each in sentencex.segment(base_language(language), line))
-    return [each for each in found if each]
+    code, found = base_language(language), list[str]()
+    for part in re.split(r"[\r\n]+", line):
+        # Behind a capital letter, blanks beyond ASCII make sentencex 1.0 fail.
+        for each in map(str.strip, sentencex.segment(code, re.sub(r"\s", " ", part))):
+            if found and each and not any(map(str.isalpha, found[-1])):
+                # The number of a list is no sentence of its own.
+                found[-1] += f" {each}"
+            elif each:
+                found.append(each)
+    return found
 
 
 def halves(text: str) -> tuple[str, str]:
