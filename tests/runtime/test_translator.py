@@ -65,6 +65,14 @@ def test_translates_as_generate_does(
     assert out.read_text().removesuffix("\n").split("\n") == expected
 
 
+def test_line_breaks_of_a_text_stay(german_exported: Path) -> None:
+    translator = Translator(german_exported)
+    one, two, three, dots = translator.translate(["Mann schläft!", "Hund", "Café Hund schläft!", "..."])
+    text = "\n Mann schläft! Hund\r\n\n \n Café Hund schläft!\n...\nHund \n"
+    joined = f"{one} {two}\n\n\n{three}\n{dots}\n{two}"
+    assert translator.translate([text, "\n"], split_sentences=True) == [joined, ""]
+
+
 def test_candidates_are_those_of_the_checkpoint(german_student: Path, german_exported: Path) -> None:
     hub = VQNAT.from_pretrained(german_student)
     lines = [line for line in TEXT if line.strip()]

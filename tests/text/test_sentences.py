@@ -25,8 +25,7 @@ def test_sentences_of_many_languages(language: str, found: list[str]) -> None:
 
 
 def test_what_belongs_together_stays_together() -> None:
-    found = sentences("Dear Sir\nThank you. It came.\r\n\n1. First. 2. Second. ...", "en")
-    assert found == ["Dear Sir", "Thank you.", "It came.", "1. First.", "2. Second.", "..."]
+    assert sentences("1. First. 2. Second. ...", "en") == ["1. First.", "2. Second.", "..."]
 
 
 @pytest.mark.parametrize("blank", ["\u00a0", "\u202f", "\u3000", "\u2009", "\u0085", "\u2028"])

@@ -1,7 +1,7 @@
 """Translate over HTTP with an exported model; needs neither torch nor fairseq.
 
 POST /translate takes {"text": "..."} or a list of texts, and gives {"translations": [...], "milliseconds":
-...}. The sentences of a text are translated one by one, and a blank joins them, also where lines end;
+...}. The sentences of a text are translated one by one, and line breaks between them stay;
 "split_sentences": false takes a text as one, as models without a text pipeline always do. With
 "details": true a text is one sentence, and the answer has scores, tokens and codes of its candidates as well,
 or of "n_best" of them. Further fields are options of vqnat translate: candidates, rescore, verify, tolerance,

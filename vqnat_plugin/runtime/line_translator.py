@@ -7,7 +7,7 @@ from ..errors import DataError
 from ..line_filter import Answer
 from .decoding import Decoding
 from .hypotheses import Hypothesis
-from .splitter import Splitter
+from .splitter import Cut, Splitter, whole
 from .translator import Translator
 
 
@@ -47,39 +47,36 @@ class LineTranslator:
             lines: raw text.
             before: how many lines came before these.
         """
-        rows: list[list[list[int]]] = []
+        cuts: list[Cut] = []
         notes: list[str] = []
         error = None
         for number, line in enumerate(lines, before + 1):
             try:
-                rows.append(self._rows(line, number, notes))
+                cuts.append(self._cut(line, number, notes))
             except DataError as problem:
                 error = problem
                 break
-        flat = [row for each in rows for row in each]
+        flat = [row for cut in cuts for row in cut.rows]
         found = iter(self._translator.decode(flat, self._decoding, self._n_best is not None))
         texts = [
             text
-            for number, each in enumerate(rows, before + 1)
-            for text in self._texts(number, [next(found) for _ in each])
+            for number, cut in enumerate(cuts, before + 1)
+            for text in self._texts(number, cut, [next(found) for _ in cut.rows])
         ]
-        return Answer(texts, len(rows), notes, error)
+        return Answer(texts, len(cuts), notes, error)
 
-    def _rows(self, line: str, number: int, notes: list[str]) -> list[list[int]]:
-        """What is to be translated for a line: nothing if it holds no text."""
+    def _cut(self, line: str, number: int, notes: list[str]) -> Cut:
         if self._splitter is not None:
-            return self._splitter.rows(line, number, notes)
+            return self._splitter.cut(line, number, notes)
         try:
-            row = self._translator.encode(line, number)
+            return whole(self._translator.encode(line, number))
         except DataError as error:
             raise DataError(f"{error} (--split-sentences)") from None
-        return [row] if len(row) > 1 else []
 
-    def _texts(self, number: int, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
+    def _texts(self, number: int, cut: Cut, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
         """The lines that are written for a line."""
         if self._n_best is None:
-            texts = [self._translator.text(each[0].tokens) for each in found]
-            return [self._splitter.join(texts) if self._splitter is not None else "".join(texts)]
+            return [cut.join([self._translator.text(each[0].tokens) for each in found])]
         if not found:
             return [f"{number}\t1\t{0:.4f}\t"]
         return [

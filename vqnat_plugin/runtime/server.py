@@ -34,7 +34,7 @@ from .exported import read_config
 from .hypotheses import Hypothesis
 from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
-from .splitter import Splitter
+from .splitter import Cut, Splitter, whole
 from .translator import Translator
 
 Answer = TypeVar("Answer")
@@ -132,14 +132,14 @@ class Service:
     async def _answer(self, connection: Connection, request: Request) -> dict[str, Any]:
         # Text costs time: little is spent in vain, and no other request waits for it.
         self._batcher.admit(sum(bool(line.strip()) for line in request.lines))
-        rows = await asyncio.to_thread(self._rows, request)
-        flat = [row for each in rows for row in each]
+        cuts = await asyncio.to_thread(self._cuts, request)
+        flat = [row for cut in cuts for row in cut.rows]
         jobs = self._batcher.submit(flat, request.options, request.details)
         results = iter(await _unless_gone(connection, _results(jobs)))
-        found = [[next(results) for _ in each] for each in rows]
+        found = [[next(results) for _ in cut.rows] for cut in cuts]
         given_up = threading.Event()
         try:
-            return await asyncio.to_thread(self._shown, request, found, given_up)
+            return await asyncio.to_thread(self._shown, request, cuts, found, given_up)
         finally:
             given_up.set()
 
@@ -151,30 +151,32 @@ class Service:
                 raise TooLarge(f"the request has more than {self._limits.max_bytes} bytes")
         return bytes(body)
 
-    def _rows(self, request: Request) -> list[list[list[int]]]:
-        """Sources of each line, one for a sentence; none where it is empty."""
+    def _cuts(self, request: Request) -> list[Cut]:
+        """What is to be translated for each text."""
         numbered = enumerate(request.lines, 1)
         if request.split_sentences and self._splitter is not None:
-            rows = [self._splitter.rows(line, number) for number, line in numbered]
+            cuts = [self._splitter.cut(line, number) for number, line in numbered]
         else:
-            encoded = [self._translator.encode(line, number) for number, line in numbered]
-            rows = [[row] if len(row) > 1 else [] for row in encoded]
-        sentences, most = sum(map(len, rows)), self._limits.max_sentences
+            cuts = [whole(self._translator.encode(line, number)) for number, line in numbered]
+        sentences, most = sum(len(cut.rows) for cut in cuts), self._limits.max_sentences
         if sentences > most:
             raise TooLarge(f"text: {sentences} sentences, needs at most {most}: send several requests")
         if sentences:
-            longest = max(len(row) for each in rows for row in each)
+            longest = max(len(row) for cut in cuts for row in cut.rows)
             check_length(longest, request.options, self._translator.exported)
-        return rows
+        return cuts
 
     def _shown(
-        self, request: Request, found: Sequence[list[list[Hypothesis]]], given_up: threading.Event
+        self,
+        request: Request,
+        cuts: Sequence[Cut],
+        found: Sequence[list[list[Hypothesis]]],
+        given_up: threading.Event,
     ) -> dict[str, Any]:
         """The answer, of the candidates of each sentence of each line."""
         if not request.details:
             texts = [[self._translator.text(each[0].tokens) for each in line] for line in found]
-            join = "".join if self._splitter is None else self._splitter.join
-            return {"translations": [join(each) for each in texts]}
+            return {"translations": [cut.join(each) for cut, each in zip(cuts, texts, strict=True)]}
         details: list[list[dict[str, Any]]] = []
         for line in found:
             details.append([] if line else [NOTHING])

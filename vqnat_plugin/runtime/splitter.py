@@ -1,6 +1,7 @@
 """Text of several sentences: cut before it is translated, joined behind it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, UsageError
@@ -9,6 +10,28 @@ from ..text.sentences import halves, sentences
 
 if TYPE_CHECKING:
     from .translator import Translator
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is to be translated for a text.
+
+    Attributes:
+        rows: its sentences, see `Translator.encode`; none where it holds no text.
+        blanks: what stands before the translation of each.
+    """
+
+    rows: list[list[int]]
+    blanks: list[str]
+
+    def join(self, translations: Sequence[str]) -> str:
+        """The text that translations of the sentences make."""
+        return "".join(blank + text for blank, text in zip(self.blanks, translations, strict=True))
+
+
+def whole(row: list[int]) -> Cut:
+    """A text that is one sentence."""
+    return Cut([row], [""]) if len(row) > 1 else Cut([], [])
 
 
 class Splitter:
@@ -30,15 +53,26 @@ class Splitter:
         sentences("", self._language)
         self._blank = between_sentences(exported.target)
 
-    def rows(self, line: str, number: int = 1, notes: list[str] | None = None) -> list[list[int]]:
-        """What is to be translated for a line, see `Translator.encode`: nothing if it holds no text.
+    def cut(self, text: str, number: int = 1, notes: list[str] | None = None) -> Cut:
+        """The sentences of a text; line breaks between them stay.
 
         Args:
-            line: raw text.
-            number: of the line, for messages.
+            text: raw text.
+            number: of the text, for messages.
             notes: takes one for each sentence that is too long for the model, and is cut as well.
         """
         rows: list[list[int]] = []
+        blanks: list[str] = []
+        breaks = 0
+        for place, line in enumerate(text.split("\n")):
+            breaks += place > 0
+            for row in self._rows(line, number, notes):
+                blanks.append(("\n" * breaks or self._blank) if rows else "")
+                rows.append(row)
+                breaks = 0
+        return Cut(rows, blanks)
+
+    def _rows(self, line: str, number: int, notes: list[str] | None) -> Iterator[list[int]]:
         for sentence in sentences(line, self._language):
             parts = list(self._parts(sentence, number))
             if len(parts) > 1 and notes is not None:
@@ -46,8 +80,7 @@ class Splitter:
                     f"line {number}: a sentence is longer than the {self._longest} tokens that the model "
                     f"reads; translated in {len(parts)} parts"
                 )
-            rows += (row for row in parts if len(row) > 1)
-        return rows
+            yield from (row for row in parts if len(row) > 1)
 
     def _parts(self, text: str, number: int) -> Iterator[list[int]]:
         """A sentence; one that is too long in parts that are not."""
@@ -59,7 +92,3 @@ class Splitter:
                 raise
         for half in halves(text):
             yield from self._parts(half, number)
-
-    def join(self, translations: Sequence[str]) -> str:
-        """The text that translations of its sentences make."""
-        return self._blank.join(translations)

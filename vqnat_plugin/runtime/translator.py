@@ -114,12 +114,12 @@ class Translator:
         self.check(options)
         if split_sentences:
             splitter = Splitter(self)
-            rows = [splitter.rows(line, number) for number, line in enumerate(lines, 1)]
+            cuts = [splitter.cut(line, number) for number, line in enumerate(lines, 1)]
             texts = (
                 self.text(each[0].tokens)
-                for each in self.decode([row for every in rows for row in every], options, False)
+                for each in self.decode([row for cut in cuts for row in cut.rows], options, False)
             )
-            return [splitter.join([next(texts) for _ in every]) for every in rows]
+            return [cut.join([next(texts) for _ in cut.rows]) for cut in cuts]
         found = self._hypotheses(lines, options, False)
         return ["" if each is None else self.text(each[0].tokens) for each in found]
 

@@ -6,7 +6,7 @@ from .languages import base_language
 
 
 def sentences(line: str, language: str) -> list[str]:
-    """The sentences of a text, without the blanks and line breaks between them; none of an empty one.
+    """The sentences of a line, without the blanks between them; none of an empty line.
 
     Args:
         line: raw text. Every blank in it counts as a plain one.
@@ -17,15 +17,14 @@ def sentences(line: str, language: str) -> list[str]:
     """
     import sentencex
 
-    code, found = base_language(language), list[str]()
-    for part in re.split(r"[\r\n]+", line):
-        # Behind a capital letter, blanks beyond ASCII make sentencex 1.0 fail.
-        for each in map(str.strip, sentencex.segment(code, re.sub(r"\s", " ", part))):
-            if found and each and not any(map(str.isalpha, found[-1])):
-                # The number of a list is no sentence of its own.
-                found[-1] += f" {each}"
-            elif each:
-                found.append(each)
+    found: list[str] = []
+    # Behind a capital letter, blanks beyond ASCII make sentencex 1.0 fail.
+    for each in map(str.strip, sentencex.segment(base_language(language), re.sub(r"\s", " ", line))):
+        if found and each and not any(map(str.isalpha, found[-1])):
+            # The number of a list is no sentence of its own.
+            found[-1] += f" {each}"
+        elif each:
+            found.append(each)
     return found
 
 
