@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..modules.compressor import latent_count
 from ..options import out_of_range
-from ..runtime.decoding import MOST_EXPONENT
+from ..runtime.decoding import MOST_EXPONENT, check_least
 from .latent_search import MOST_LOGITS, Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore
 from .verification import Verifier
@@ -136,9 +136,8 @@ class LatentGenerator:
             raise UsageError(f"--verify-tolerance {tolerance:g}: needs --verify-with")
         if needed := out_of_range(tolerance, least=0):
             raise UsageError(f"--verify-tolerance {tolerance:g}: {needed}")
-        if verifier is not None and option("min_len", 1) >= verifier.max_decoder_positions():
-            most = verifier.max_decoder_positions() - 1
-            raise UsageError(f"--min-len {option('min_len', 1)}: the teacher writes at most {most} sub-words")
+        if verifier is not None:
+            check_least(option("min_len", 1), verifier.max_decoder_positions())
         for name in ("max_len_a", "max_len_b", "min_len"):
             if option(name, 0) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {option(name, 0)}: needs at least 0")

@@ -11,6 +11,12 @@ MOST_EXPONENT = 50
 MOST_PENALTY = 1000
 
 
+def check_least(min_len: int, longest: int) -> None:
+    """Raise `UsageError` if a teacher that writes so many tokens, EOS included, cannot write the fewest."""
+    if min_len >= longest:
+        raise UsageError(f"--min-len {min_len}: the teacher writes at most {longest - 1} sub-words")
+
+
 @dataclass(kw_only=True)
 class Decoding:
     """How sentences are translated; the defaults are those of fairseq-generate, but for one candidate."""
@@ -59,11 +65,6 @@ class Decoding:
             raise UsageError("--verify: the teacher checks one translation, leave --rescore out")
         if self.tolerance and not self.verify:
             raise UsageError(f"--tolerance {self.tolerance:g}: needs --verify")
-
-    def check_teacher(self, longest: int) -> None:
-        """Raise `UsageError` if a teacher that writes so many tokens, EOS included, cannot check drafts."""
-        if self.verify and self.min_len >= longest:
-            raise UsageError(f"--min-len {self.min_len}: the teacher writes at most {longest - 1} sub-words")
 
     def limit(self, length: int) -> int:
         """Most sub-words for a source of this length; both with the end of the sentence."""

@@ -7,7 +7,7 @@ from ..errors import DataError
 from ..line_filter import Answer
 from .decoding import Decoding
 from .hypotheses import Hypothesis
-from .splitter import Cut, Splitter, whole
+from .splitter import Cut, Splitter, cut
 from .translator import Translator
 
 
@@ -56,27 +56,27 @@ class LineTranslator:
             except DataError as problem:
                 error = problem
                 break
-        flat = [row for cut in cuts for row in cut.rows]
+        flat = [row for each in cuts for row in each.rows]
         found = iter(self._translator.decode(flat, self._decoding, self._n_best is not None))
         texts = [
             text
-            for number, cut in enumerate(cuts, before + 1)
-            for text in self._texts(number, cut, [next(found) for _ in cut.rows])
+            for number, each in enumerate(cuts, before + 1)
+            for text in self._texts(number, each, [next(found) for _ in each.rows])
         ]
         return Answer(texts, len(cuts), notes, error)
 
     def _cut(self, line: str, number: int, notes: list[str]) -> Cut:
-        if self._splitter is not None:
-            return self._splitter.cut(line, number, notes)
         try:
-            return whole(self._translator.encode(line, number))
+            return cut(self._translator, self._splitter, line, number, notes)
         except DataError as error:
-            raise DataError(f"{error} (--split-sentences)") from None
+            raise DataError(
+                f"{error} (--split-sentences)" if self._splitter is None else str(error)
+            ) from None
 
-    def _texts(self, number: int, cut: Cut, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
+    def _texts(self, number: int, text: Cut, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
         """The lines that are written for a line."""
         if self._n_best is None:
-            return [cut.join([self._translator.text(each[0].tokens) for each in found])]
+            return [text.join([self._translator.text(each[0].tokens) for each in found])]
         if not found:
             return [f"{number}\t1\t{0:.4f}\t"]
         return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError, UserError
 from ..options import flag, option_fields
-from .decoding import Decoding
+from .decoding import Decoding, check_least
 from .exported import Exported
 from .limits import Limits
 
@@ -138,8 +138,8 @@ def _shown(value: Any) -> str:
 def _check(options: Decoding, limits: Limits, model: Exported) -> None:
     try:
         options.check()
-        if model.teacher:
-            options.check_teacher(model.teacher_longest)
+        if options.verify and model.teacher:
+            check_least(options.min_len, model.teacher_longest)
     except UsageError as error:
         message = str(error)
         for name in DECODING:

@@ -34,7 +34,7 @@ from .exported import read_config
 from .hypotheses import Hypothesis
 from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
-from .splitter import Cut, Splitter, whole
+from .splitter import Cut, Splitter, cut
 from .translator import Translator
 
 Answer = TypeVar("Answer")
@@ -133,10 +133,10 @@ class Service:
         # Text costs time: little is spent in vain, and no other request waits for it.
         self._batcher.admit(sum(bool(line.strip()) for line in request.lines))
         cuts = await asyncio.to_thread(self._cuts, request)
-        flat = [row for cut in cuts for row in cut.rows]
+        flat = [row for each in cuts for row in each.rows]
         jobs = self._batcher.submit(flat, request.options, request.details)
         results = iter(await _unless_gone(connection, _results(jobs)))
-        found = [[next(results) for _ in cut.rows] for cut in cuts]
+        found = [[next(results) for _ in each.rows] for each in cuts]
         given_up = threading.Event()
         try:
             return await asyncio.to_thread(self._shown, request, cuts, found, given_up)
@@ -153,16 +153,13 @@ class Service:
 
     def _cuts(self, request: Request) -> list[Cut]:
         """What is to be translated for each text."""
-        numbered = enumerate(request.lines, 1)
-        if request.split_sentences and self._splitter is not None:
-            cuts = [self._splitter.cut(line, number) for number, line in numbered]
-        else:
-            cuts = [whole(self._translator.encode(line, number)) for number, line in numbered]
-        sentences, most = sum(len(cut.rows) for cut in cuts), self._limits.max_sentences
+        splitter = self._splitter if request.split_sentences else None
+        cuts = [cut(self._translator, splitter, line, number) for number, line in enumerate(request.lines, 1)]
+        sentences, most = sum(len(each.rows) for each in cuts), self._limits.max_sentences
         if sentences > most:
             raise TooLarge(f"text: {sentences} sentences, needs at most {most}: send several requests")
         if sentences:
-            longest = max(len(row) for cut in cuts for row in cut.rows)
+            longest = max(len(row) for each in cuts for row in each.rows)
             check_length(longest, request.options, self._translator.exported)
         return cuts
 
@@ -176,7 +173,7 @@ class Service:
         """The answer, of the candidates of each sentence of each line."""
         if not request.details:
             texts = [[self._translator.text(each[0].tokens) for each in line] for line in found]
-            return {"translations": [cut.join(each) for cut, each in zip(cuts, texts, strict=True)]}
+            return {"translations": [line.join(each) for line, each in zip(cuts, texts, strict=True)]}
         details: list[list[dict[str, Any]]] = []
         for line in found:
             details.append([] if line else [NOTHING])

@@ -29,8 +29,17 @@ class Cut:
         return "".join(blank + text for blank, text in zip(self.blanks, translations, strict=True))
 
 
-def whole(row: list[int]) -> Cut:
-    """A text that is one sentence."""
+def cut(
+    translator: "Translator",
+    splitter: "Splitter | None",
+    text: str,
+    number: int,
+    notes: list[str] | None = None,
+) -> Cut:
+    """What is to be translated for a text; without a splitter it is one sentence. See `Splitter.cut`."""
+    if splitter is not None:
+        return splitter.cut(text, number, notes)
+    row = translator.encode(text, number)
     return Cut([row], [""]) if len(row) > 1 else Cut([], [])
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..options import flag
 from ..text.pipeline import TextPipeline
-from .decoding import Decoding
+from .decoding import Decoding, check_least
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs
 from .hypotheses import Hypothesis, hypotheses
 from .latents import search
-from .splitter import Splitter
+from .splitter import Splitter, cut
 from .teacher import Teacher
 
 # Source tokens of a batch, with padding, for all candidates; larger ones leave the caches of a processor.
@@ -96,7 +96,8 @@ class Translator:
                     f"{flag(name)}: {self.exported.folder} has no teacher; export it again with "
                     "--with-teacher CHECKPOINT"
                 )
-        options.check_teacher(self.exported.teacher_longest)
+        if options.verify:
+            check_least(options.min_len, self.exported.teacher_longest)
 
     def translate(self, lines: Sequence[str], split_sentences: bool = False, **decoding: Any) -> list[str]:
         """The best translation of each line; an empty one for an empty line.
@@ -112,16 +113,11 @@ class Translator:
         """
         options = Decoding(**decoding)
         self.check(options)
-        if split_sentences:
-            splitter = Splitter(self)
-            cuts = [splitter.cut(line, number) for number, line in enumerate(lines, 1)]
-            texts = (
-                self.text(each[0].tokens)
-                for each in self.decode([row for cut in cuts for row in cut.rows], options, False)
-            )
-            return [cut.join([next(texts) for _ in cut.rows]) for cut in cuts]
-        found = self._hypotheses(lines, options, False)
-        return ["" if each is None else self.text(each[0].tokens) for each in found]
+        splitter = Splitter(self) if split_sentences else None
+        cuts = [cut(self, splitter, line, number) for number, line in enumerate(lines, 1)]
+        found = self.decode([row for each in cuts for row in each.rows], options, False)
+        texts = (self.text(each[0].tokens) for each in found)
+        return [each.join([next(texts) for _ in each.rows]) for each in cuts]
 
     def candidates(
         self, lines: Sequence[str], candidates: int = 4, n_best: int | None = None, **decoding: Any
@@ -143,8 +139,9 @@ class Translator:
         self.check(options)
         if n_best is not None and n_best < 1:
             raise UsageError(f"n_best {n_best}: needs at least 1")
-        found = self._hypotheses(lines, options, True)
-        return [[NOTHING] if each is None else self._shown(each[:n_best]) for each in found]
+        encoded = [self.encode(line, number) for number, line in enumerate(lines, 1)]
+        found = iter(self.decode([row for row in encoded if len(row) > 1], options))
+        return [self._shown(next(found)[:n_best]) if len(row) > 1 else [NOTHING] for row in encoded]
 
     def decode(
         self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool = True
@@ -192,15 +189,6 @@ class Translator:
         codes, real = latents.codes.reshape(-1, longest), latents.mask.reshape(-1, longest)
         words = self.graphs.write(memory, codes, real, max(limits), options, scores)
         return hypotheses(latents, words, np.array(limits), block, options.lenpen)
-
-    def _hypotheses(
-        self, lines: Sequence[str], options: Decoding, scores: bool
-    ) -> list[list[Hypothesis] | None]:
-        """Hypotheses for each line, None for an empty one."""
-        encoded = [self.encode(line, number) for number, line in enumerate(lines, 1)]
-        rows = {place: row for place, row in enumerate(encoded) if len(row) > 1}
-        found = dict(zip(rows, self.decode(list(rows.values()), options, scores), strict=True))
-        return [found.get(number) for number in range(len(lines))]
 
     def encode(self, line: str, number: int = 1) -> list[int]:
         """Numbers of the source dictionary for a line of raw text, EOS at the end; EOS alone for no text.
