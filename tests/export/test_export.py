@@ -13,7 +13,8 @@ from tiny import sentences, tiny_model, train_student
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError, UsageError
 from vqnat_plugin.export import run
-from vqnat_plugin.export.comparison import describe, validation_pairs
+from vqnat_plugin.export.comparison import describe
+from vqnat_plugin.export.data import usual_length, validation_pairs
 from vqnat_plugin.export.graph import FLOAT, MOST_WEIGHT, Graph, quantize_rows
 from vqnat_plugin.export.run import export
 from vqnat_plugin.models.vq_nat import VQNAT
@@ -58,15 +59,34 @@ def test_data_without_a_validation_set_will_do(
     words = ["export", str(tiny_student), "--out", str(tmp_path / "out"), "--data", str(data)]
     main([*words, "--source-lang", "en", "--target-lang", "de"])
     assert "not compared with the checkpoint: no validation set" in capsys.readouterr().out
-    assert read_json(tmp_path / "out" / "config.json")["comparison"] is None
+    config = read_json(tmp_path / "out" / "config.json")
+    assert config["comparison"] is None and config["usual_source_tokens"] is None
+
+
+def test_the_usual_length_is_that_of_nearly_all_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = torch.tensor([5] * 1998 + [9] * 2 + [700])
+    monkeypatch.setattr("vqnat_plugin.export.data._sides", lambda *_: (Lengths(lengths), None))
+    assert usual_length(None) == 9
+    monkeypatch.setattr("vqnat_plugin.export.data._sides", lambda *_: (Lengths(lengths[:0]), None))
+    assert usual_length(None) is None
+
+
+class Lengths:
+    """A data set of which only the lengths are looked at."""
+
+    def __init__(self, lengths: torch.Tensor) -> None:
+        self.sizes = lengths.numpy()
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
 
 def test_data_of_the_other_direction_are_compared_on(
     tiny_corpus: Path, tiny_student: Path, tmp_path: Path
 ) -> None:
     hub = VQNAT.from_pretrained(tiny_student)
-    pairs = validation_pairs(hub)
-    assert pairs
+    pairs, usual = validation_pairs(hub), usual_length(hub)
+    assert pairs and usual
     data = tmp_path / "data"
     data.mkdir()
     for path in tiny_corpus.iterdir():
@@ -75,6 +95,7 @@ def test_data_of_the_other_direction_are_compared_on(
     assert [[side.tolist() for side in pair] for pair in validation_pairs(hub)] == [
         [side.tolist() for side in pair] for pair in pairs
     ]
+    assert usual_length(hub) == usual
     for kind in ("bin", "idx"):
         shutil.copyfile(tiny_corpus / f"train.en-de.de.{kind}", data / f"valid.de-en.de.{kind}")
     with pytest.raises(DataError, match=r"valid\.de-en\.\*: sentences are 8 in en and \d+ in de"):

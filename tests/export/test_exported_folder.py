@@ -11,7 +11,7 @@ from tiny import tiny_model
 
 from vqnat_plugin.errors import DataError
 from vqnat_plugin.reading import sha256
-from vqnat_plugin.runtime.exported import CONFIG, FORMAT, write_config
+from vqnat_plugin.runtime.exported import CONFIG, FORMAT, Exported, read_config, write_config
 from vqnat_plugin.runtime.translator import Translator
 
 
@@ -88,6 +88,21 @@ def test_config_that_cannot_be_read(folder: Path) -> None:
 def test_values_of_another_kind(name: str, value: Any, folder: Path) -> None:
     forge(folder, **{name: value})
     assert f"{CONFIG}: '{name}' " in complaint(folder)
+
+
+@pytest.mark.parametrize("usual", [0, "many", 10**6, True])
+def test_the_usual_length_is_a_length(usual: Any, folder: Path) -> None:
+    forge(folder, usual_source_tokens=usual)
+    assert f"{CONFIG}: 'usual_source_tokens' " in complaint(folder)
+
+
+@pytest.mark.parametrize("usual", [None, ..., 7, 60_000])
+def test_the_usual_length_may_be_unknown(usual: Any, folder: Path) -> None:
+    config = read_config(folder)
+    config.pop("usual_source_tokens", None)
+    write_config(folder, config if usual is ... else {**config, "usual_source_tokens": usual})
+    found = Exported.read(folder)
+    assert found.usual == (7 if usual == 7 else found.longest)
 
 
 @pytest.mark.parametrize("most", [None, 0, "many", 10**6])

@@ -18,6 +18,8 @@ def german_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, rng = tmp_path_factory.mktemp("german"), random.Random(1)
     for split, count in (("train", 80), ("valid", 6), ("test", 2)):
         sentences = [rng.choices(list(WORDS), k=rng.randint(1, 7)) for _ in range(count)]
+        # One sentence so long that the tests' are usual.
+        sentences += [list(WORDS) * 12] * (split == "train")
         english = "".join(" ".join(words) + "!\n" for words in sentences)
         german = "".join(" ".join(WORDS[word] for word in words) + "!\n" for words in sentences)
         (folder / f"{split}.en").write_text(english)

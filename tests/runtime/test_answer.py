@@ -34,3 +34,11 @@ def test_pieces_of_a_character_do_not_move_what_is_behind(steps: int, groups: li
     shown = describe(translator(steps), Hypothesis([4, 5, 6, 7, 8, 9, 2], -1.0, codes, 0))
     assert shown["text"] == "A☃ B C"
     assert [group["text"] for group in shown["groups"]] == groups
+
+
+def test_no_words_are_shown_twice_where_more_of_them_make_less_text() -> None:
+    entity = translator(0)
+    shown = {(4,): "&#12", (4, 5): "|", (4, 5, 6): "| a"}
+    entity.text = lambda tokens: shown[tuple(tokens)]
+    groups = describe(entity, Hypothesis([4, 5, 6, 2], -1.0, [0, 1, 2], 0))["groups"]
+    assert "".join(group["text"] for group in groups) == "| a"

@@ -64,16 +64,25 @@ def test_sentences_are_translated_one_by_one_and_make_one_line(
     one, two = "Mann schläft!", "Café Hund schläft!"
     answer = splitting.answer([f" {one}  {two} ", "", one, LONG], 7)
     assert answer.lines[:3] == [" ".join(translator.translate([one, two])), "", *translator.translate([one])]
-    # Halved three times: 5000 words, of which 625 stay together.
-    part, words = translator.translate([("Hund schläft " * 313).strip()])[0], answer.lines[3].split()
+    # Halved six times: 5000 words, of which 78 stay together.
+    part, words = translator.translate([("Hund schläft " * 39).strip()])[0], answer.lines[3].split()
     assert answer.error is None and answer.read == 4
     assert list(answer.notes) == [
-        "line 11: a sentence is longer than the 1024 tokens that the model reads; translated in 8 parts"
+        "line 11: a sentence is longer than what the model was trained on "
+        f"({translator.exported.usual} tokens); translated in 64 parts"
     ]
     assert words and words[: len(part.split())] == part.split()
     # Text without any blank is cut as well.
     cut = splitting.answer(["猫" * 3000], 0)
-    assert cut.error is None and len(cut.lines) == 1 and "in 4 parts" in cut.notes[0]
+    assert cut.error is None and len(cut.lines) == 1 and "parts" in cut.notes[0]
+
+
+def test_what_is_longer_than_the_training_is_noted(german_exported: Path) -> None:
+    answer = LineTranslator(german_exported, 1, Decoding()).answer(["Hund", "Hund " * 100], 3)
+    assert list(answer.notes) == [
+        f"line 5: is longer than what the model was trained on (101 tokens, "
+        f"{Translator(german_exported).exported.usual}); much may be missing (--split-sentences)"
+    ]
 
 
 def test_candidates_stand_below_each_other(german_exported: Path) -> None:

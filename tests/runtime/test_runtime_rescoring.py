@@ -40,7 +40,10 @@ def test_best_by_the_teacher_as_of_generate(
     translator = Translator(exported_pair)
     assert translator.translate(LINES, rescore=True, **options) == expected
     assert [translator.translate([line], rescore=True, **options)[0] for line in LINES] == expected
-    flat = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    # The command wants candidates to choose from.
+    chosen = {**options, "candidates": max(2, options["candidates"])}
+    expected = translator.translate(LINES, rescore=True, **chosen)
+    flat = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
     main(["translate", str(exported_pair), "--input", str(text), "--output", str(out), "--rescore", *flat])
     assert out.read_text().removesuffix("\n").split("\n") == expected
 
@@ -53,7 +56,9 @@ def test_candidates_have_the_scores_of_the_teacher(
     theirs = hub.generate([hub.encode(line) for line in lines], beam=4)
     translator = Translator(exported_pair)
     ours = translator.candidates(lines, rescore=True)
-    for found, wanted in zip(ours, theirs, strict=True):
+    for found, every in zip(ours, theirs, strict=True):
+        # Different codes often write the same words.
+        wanted = list({hub.decode(each["tokens"]): each for each in every}.values())
         assert [each.text for each in found] == [hub.decode(each["tokens"]) for each in wanted]
         assert [each.score for each in found] == pytest.approx([each["score"] for each in wanted], abs=1e-4)
     own = translator.candidates(lines)

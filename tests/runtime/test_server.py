@@ -62,12 +62,16 @@ def test_the_sentences_of_a_text_are_translated_one_by_one(port: int, german_exp
     whole = translator.translate(text)
     assert translate(port, text, split_sentences=False)[1]["translations"] == whole
     assert translate(port, text, details=True)[1]["translations"] == whole
-    # A sentence that the model cannot read as a whole is cut as well.
-    long = "Hund " * 1200
+    # A sentence that is longer than what the model has learnt is cut as well.
+    long = "Hund " * (translator.exported.usual + 8)
     assert translate(port, long)[1]["translations"] == translator.translate([long], split_sentences=True)
-    # The limit of sentences, 5, is that of all of them.
-    status, answer = translate(port, [*text, "Hund schläft! Mann schläft!"])
-    assert status == 413 and "text: 7 sentences, needs at most 5" in answer["error"]
+    # The limit of sentences, 5, is that of all of them; blank lines are none.
+    assert translate(port, ["Hund"] * 5 + [""] * 50)[0] == 200
+    for many in ([*text, "Hund schläft! Mann schläft!"], "Hund " * 1200):
+        status, answer = translate(port, many)
+        assert status == 413 and "text: more than 5 sentences" in answer["error"]
+    # Only a single line is bounded in itself.
+    assert translate(port, "\n".join(["Hund!" + " " * 9000] * 4))[0] == 200
 
 
 def test_tokens_have_no_sentences(german_exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +189,16 @@ def test_what_arrives_while_a_batch_is_decoded_is_the_next_one(german_exported: 
             422,
             "line 2 has 1201 tokens, the model reads 1024 at most",
         ),
-        ({"text": ["a", "a" * 20000]}, 422, "line 2 has 20000 characters, needs at most 16384"),
+        (
+            {"text": ["a", "a\n" + "a" * 20000]},
+            422,
+            "line 2 has 20000 characters without a line break, needs at most 16384",
+        ),
+        (
+            {"text": ["a", "a\n" * 10000], "split_sentences": False},
+            422,
+            "line 2 has 20000 characters in a sentence, needs at most 16384",
+        ),
         ({"text": "\ud83d"}, 422, "line 1 holds half a character"),
         ({"text": "a", "\ud83d": 1}, 400, "unknown field '\\ud83d'"),
         ({"text": [["\ud83d"]]}, 400, 'text ["\\ud83d"]: needs a text'),
@@ -316,13 +329,13 @@ def test_a_line_without_text_stays_empty(port: int) -> None:
 
 def test_a_full_queue_takes_nothing(german_exported: Path) -> None:
     translator = Translator(german_exported)
-    encode, encoded = translator.encode, list[str]()
+    numbers, encoded = translator.numbers, list[str]()
 
-    def noted(line: str, number: int = 1) -> list[int]:
+    def noted(line: str) -> list[int]:
         encoded.append(line)
-        return encode(line, number)
+        return numbers(line)
 
-    translator.encode = noted  # type: ignore[method-assign]
+    translator.numbers = noted  # type: ignore[method-assign]
     with ThreadPoolExecutor(4) as pool, served(translator, queue=2, max_sentences=2) as port:
         gate = Gate(translator)
         asked = [pool.submit(translate, port, "Hund")]

@@ -248,6 +248,8 @@ def test_mistakes_are_one_line(
     line = complaint(model, "--candidates", "4", "--n-best", "2", "--verify")
     assert "--n-best 2: --verify leaves one translation, leave --n-best out" in line
     assert "--lenpen 1000.0: needs a value from -50 to 50" in complaint(model, "--lenpen", "1000")
+    line = complaint(model, "--rescore")
+    assert "--rescore: one candidate leaves nothing to choose; needs --candidates 2 or more" in line
     line = complaint(model, "--n-best", "1", "--split-sentences")
     assert "--n-best 1: goes by sentences, leave --split-sentences out" in line
     assert "is no exported model" in complaint(str(tmp_path), "--jobs", "2")

@@ -206,6 +206,17 @@ def test_addresses_stay_whole() -> None:
     ]
 
 
+@pytest.mark.parametrize("pipeline", [moses_pipeline("de"), piece_pipeline("de")], ids=["moses", "pieces"])
+def test_what_nobody_sees_is_left_out(pipeline: TextPipeline) -> None:
+    plain = pipeline.encode("Ein Müller ist hier.")
+    for mark in "\u00ad\u200b\u200e\u200f\u202c\u2060\u2069\ufeff":
+        seen = f"{mark}Ein Mü{mark}ller{mark} ist hier.{mark}"
+        assert pipeline.encode(seen) == plain, ascii(mark)
+    assert pipeline.encode("Ein\x00Müller\x9fist hier.") == plain
+    # Persian words are other words without it.
+    assert "\u200c" in pipeline.normalize("می\u200cخواهم", "de")
+
+
 def test_composed_and_decomposed_text_are_the_same() -> None:
     composed, decomposed = "Café Müller", "Cafe\u0301 Mu\u0308ller"
     for pipeline in (moses_pipeline("de"), piece_pipeline("de")):

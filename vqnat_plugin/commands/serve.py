@@ -1,16 +1,19 @@
 """Translate over HTTP with an exported model; needs neither torch nor fairseq.
 
 POST /translate takes {"text": "..."} or a list of texts, and gives {"translations": [...], "milliseconds":
-...}. The sentences of a text are translated one by one, and line breaks between them stay;
-"split_sentences": false takes a text as one, as models without a text pipeline always do. With
-"details": true a text is one sentence, and the answer has scores, tokens and codes of its candidates as well,
-or of "n_best" of them. Further fields are options of vqnat translate: candidates, rescore, verify, tolerance,
-max_len_a, max_len_b, min_len, lenpen, unkpen. What arrives together is decoded together. /health and /model
-say how it is and what it is; / is a page to try it on. Ctrl-C or SIGTERM ends it when it has answered.
+...}. The sentences of a text are translated one by one, and line breaks between them stay; one that is longer
+than nearly all of the training is halved between words. "split_sentences": false takes a text as one, as
+models without a text pipeline always do. A line of a text, or one that is not split, may have 16 characters
+for each token that the model reads (max_source_positions of /model). With "details": true a text is one
+sentence, and the answer has scores, tokens and codes of its candidates as well, or of "n_best" of them; those
+with the same words count once. Further fields are options of vqnat translate: candidates, rescore, verify,
+tolerance, max_len_a, max_len_b, min_len, lenpen, unkpen. What arrives together is decoded together. /health
+and /model say how it is and what it is; / is a page to try it on. Ctrl-C or SIGTERM ends it when it has
+answered.
 
 It decodes one batch at a time, in --threads threads; for all cores of a machine start several behind a proxy.
-A model in int8 rounds by batch: a word may depend on what else was asked. One in fp32, or --batch-size 1, has
-no such differences.
+A model in int8 rounds by batch: a word may depend on what else was asked. With --batch-size 1 it does not,
+and in fp32 only where two words are as probable to six digits.
 
   vqnat serve exported --port 8000
   curl localhost:8000/translate -H 'Content-Type: application/json' -d '{"text": "A man sleeps. He snores."}'

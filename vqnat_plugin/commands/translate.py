@@ -3,16 +3,18 @@
 Text is UTF-8 and treated as the training text was. Lines that are there at the same time are sorted by length
 and translated in batches; translations come in the order of the lines, and an empty line stays empty. A line
 that is typed is answered at once. A file makes the same batches, and translations, whatever --jobs is; other
-batches may change a word of a model in int8, which rounds by batch, but none in fp32.
+batches may change a word of a model in int8, which rounds by batch; in fp32 only where two are as probable
+to six digits.
 
 A line that is longer than the model reads, or not UTF-8, ends the command with status 2. The translations of
 the lines before are on standard output by then; the file of --output appears whole or not at all. With
 --split-sentences no line is too long: its sentences are translated one by one and make one line again. A
-sentence that is still too long is halved between words until its parts fit, which a note on standard error
-says.
+sentence that is longer than nearly all of the training is halved between words until its parts are not, which
+a note on standard error says; without --split-sentences a note says that much of it may be missing.
 
 With --n-best the lines have four columns, with tabs between them: number of the line (from 1), rank, score
-(natural logarithm, by the length), text.
+(natural logarithm, by the length), text. Candidates often have the same text, and then the best of them is
+written: there may be fewer.
 
   vqnat export runs/student --out exported
   vqnat translate exported --input text.en --output text.de --jobs 4
@@ -58,6 +60,10 @@ class Options(Decoding):
         """Raise `UsageError` for files that are not there, or options that do not go together."""
         super().check()
         check_files(self.input, self.output)
+        if self.rescore and self.candidates == 1 and self.n_best is None:
+            raise UsageError(
+                "--rescore: one candidate leaves nothing to choose; needs --candidates 2 or more"
+            )
         if self.n_best is not None and self.n_best > self.candidates:
             raise UsageError(f"--n-best {self.n_best}: needs --candidates of as much, or more")
         if self.n_best is not None and self.n_best > 1 and self.verify:

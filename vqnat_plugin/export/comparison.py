@@ -4,15 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq.data.data_utils import load_indexed_dataset
-
-from ..errors import DataError
 from ..evaluation.bleu import corpus_bleu
 from ..runtime.decoding import Decoding
 from ..runtime.translator import Translator
 
-# Sentences of the validation set that are translated twice.
-MOST = 1000
 # Candidates that a teacher ranks.
 CANDIDATES = 4
 # BLEU that may be lost without a warning.
@@ -78,37 +73,6 @@ def _compared(
             name: corpus_bleu(lines, [references], language=language).score for name, lines in texts.items()
         },
     }
-
-
-def validation_pairs(hub: Any) -> list[tuple[Any, Any]]:
-    """At most `MOST` pairs, spread over the validation set, that the model can read; none without such a set.
-
-    Raises:
-        DataError: its files are damaged, or not parallel.
-    """
-    cfg = hub.task.cfg
-    languages = cfg.source_lang, cfg.target_lang
-    dictionaries = (hub.task.source_dictionary, hub.task.target_dictionary)
-    # As fairseq looks for it: data may have been binarised for the other direction.
-    for direction in ("-".join(languages), "-".join(reversed(languages))):
-        prefix = f"{cfg.data}/valid.{direction}."
-        sides = [
-            load_indexed_dataset(prefix + language, dictionary)
-            for language, dictionary in zip(languages, dictionaries, strict=True)
-        ]
-        if None not in sides:
-            break
-    else:
-        return []
-    if len(sides[0]) != len(sides[1]):
-        found = " and ".join(f"{len(side)} in {name}" for side, name in zip(sides, languages, strict=True))
-        raise DataError(f"{prefix}*: sentences are {found}, needs as many")
-    sources, targets = sides
-    readable = [row for row, size in enumerate(sources.sizes) if size <= hub.max_positions[0]]
-    count = min(MOST, len(readable))
-    # Corpora are often sorted: the first ones may be the shortest.
-    rows = [readable[number * len(readable) // count] for number in range(count)]
-    return [(sources[row].long(), targets[row].long()) for row in rows]
 
 
 def describe(comparison: dict[str, Any] | None, precision: str) -> str:

@@ -21,12 +21,14 @@ from ..runtime.exported import (
     LONGEST,
     MOST_WIDTH,
     SIZES,
+    USUAL,
     file_names,
     write_config,
 )
 from ..runtime.translator import Translator
 from ..text.pipeline import FILE_NAME as TEXT
-from .comparison import compare, validation_pairs
+from .comparison import compare
+from .data import usual_length, validation_pairs
 from .teacher import build_teacher, check_teacher
 from .translation import build_graphs
 
@@ -67,7 +69,7 @@ def export(
     given = {name: language for name, language in named.items() if language is not None}
     hub = VQNAT.from_pretrained(path, data_name_or_path=data, **given)
     [model] = hub.models
-    pairs = validation_pairs(hub)
+    pairs, usual = validation_pairs(hub), usual_length(hub)
     ranker: Any = None
     if teacher is not None:
         ranker = load_rescorer(teacher, model, hub.task, "--with-teacher")
@@ -84,6 +86,7 @@ def export(
                 graph.save(folder / f"{name}.onnx")
         text = _copy_text(hub.task, folder)
         config.update(_describe(hub, path, precision))
+        config[USUAL] = usual
         config["teacher"] = None
         if ranker is not None and teacher is not None:
             longest = min(int(ranker.max_decoder_positions()), MOST_WIDTH)

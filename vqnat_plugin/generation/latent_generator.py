@@ -207,7 +207,9 @@ class LatentGenerator:
                     self.rescorers, sample["net_input"], words.tokens, self.pad
                 )
             # Hypotheses that the search never filled (fewer codes than beam) have no score.
-            scores = torch.where(latents.scores.isfinite(), scores / words.lengths**self.exponent, -torch.inf)
+            scores = torch.where(
+                latents.scores.isfinite(), scores / words.lengths.double() ** self.exponent, -torch.inf
+            )
         # Outside of it, since fairseq changes scores in place.
         hypotheses = self._hypotheses(words, scores)
         if self.verifier is None:

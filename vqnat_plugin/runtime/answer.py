@@ -44,7 +44,8 @@ def _parts(text: str, ends: Sequence[int]) -> list[str]:
     places = [place for place, character in enumerate(text) if not character.isspace()]
     parts, start = [], 0
     for seen in ends:
-        end = places[seen] if seen < len(places) else len(text)
+        # What is written up to there may have had more, where more words made fewer of it.
+        end = max(start, places[seen] if seen < len(places) else len(text))
         parts.append(text[start:end])
         start = end
     return parts

@@ -33,6 +33,8 @@ SIZES = {
 }
 # The same of a teacher: most tokens of a translation, its end included.
 LONGEST = "max_target_positions"
+# Tokens of a source, its end included, that hardly any of the training exceeds. It may be missing.
+USUAL = "usual_source_tokens"
 MOST_SYMBOLS, MOST_WIDTH = 1 << 24, 1 << 16
 MOST = {"compress_steps": 6, "codebook_size": MOST_SYMBOLS, "target_symbols": MOST_SYMBOLS}
 
@@ -46,6 +48,7 @@ class Exported:
         precision: `fp32` or `int8`.
         source, target: codes of the languages.
         longest: most tokens of a source sentence, its end included.
+        usual: the same of those of the training, but for one in a thousand; `longest` where that is unknown.
         text: whether a text pipeline is there.
         teacher: whether an autoregressive model is there that ranks candidates and checks drafts.
         teacher_longest: most tokens that it writes, its end included; 0 without one.
@@ -57,6 +60,7 @@ class Exported:
     source: str
     target: str
     longest: int
+    usual: int
     text: bool
     teacher: bool
     teacher_longest: int
@@ -81,6 +85,7 @@ class Exported:
             source=config["source_lang"],
             target=config["target_lang"],
             longest=config["max_source_positions"],
+            usual=min(config.get(USUAL) or MOST_WIDTH, config["max_source_positions"]),
             text=TEXT in files,
             teacher=teacher is not None,
             teacher_longest=0 if teacher is None else teacher[LONGEST],
@@ -141,6 +146,8 @@ def _odd(config: dict[str, Any]) -> str:
             return f"'{name}' is missing" if value is ... else f"'{name}' cannot be {value!r}"
     smallest = {**SIZES, "max_source_positions": 1}
     values = {**config["sizes"], "max_source_positions": config["max_source_positions"]}
+    if config.get(USUAL) is not None:
+        smallest[USUAL], values[USUAL] = 1, config[USUAL]
     if config["teacher"] is not None:
         smallest[LONGEST], values[LONGEST] = 1, config["teacher"].get(LONGEST)
     for name, least in smallest.items():

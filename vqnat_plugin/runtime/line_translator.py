@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..line_filter import Answer
 from .decoding import Decoding
-from .hypotheses import Hypothesis
+from .hypotheses import Hypothesis, distinct
 from .splitter import Cut, Splitter, cut
 from .translator import Translator
 
@@ -81,5 +81,5 @@ class LineTranslator:
             return [f"{number}\t1\t{0:.4f}\t"]
         return [
             f"{number}\t{rank}\t{each.score:.4f}\t{self._translator.text(each.tokens)}"
-            for rank, each in enumerate(found[0][: self._n_best], 1)
+            for rank, each in enumerate(distinct(found[0])[: self._n_best], 1)
         ]

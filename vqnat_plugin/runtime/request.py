@@ -10,12 +10,11 @@ from ..options import flag, option_fields
 from .decoding import Decoding, check_least
 from .exported import Exported
 from .limits import Limits
+from .splitter import CHARACTERS
 
 DECODING = {field.name: kind for field, kind in option_fields(Decoding)}
 KINDS = {**DECODING, "split_sentences": bool, "details": bool, "n_best": int}
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number"}
-# Of a text, for each token that the model reads: longer ones are refused before they cost time.
-CHARACTERS = 16
 
 
 class TooLarge(UserError):
@@ -66,10 +65,10 @@ def parse(body: bytes, limits: Limits, model: Exported) -> Request:
             near = difflib.get_close_matches(name, ("text", *KINDS), 1)
             hint = f"did you mean {near[0]}?" if near else f"there are text, {', '.join(KINDS)}"
             raise UsageError(f"unknown field '{name[:40]}'; {hint}")
-    lines = _lines(given, limits, model.longest * CHARACTERS)
     values = {name: _typed(name, given[name], kind) for name, kind in KINDS.items() if name in given}
     details, n_best = values.pop("details", False), values.pop("n_best", None)
     split = values.pop("split_sentences", model.text and not details)
+    lines = _lines(given, limits, model.longest * CHARACTERS, split)
     if split and details:
         raise UsageError("split_sentences true: details are those of a sentence, leave one of them out")
     if split and not model.text:
@@ -99,21 +98,26 @@ def check_length(longest: int, options: Decoding, model: Exported) -> None:
         raise UsageError(f"{given}: allow {options.limit(longest) - 1} sub-words, needs at most {most}")
 
 
-def _lines(given: dict[str, Any], limits: Limits, longest: int) -> list[str]:
+def _lines(given: dict[str, Any], limits: Limits, longest: int, split: bool) -> list[str]:
     if "text" not in given:
         raise UsageError("text: is missing")
     lines = given["text"] if isinstance(given["text"], list) else [given["text"]]
-    if len(lines) > limits.max_sentences:
-        raise TooLarge(f"text: {len(lines)} sentences, needs at most {limits.max_sentences}")
     for number, line in enumerate(lines, 1):
         if not isinstance(line, str):
             raise UsageError(f"text {_shown(line)}: needs a text, or a list of texts")
-        if len(line) > longest:
+        # Text is cut line by line.
+        characters = max(map(len, line.split("\n"))) if split else len(line)
+        if characters > longest:
+            where = "without a line break" if split else "in a sentence"
             raise DataError(
-                f"line {number} has {len(line)} characters, needs at most {longest}: send it in parts"
+                f"line {number} has {characters} characters {where}, needs at most {longest}: send it in "
+                "parts"
             )
         if any("\ud800" <= character <= "\udfff" for character in line):
             raise DataError(f"line {number} holds half a character (a surrogate without its other half)")
+    filled = sum(bool(line.strip()) for line in lines)
+    if filled > limits.max_sentences:
+        raise TooLarge(f"text: {filled} sentences, needs at most {limits.max_sentences}")
     return lines
 
 

@@ -31,7 +31,7 @@ from .batcher import Batcher, Unavailable
 from .connections import timed_protocol
 from .decoding import Decoding
 from .exported import read_config
-from .hypotheses import Hypothesis
+from .hypotheses import Hypothesis, distinct
 from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
 from .splitter import Cut, Splitter, cut
@@ -154,11 +154,13 @@ class Service:
     def _cuts(self, request: Request) -> list[Cut]:
         """What is to be translated for each text."""
         splitter = self._splitter if request.split_sentences else None
-        cuts = [cut(self._translator, splitter, line, number) for number, line in enumerate(request.lines, 1)]
-        sentences, most = sum(len(each.rows) for each in cuts), self._limits.max_sentences
-        if sentences > most:
-            raise TooLarge(f"text: {sentences} sentences, needs at most {most}: send several requests")
-        if sentences:
+        cuts, left, most = [], self._limits.max_sentences, self._limits.max_sentences
+        for number, line in enumerate(request.lines, 1):
+            cuts.append(cut(self._translator, splitter, line, number, most=left + 1))
+            left -= len(cuts[-1].rows)
+            if left < 0:
+                raise TooLarge(f"text: more than {most} sentences: send several requests")
+        if left < most:
             longest = max(len(row) for each in cuts for row in each.rows)
             check_length(longest, request.options, self._translator.exported)
         return cuts
@@ -177,7 +179,7 @@ class Service:
         details: list[list[dict[str, Any]]] = []
         for line in found:
             details.append([] if line else [NOTHING])
-            for each in (candidate for every in line for candidate in every[: request.n_best]):
+            for each in (candidate for every in line for candidate in distinct(every)[: request.n_best]):
                 # Of long texts this takes long, and a thread goes on when nobody waits for it any more.
                 if given_up.is_set():
                     raise Unavailable("it took too long")
@@ -285,6 +287,7 @@ def _describe(translator: Translator, limits: Limits) -> dict[str, Any]:
         "precision": exported.precision,
         "teacher": exported.teacher,
         "max_source_positions": exported.longest,
+        "usual_source_tokens": exported.usual,
         "sizes": exported.sizes,
         "checkpoint": read_config(exported.folder).get("checkpoint"),
         "version": __version__,

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, UsageError
+from ..errors import UsageError
 from ..text.languages import between_sentences
 from ..text.sentences import halves, sentences
 
 if TYPE_CHECKING:
     from .translator import Translator
+
+# Of a text, for each token that the model reads: longer ones are cut, or refused, before they cost time.
+CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,17 @@ def cut(
     text: str,
     number: int,
     notes: list[str] | None = None,
+    most: int | None = None,
 ) -> Cut:
     """What is to be translated for a text; without a splitter it is one sentence. See `Splitter.cut`."""
     if splitter is not None:
-        return splitter.cut(text, number, notes)
-    row = translator.encode(text, number)
+        return splitter.cut(text, number, notes, most)
+    row, usual = translator.encode(text, number), translator.exported.usual
+    if len(row) > usual and notes is not None:
+        notes.append(
+            f"line {number}: is longer than what the model was trained on ({len(row)} tokens, {usual}); much "
+            "may be missing (--split-sentences)"
+        )
     return Cut([row], [""]) if len(row) > 1 else Cut([], [])
 
 
@@ -57,47 +67,49 @@ class Splitter:
                 f"--split-sentences: {exported.folder} has no text pipeline (text.json): lines are tokens, "
                 "not text"
             )
-        self._translator, self._language, self._longest = translator, exported.source, exported.longest
+        self._translator, self._language, self._longest = translator, exported.source, exported.usual
         # Raises what would be raised for each line: a package that is missing, an unknown language.
         sentences("", self._language)
         self._blank = between_sentences(exported.target)
 
-    def cut(self, text: str, number: int = 1, notes: list[str] | None = None) -> Cut:
+    def cut(self, text: str, number: int = 1, notes: list[str] | None = None, most: int | None = None) -> Cut:
         """The sentences of a text; line breaks between them stay.
 
         Args:
             text: raw text.
             number: of the text, for messages.
-            notes: takes one for each sentence that is too long for the model, and is cut as well.
+            notes: takes one for each sentence that is longer than what the model was trained on, and is cut.
+            most: sentences; behind so many the rest of the text is left out.
         """
-        rows: list[list[int]] = []
-        blanks: list[str] = []
-        breaks = 0
-        for place, line in enumerate(text.split("\n")):
-            breaks += place > 0
-            for row in self._rows(line, number, notes):
-                blanks.append(("\n" * breaks or self._blank) if rows else "")
-                rows.append(row)
-                breaks = 0
-        return Cut(rows, blanks)
+        found = Cut([], [])
+        last = 0
+        lines = enumerate(text.split("\n"))
+        rows = ((place, row) for place, line in lines for row in self._rows(line, number, notes))
+        for place, row in islice(rows, most):
+            found.blanks.append(("\n" * (place - last) or self._blank) if found.rows else "")
+            found.rows.append(row)
+            last = place
+        return found
 
     def _rows(self, line: str, number: int, notes: list[str] | None) -> Iterator[list[int]]:
         for sentence in sentences(line, self._language):
             parts = list(self._parts(sentence, number))
             if len(parts) > 1 and notes is not None:
                 notes.append(
-                    f"line {number}: a sentence is longer than the {self._longest} tokens that the model "
-                    f"reads; translated in {len(parts)} parts"
+                    f"line {number}: a sentence is longer than what the model was trained on "
+                    f"({self._longest} tokens); translated in {len(parts)} parts"
                 )
             yield from (row for row in parts if len(row) > 1)
 
     def _parts(self, text: str, number: int) -> Iterator[list[int]]:
         """A sentence; one that is too long in parts that are not."""
-        try:
+        if len(text) <= CHARACTERS * self._longest:
+            row = self._translator.numbers(text)
+            if len(row) <= self._longest:
+                yield row
+                return
+        if len(text) < 2:
             yield self._translator.encode(text, number)
             return
-        except DataError:
-            if len(text) < 2:
-                raise
         for half in halves(text):
             yield from self._parts(half, number)

@@ -15,7 +15,7 @@ from .decoding import Decoding, check_least
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs
-from .hypotheses import Hypothesis, hypotheses
+from .hypotheses import Hypothesis, distinct, hypotheses
 from .latents import search
 from .splitter import Splitter, cut
 from .teacher import Teacher
@@ -113,6 +113,7 @@ class Translator:
         """
         options = Decoding(**decoding)
         self.check(options)
+        _require_lines(lines)
         splitter = Splitter(self) if split_sentences else None
         cuts = [cut(self, splitter, line, number) for number, line in enumerate(lines, 1)]
         found = self.decode([row for each in cuts for row in each.rows], options, False)
@@ -124,7 +125,8 @@ class Translator:
     ) -> list[list[Translation]]:
         """Several translations of each line with their scores, best first.
 
-        There may be fewer than asked for, where the model knows no more; an empty line has one.
+        There may be fewer than asked for: different codes often write the same words, of which the best is
+        taken, and the model may know no more; an empty line has one.
 
         Args:
             lines: as in `translate`.
@@ -139,9 +141,10 @@ class Translator:
         self.check(options)
         if n_best is not None and n_best < 1:
             raise UsageError(f"n_best {n_best}: needs at least 1")
+        _require_lines(lines)
         encoded = [self.encode(line, number) for number, line in enumerate(lines, 1)]
         found = iter(self.decode([row for row in encoded if len(row) > 1], options))
-        return [self._shown(next(found)[:n_best]) if len(row) > 1 else [NOTHING] for row in encoded]
+        return [self._shown(distinct(next(found))[:n_best]) if len(row) > 1 else [NOTHING] for row in encoded]
 
     def decode(
         self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool = True
@@ -196,17 +199,21 @@ class Translator:
         Raises:
             DataError: it is longer than the model reads; `number` of the line is in the message.
         """
-        if not line.strip():
-            return [EOS]
-        if self.pipeline is not None:
-            line = self.pipeline.encode(line, self.exported.source)
-        row = self.source.encode(line)
+        row = self.numbers(line)
         if len(row) > self.exported.longest:
             raise DataError(
                 f"line {number} has {len(row)} tokens, the model reads {self.exported.longest} at most: "
                 "split it into sentences"
             )
         return row
+
+    def numbers(self, line: str) -> list[int]:
+        """The same of a line of any length."""
+        if not line.strip():
+            return [EOS]
+        if self.pipeline is not None:
+            line = self.pipeline.encode(line, self.exported.source)
+        return self.source.encode(line)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The line that numbers of the target dictionary make."""
@@ -220,6 +227,12 @@ class Translator:
             )
             for each in found
         ]
+
+
+def _require_lines(lines: Sequence[str]) -> None:
+    if isinstance(lines, str):
+        # Its characters would be lines.
+        raise UsageError(f"lines {lines[:40]!r}: needs a list of lines")
 
 
 def _fits(longest: int, sentences: int, options: Decoding) -> bool:

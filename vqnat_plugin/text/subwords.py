@@ -20,6 +20,8 @@ META = 3 + 256
 COVERAGE = 0.9995
 # Words whose sub-words are kept in memory: those of a text that goes on and on would fill it.
 KEPT_WORDS = 100_000
+# Characters of a token that are merged at once: the time grows with their square, and no word is so long.
+MOST_MERGED = 100
 
 
 def learn_merges(lines: Iterable[str], merges: int) -> str:
@@ -77,7 +79,14 @@ class BPE:
         if len(self._merges.cache) > KEPT_WORDS:
             # Another thread may be looking into the old one.
             self._merges.cache = {}
-        return list(self._merges.segment_tokens(list(tokens)))
+        return [piece for token in tokens for piece in self._pieces(token)]
+
+    def _pieces(self, token: str) -> list[str]:
+        if len(token) <= MOST_MERGED:
+            return list(self._merges.segment_tokens([token]))
+        parts = [token[start : start + MOST_MERGED] for start in range(0, len(token), MOST_MERGED)]
+        *first, last = (self._merges.segment_tokens([part]) for part in parts)
+        return [*(piece for pieces in first for piece in (*pieces[:-1], f"{pieces[-1]}@@")), *last]
 
     @staticmethod
     def join(pieces: Iterable[str]) -> list[str]:
