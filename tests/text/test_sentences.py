@@ -40,12 +40,27 @@ def test_no_character_is_lost(text: str, language: str) -> None:
     assert all(found)
 
 
-@given(st.text(st.sampled_from("ab猫 "), min_size=2).map(str.strip).filter(lambda text: len(text) > 1))
+@given(st.text(st.sampled_from("ab猫 ,，"), min_size=2).map(str.strip).filter(lambda text: len(text) > 1))
 def test_halves_are_smaller_and_cut_between_words(text: str) -> None:
     one, two = halves(text)
     assert one and two and "".join((one + two).split()) == "".join(text.split())
-    if " " in text:
+    if " " in text and "，" not in text:
         assert (one + " " + two).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("one two, three four five six", ("one two,", "three four five six")),
+        ("one, two three four five six", ("one, two three", "four five six")),
+        ("it is 1,000,000 words in all", ("it is 1,000,000", "words in all")),
+        ("我们去公园，然后回家吧", ("我们去公园，", "然后回家吧")),
+        ("one two three, four, five six", ("one two three,", "four, five six")),
+        ("ab", ("a", "b")),
+    ],
+)
+def test_halves_are_clauses_where_they_can(text: str, found: tuple[str, str]) -> None:
+    assert halves(text) == found
 
 
 def test_blanks_between_sentences_are_those_of_the_script() -> None:

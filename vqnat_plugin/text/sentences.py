@@ -5,6 +5,10 @@ import re
 from .languages import base_language
 
 
+# Where a clause ends: with a blank behind, where the script has blanks.
+PAUSE = re.compile(r"[,;:](?= )|[،؛](?= )|[，；：、]")
+
+
 def sentences(line: str, language: str) -> list[str]:
     """The sentences of a line, without the blanks between them; none of an empty line.
 
@@ -29,8 +33,13 @@ def sentences(line: str, language: str) -> list[str]:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Text of at least two characters in two: at the blank nearest to its middle, or there if it has none."""
+    """Text of at least two characters in two, near its middle.
+
+    Behind a comma or the like, if one is in the middle half; else at a blank; else between two characters.
+    """
     middle = len(text) // 2
-    blanks = [place for place in (text.rfind(" ", 0, middle + 1), text.find(" ", middle)) if place > 0]
-    place = min(blanks, key=lambda each: abs(each - middle), default=middle)
+    places = [each.end() for each in PAUSE.finditer(text) if abs(each.end() - middle) <= len(text) // 4]
+    if not places:
+        places = [at for at in (text.rfind(" ", 0, middle + 1), text.find(" ", middle)) if at > 0]
+    place = min(places, key=lambda each: abs(each - middle), default=middle)
     return text[:place].strip(), text[place:].strip()
