@@ -1,5 +1,6 @@
 """What fairseq decodes with: latents one after the other, then all words of all candidates at once."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,11 +11,44 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..modules.compressor import latent_count
-from ..options import out_of_range
-from ..runtime.decoding import MOST_EXPONENT, check_least
+from ..options import flag
+from ..runtime.decoding import Decoding, check_least
 from .latent_search import MOST_LOGITS, Latents, LatentSearch, mean_log_probabilities
 from .rescoring import rescore
 from .verification import Verifier
+
+# Options of fairseq that go word by word, and their values when they are off.
+UNSUPPORTED: dict[str, Any] = {
+    "prefix_size": 0, "match_source_len": False, "diverse_beam_groups": -1, "diversity_rate": -1.0,
+    "no_repeat_ngram_size": 0, "sampling_topp": -1.0, "lm_path": None, "print_alignment": None,
+    "constraints": None, "score_reference": False, "replace_unk": None, "retain_dropout": False,
+    "print_step": False, "retain_iter_history": False, "iter_decode_with_beam": 1,
+    "iter_decode_with_external_reranker": False, "iter_decode_force_max_iter": False,
+}  # fmt: skip
+# Those that an exported model takes as well, under the same names; and what some are called here.
+SHARED = ("max_len_a", "max_len_b", "min_len", "lenpen", "unkpen")
+HERE = {
+    "--candidates": "--beam",
+    "--tolerance": "--verify-tolerance",
+    "--rescore": "--rescore-with",
+    "--verify": "--verify-with",
+}
+
+
+def _check(decoding: Decoding, nbest: int) -> None:
+    """Raise `UsageError`, with the names that options have here, for values that cannot be."""
+    try:
+        decoding.check()
+    except UsageError as error:
+        raise UsageError(re.sub("|".join(f"{name}(?![-a-z])" for name in HERE), _named, str(error))) from None
+    if nbest > decoding.candidates:
+        raise UsageError(f"--nbest {nbest}: needs --beam {nbest} or more, but it is {decoding.candidates}")
+    if decoding.verify and nbest > 1:
+        raise UsageError(f"--verify-with: one translation is checked, leave --nbest {nbest} out")
+
+
+def _named(name: re.Match[str]) -> str:
+    return HERE[name[0]]
 
 
 @dataclass
@@ -107,64 +141,40 @@ class LatentGenerator:
         Raises:
             UsageError: an option that parallel decoding cannot serve.
         """
-
-        def option(name: str, default: Any) -> Any:
-            return getattr(args, name, default)
-
-        unsupported = {
-            "prefix_size": 0, "match_source_len": False, "diverse_beam_groups": -1, "diversity_rate": -1.0,
-            "no_repeat_ngram_size": 0, "sampling_topp": -1.0, "lm_path": None, "print_alignment": None,
-            "constraints": None, "score_reference": False, "replace_unk": None, "retain_dropout": False,
-            "print_step": False, "retain_iter_history": False, "iter_decode_with_beam": 1,
-            "iter_decode_with_external_reranker": False, "iter_decode_force_max_iter": False,
-        }  # fmt: skip
-        for name, off in unsupported.items():
-            if option(name, off) != off:
-                flag = f"--{name.replace('_', '-')} {option(name, off)}"
+        for name, off in UNSUPPORTED.items():
+            if (value := getattr(args, name, off)) != off:
                 raise UsageError(
-                    f"{flag}: not supported by vq_nat_em, which writes all words at once; leave it out"
+                    f"{flag(name)} {value}: not supported by vq_nat_em, which writes all words at once; "
+                    "leave it out"
                 )
-        beam, nbest = option("beam", 5), option("nbest", 1)
-        if beam < 1:
-            raise UsageError(f"--beam {beam}: needs at least 1")
-        if nbest > beam:
-            raise UsageError(f"--nbest {nbest}: needs --beam {nbest} or more, but it is {beam}")
-        if verifier is not None and (rescorers or nbest > 1):
-            other = "--rescore-with" if rescorers else f"--nbest {nbest}"
-            raise UsageError(f"--verify-with: one translation is checked, leave {other} out")
-        if tolerance and verifier is None:
-            raise UsageError(f"--verify-tolerance {tolerance:g}: needs --verify-with")
-        if needed := out_of_range(tolerance, least=0):
-            raise UsageError(f"--verify-tolerance {tolerance:g}: {needed}")
+        found = Decoding(
+            candidates=getattr(args, "beam", 5),
+            rescore=bool(rescorers),
+            verify=verifier is not None,
+            tolerance=tolerance,
+            **{name: getattr(args, name) for name in SHARED if hasattr(args, name)},
+        )
+        _check(found, getattr(args, "nbest", 1))
         if verifier is not None:
-            check_least(option("min_len", 1), verifier.max_decoder_positions())
-        for name in ("max_len_a", "max_len_b", "min_len"):
-            if option(name, 0) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} {option(name, 0)}: needs at least 0")
-        if option("max_len_a", 0.0) == 0 and option("min_len", 1) > option("max_len_b", 200):
-            raise UsageError(f"--min-len {option('min_len', 1)}: needs --max-len-b of as much, or more")
-        if not abs(option("lenpen", 1.0)) <= MOST_EXPONENT:
-            raise UsageError(
-                f"--lenpen {option('lenpen', 1.0):g}: needs a value from -{MOST_EXPONENT} to {MOST_EXPONENT}"
-            )
-        if option("temperature", 1.0) <= 0:
-            raise UsageError(f"--temperature {args.temperature}: needs a value above 0")
-        if option("sampling_topk", -1) > 0 and not option("sampling", False):
-            raise UsageError(f"--sampling-topk {args.sampling_topk}: needs --sampling")
+            check_least(found.min_len, verifier.max_decoder_positions())
+        sampling, topk = getattr(args, "sampling", False), getattr(args, "sampling_topk", -1)
+        temperature = getattr(args, "temperature", 1.0)
+        if temperature <= 0:
+            raise UsageError(f"--temperature {temperature}: needs a value above 0")
+        if topk > 0 and not sampling:
+            raise UsageError(f"--sampling-topk {topk}: needs --sampling")
         return cls(
             models,
             dictionary,
-            LatentSearch(
-                beam, option("sampling", False), option("temperature", 1.0), option("sampling_topk", -1)
-            ),
-            max_len_a=option("max_len_a", 0.0),
-            max_len_b=option("max_len_b", 200),
-            min_len=option("min_len", 1),
-            len_penalty=option("lenpen", 1.0),
-            normalize=not option("unnormalized", False),
-            unk_penalty=option("unkpen", 0.0),
+            LatentSearch(found.candidates, sampling, temperature, topk),
+            max_len_a=found.max_len_a,
+            max_len_b=found.max_len_b,
+            min_len=found.min_len,
+            len_penalty=found.lenpen,
+            normalize=not getattr(args, "unnormalized", False),
+            unk_penalty=found.unkpen,
             rescorers=rescorers,
-            verifier=verifier and Verifier(verifier, tolerance, option("min_len", 1), option("unkpen", 0.0)),
+            verifier=verifier and Verifier(verifier, tolerance, found.min_len, found.unkpen),
         )
 
     def length_limits(self, source_lengths: Tensor) -> Tensor:

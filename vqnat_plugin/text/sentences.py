@@ -4,7 +4,6 @@ import re
 
 from .languages import base_language
 
-
 # Where a clause ends: with a blank behind, where the script has blanks.
 PAUSE = re.compile(r"[,;:](?= )|[،؛](?= )|[，；：、]")
 
