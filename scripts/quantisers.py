@@ -52,6 +52,6 @@ def quantisers(examples: Path) -> str:
         f"{PEER} with the best of three settings ({link}). On images, bits a dimension with a uniform prior "
         f"over codes, the same small budget, three seeds, code vectors of 64 / 4 values (FSQ: 3): {compared} "
         f"({other}). On text, BLEU of small models on Multi30k, greedy, three seeds: {translated} ({third}). "
-        "Gumbel-softmax has `commitment_weight=0.02` in both, by which its divergence is weighed; the "
-        "default of all kinds is 0.25."
+        "Gumbel-softmax has `commitment_weight=0.02` in both, by which its divergence is weighed; "
+        "`Settings` has 0.25 for all kinds."
     )

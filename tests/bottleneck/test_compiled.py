@@ -92,6 +92,24 @@ def test_whole_graphs_give_the_same_results(kind: str) -> None:
     check(kind, "aot_eager", (20, 30))
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+def test_codes_that_were_loaded_are_not_started_anew() -> None:
+    trained, loaded = (EMVectorQuantizer(SIZE, DIM, decay=0.9, update="forward") for _ in range(2))
+    trained(torch.randn(200, DIM))
+    loaded.load_state_dict(trained.state_dict())
+    torch.compile(loaded, fullgraph=True, backend="aot_eager")(torch.randn(20, DIM))
+    torch.testing.assert_close(loaded.state_dict(), trained.state_dict())
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_levels_that_were_loaded_are_dropped() -> None:
+    trained, loaded = (ResidualEMQuantizer(2, SIZE, DIM, level_dropout=1.0) for _ in range(2))
+    trained.initialize_codebook(torch.randn(200, DIM))
+    loaded.load_state_dict(trained.state_dict())
+    out = torch.compile(loaded, fullgraph=True, backend="aot_eager")(torch.randn(200, 3, DIM))
+    assert bool((out.codes == -1).any())
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,8 +40,11 @@ def copied(source: torch.nn.Module, target: torch.nn.Module) -> None:
             buffers[name].copy_(value)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("update", ["manual", "forward"])
-def test_buffers_may_come_from_elsewhere(update: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_buffers_may_come_from_elsewhere(
+    update: str, compiled: bool, recwarn: pytest.WarningsRecorder
+) -> None:
     torch.manual_seed(0)
     source = EMVectorQuantizer(SIZE, DIM, decay=0.5)
     source.initialize_codebook(torch.randn(200, DIM))
@@ -49,13 +52,25 @@ def test_buffers_may_come_from_elsewhere(update: str, recwarn: pytest.WarningsRe
     target = EMVectorQuantizer(SIZE, DIM, decay=0.5, update=update)
     copied(source, target)
     assert target.initialized
+    forward, m_step = target.forward, target.update_codebook
+    if compiled:
+        torch._dynamo.reset()
+        forward, m_step = (torch.compile(each, backend="eager") for each in (forward, m_step))
     for _ in range(2):
-        target(torch.randn(90, DIM) + 5)
+        forward(torch.randn(90, DIM) + 5)
     if update == "manual":
-        target.update_codebook()
-    assert not recwarn.list
+        m_step()
+    assert compiled or not recwarn.list
     moved = (target.codebook != source.codebook).any(dim=1)
     assert moved.any() and not moved[[0, 3]].any()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", kinds())
+def test_shapes_are_known_without_memory(kind: str, training: bool) -> None:
+    quantizer = make(kind).to("meta").train(training)
+    out = quantizer(torch.empty(2, 9, DIM, device="meta"))
+    assert out.quantized.shape == (2, 9, DIM) and out.codes.shape == (2, 9)
 
 
 @pytest.mark.parametrize("kind", kinds())

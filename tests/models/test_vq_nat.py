@@ -320,12 +320,18 @@ def test_tables_that_grow_are_not_exchanged() -> None:
     assert len(tables) >= 2 and set(model._ddp_params_and_buffers_to_ignore) == set(tables)
 
 
-def test_random_codes_are_there_from_the_first_update() -> None:
+def test_random_codes_do_not_start_from_data() -> None:
     model = tiny_model(start=False, codebook_init="random", unquantized_updates=2).train()
     codes = model.quantizer.codebook.clone()
+    for update in range(2):
+        model.set_num_updates(update)
+        assert "commitment" not in run(model, random_sample()).losses
+        model.update_codebook()
+        assert torch.equal(model.quantizer.codebook, codes)
     model.set_num_updates(2)
     assert "commitment" in run(model, random_sample()).losses
-    assert torch.equal(model.quantizer.codebook, codes)
+    model.update_codebook()
+    assert not torch.equal(model.quantizer.codebook, codes)
 
 
 def test_predictor_is_trained_from_its_start_on() -> None:

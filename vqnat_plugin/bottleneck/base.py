@@ -27,7 +27,8 @@ class Quantizer(nn.Module):
         starts_from_data: whether codes want `initialize_codebook` before their first use.
         expects_m_steps: whether to warn of many batches without an M step, where a kind has one.
         histogram: how often each code was taken in training since `reset_histogram`, fp64: with EM in all M
-            steps and over all ranks, else in all forwards of this process. Not saved.
+            steps and over all ranks, else in all forwards of this process; under DDP, which hands out the
+            first rank's buffers, with broadcast_buffers=False. Not saved.
         revived: 0-d int64, how many codes were replaced since `reset_histogram`. Not saved.
     """
 
@@ -71,7 +72,7 @@ class Quantizer(nn.Module):
                 positions never matters, not even NaN.
             mask: (...) bool, z's shape without the vectors, true where valid; None for all.
             accumulate: False leaves all state untouched: for dummy batches. In `torch.inference_mode` it is
-                always untouched.
+                always untouched, unless compiled: say False there, or `eval()`.
             lengths: (batch,) integers instead of a mask, for z of three dimensions: so many positions are
                 valid, at the start of each sequence.
 

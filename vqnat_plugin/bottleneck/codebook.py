@@ -30,6 +30,7 @@ class EMCodebook(Quantizer):
     """A codebook that is trained by exponentially averaged EM, never by gradients.
 
     All state is fp32 whatever the type of the model: `.half()`, `.bfloat16()` and `.double()` change nothing.
+    FSDP goes past that: leave `buffer_dtype` of its mixed precision unset.
 
     Attributes:
         codebook: (codebook_size, dim) e_j. Block b owns the columns from b * dim / blocks.
@@ -86,7 +87,7 @@ class EMCodebook(Quantizer):
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64), persistent=False)
         self.make_histogram(*([blocks] if blocks > 1 else []), codebook_size)
         self._pending: Statistics | None = None
-        self._accumulated = self._initialized = self._any_frozen = False
+        self._accumulated = self._initialized = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -102,13 +103,15 @@ class EMCodebook(Quantizer):
         self.sums.copy_(self.codebook)
         for state in (self.frozen, self.skipped, self.histogram, self.revived):
             state.zero_()
-        self._any_frozen = False
         self._set_initialized(self.init == "random")
         self.discard()
 
     @property
     def decay(self) -> float:
-        """Share of the averaged statistics that an M step keeps; 0: a Lloyd step of K-means."""
+        """Share of the averaged statistics that an M step keeps; 0: a Lloyd step of K-means.
+
+        A state that was trained with 0 is to be loaded with 0; then another may be set.
+        """
         return self._decay
 
     @decay.setter
@@ -130,7 +133,10 @@ class EMCodebook(Quantizer):
 
     @property
     def initialized(self) -> bool:
-        """Whether codes have had their start: `initialize_codebook`, `set_codebook`, or init="random"."""
+        """Whether codes have had their start: `initialize_codebook`, `set_codebook`, or init="random".
+
+        Compiled code takes what was known before: read it once where buffers were copied in, not loaded.
+        """
         if not self._initialized and not self.started.is_meta and not torch.compiler.is_compiling():
             # Buffers may have come from elsewhere: a broadcast, a copy.
             self._initialized = bool(self.started)
@@ -159,12 +165,10 @@ class EMCodebook(Quantizer):
             self.frozen.fill_(1)
         else:
             self.frozen[codes] = 1
-        self._any_frozen = True
 
     def unfreeze(self) -> None:
         """Lets all codes move again."""
         self.frozen.zero_()
-        self._any_frozen = False
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors, fp32: codes `(...)`, or `(..., blocks)` when blocks > 1, to `(..., dim)`."""
@@ -326,12 +330,12 @@ class EMCodebook(Quantizer):
                 warnings.warn(SKIPPED, stacklevel=4)
             if not bool(updated):
                 return False
-            self._any_frozen = bool(self.frozen.any())
         else:
             pending.clear_unless(updated)
             self.skipped += ~sound
+        frozen = None if waits and not self.frozen.any() else self.frozen.bool()
         states = (self.codebook, self.counts, self.sums)
-        held = [state.clone() for state in states] if self._any_frozen else []
+        held = [] if frozen is None else [state.clone() for state in states]
         self.histogram += pending.hits.view_as(self.histogram)
         decay = self.decay if waits else torch.where(updated, self.decay, 1.0).double()
         self.counts.mul_(decay).add_(pending.counts, alpha=1.0 - self.decay)
@@ -341,10 +345,10 @@ class EMCodebook(Quantizer):
         self._move_codes(None if waits else updated)
         if self.revival:
             vectors, present = pending.sample()
-            self._revive(vectors, present if waits else present & updated)
-        for state, old in zip(states, held, strict=bool(held)):
-            still = self.frozen.bool()
-            state.copy_(torch.where(still if state is self.counts else still[:, None], old, state))
+            self._revive(vectors, present if waits else present & updated, frozen)
+        for state, old in zip(states, held, strict=False):
+            assert frozen is not None
+            state.copy_(torch.where(frozen if state is self.counts else frozen[:, None], old, state))
         return True if waits else updated
 
     def _move_codes(self, where: Tensor | None) -> None:
@@ -371,17 +375,17 @@ class EMCodebook(Quantizer):
         """(rows, dim) -> (rows, blocks, dim / blocks), a view."""
         return tensor.view(-1, self.blocks, self.dim // self.blocks)
 
-    def _revive(self, vectors: Tensor, present: Tensor) -> None:
+    def _revive(self, vectors: Tensor, present: Tensor, frozen: Tensor | None) -> None:
         """Moves the stalest codes onto vectors (R, dim) just seen, where present (R,).
 
-        A code is stale when N_j < revival_threshold * mean(N). It is given just this count, and the matching
+        Frozen ones (K,) stay. A code is stale when N_j < revival_threshold * mean(N). It is given just this count, and the matching
         sum. If too few vectors take it there, it is stale again at once and tries another place; if enough
         do, it soon stands at their mean. With a larger count it would stay where nothing is.
         """
         for block in range(self.blocks):
             counts = self.counts[block]
             least = self.revival_threshold * counts.mean()
-            free = counts.masked_fill(self.frozen.bool(), torch.inf) if self._any_frozen else counts
+            free = counts if frozen is None else counts.masked_fill(frozen, torch.inf)
             stalest = free.sort(stable=True).indices[: vectors.shape[0]]
             replace = present[: stalest.shape[0]] & (free[stalest] < least)
             new = self._by_block(vectors)[: stalest.shape[0], block]
@@ -394,7 +398,6 @@ class EMCodebook(Quantizer):
     def reset_histogram(self) -> None:
         """Starts a new epoch of `histogram` and `revived`."""
         super().reset_histogram()
-        self._any_frozen = bool(self.frozen.any())
         if bool(self.skipped):
             warnings.warn(f"{int(self.skipped)} times, {SKIPPED}", stacklevel=2)
             self.skipped.zero_()
@@ -423,8 +426,8 @@ class EMCodebook(Quantizer):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         self.upgrade_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._initialized = False
-        self._any_frozen = self.frozen.is_meta or bool(self.frozen.any())
+        # At once: compiled code does not ask.
+        self._initialized = not self.started.is_meta and bool(self.started)
         self.discard()
 
     def extra_repr(self) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .base import is_integer, require
 from .output import QuantizerOutput, zero_padding
 from .parameter_codebook import ParameterCodebook, mean_over_valid
+from .precision import without_autocast
 from .registry import Settings, register
 from .rotation import straight_through
 
@@ -75,7 +76,7 @@ class FiniteScalarQuantizer(ParameterCodebook):
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             bounded = self._bounded(_project(self.project_in, zero_padding(z, mask).float()))
             # What is no number has a code as well: a batch that is skipped must not stop a training before.
             rounded = bounded.detach().round().nan_to_num().clamp(*self._range)
@@ -106,7 +107,7 @@ class FiniteScalarQuantizer(ParameterCodebook):
         F.embedding(codes // self.codebook_size, torch.empty(1, 1, device=codes.device))
         digits = codes[..., None] // self.strides % self.levels
         middle = self.levels // 2
-        with torch.autocast(codes.device.type, enabled=False):
+        with without_autocast(codes.device):
             return _project(self.project_out, (digits - middle).float() / middle.float())
 
     @property

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from .base import require
 from .operators import nearest_codes
 from .output import QuantizerOutput, zero_padding
 from .parameter_codebook import ParameterCodebook, mean_over_valid
+from .precision import without_autocast
 from .registry import Settings, register
 from .rotation import straight_through
 
@@ -47,7 +47,7 @@ class GradientQuantizer(ParameterCodebook):
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             z = zero_padding(z, mask)
             vectors = z.float()
             found = nearest_codes(vectors.detach().reshape(-1, self.dim), self.codebook.detach().float())

@@ -16,6 +16,7 @@ from .assignment import check_temperature
 from .base import require
 from .output import QuantizerOutput, zero_padding
 from .parameter_codebook import ParameterCodebook, mean_over_valid
+from .precision import without_autocast
 from .registry import Settings, register
 
 
@@ -53,7 +54,7 @@ class GumbelQuantizer(ParameterCodebook):
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """Draws a code for each vector in training, takes the most probable one in evaluation."""
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             vectors = zero_padding(z, mask).float()
             log_probabilities = F.linear(
                 vectors, self.logits.weight.float(), self.logits.bias.float()

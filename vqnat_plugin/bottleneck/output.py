@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Similarity, mean_one_hot, posterior
+from .precision import without_autocast
 
 
 @dataclass
@@ -55,7 +56,7 @@ class QuantizerOutput:
         if self.samples is not None:
             dense = mean_one_hot(self.samples, self._codebook_size)
         else:
-            with torch.autocast(self.codes.device.type, enabled=False):
+            with without_autocast(self.codes.device):
                 found = [posterior(z, Similarity(codes, heat)) for z, codes, heat in self._posteriors]
             dense = torch.stack(found, dim=1).view(*self.codes.shape, self._codebook_size)
         return zero_padding(dense, self._mask)

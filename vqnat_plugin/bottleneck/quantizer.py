@@ -27,6 +27,7 @@ from .codebook import EMCodebook
 from .metrics import perplexity, usage
 from .operators import nearest_and_entropy, nearest_codes, posterior_codes, sample_codes
 from .output import QuantizerOutput, zero_padding
+from .precision import without_autocast
 from .registry import Settings, register
 from .rotation import GRADIENTS, rotate, straight_through
 
@@ -82,7 +83,8 @@ class EMVectorQuantizer(EMCodebook):
         ValueError: an argument is out of its range.
 
     `assignment`, `temperature`, `samples`, `commitment_weight`, `decay`, `revival` and `revival_threshold`
-    may be changed between steps. Many batches without an M step are warned of, unless compiled; with
+    may be changed between steps; compiled code is compiled anew for each temperature: change it seldom. Many
+    batches without an M step are warned of, unless compiled; with
     `expects_m_steps = False` never.
 
     Example:
@@ -162,9 +164,9 @@ class EMVectorQuantizer(EMCodebook):
         flat, valid = self._flatten(z, mask)
         flat = zero_padding(flat, valid)
         if self.distance == "cosine":
-            with torch.autocast(z.device.type, enabled=False):
+            with without_autocast(z.device):
                 flat = self._normalised(flat.float())
-        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(z.device):
             vectors = flat.detach().float()
             weights = vectors.new_ones(vectors.shape[0]) if valid is None else valid.float()
             total = weights.sum().clamp(min=1.0)
@@ -185,7 +187,7 @@ class EMVectorQuantizer(EMCodebook):
                     found = self.lookup(nearest.squeeze(1) if self.blocks == 1 else nearest)
                     distances = (vectors - found).square().sum(dim=1).clamp(max=LARGEST)
                     self._statistics().keep(vectors, distances * weights, uniforms)
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             commitment = (flat.float() - means).square().sum() / (total * self.dim)
         estimator = straight_through if self.gradient == "straight_through" else rotate
         shape = z.shape[:-1] if self.blocks == 1 else (*z.shape[:-1], self.blocks)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .precision import without_autocast
+
 GRADIENTS = ("straight_through", "rotation")
 
 
@@ -25,7 +27,7 @@ def rotate(z: Tensor, quantized: Tensor) -> Tensor:
     e + q; c = ||quantized|| / ||z||. Both count as constants. Where either vector is 0 or they point in
     opposite directions there is no such rotation, and the gradient goes straight through.
     """
-    with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(z.device):
         vectors, target = z.detach().float(), quantized.detach().float()
         e, q = normalize(vectors, dim=-1), normalize(target, dim=-1)
         r = normalize(e + q, dim=-1)
@@ -33,7 +35,7 @@ def rotate(z: Tensor, quantized: Tensor) -> Tensor:
         stretch = torch.linalg.vector_norm(target, dim=-1, keepdim=True) / length
         exists = (r.square().sum(-1, keepdim=True) > 0.5) & (length > 0) & (stretch > 0) & stretch.isfinite()
         stretch = torch.where(exists, stretch, 1.0)
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         x = z.float()
         turned = x - 2 * r * (x * r).sum(-1, keepdim=True) + 2 * q * (x * e).sum(-1, keepdim=True)
         moved = torch.where(exists, stretch * turned, x)

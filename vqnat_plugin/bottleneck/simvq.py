@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .gradient import GradientQuantizer
+from .precision import without_autocast
 from .registry import Settings, register
 
 
@@ -44,7 +45,7 @@ class SimVQQuantizer(GradientQuantizer):
 
     def _transformed(self, vectors: Tensor) -> Tensor:
         # As in `quantize`: in the type of the weights, whatever surrounds it.
-        with torch.autocast(vectors.device.type, enabled=False):
+        with without_autocast(vectors.device):
             return self.transform(vectors)
 
 

@@ -41,7 +41,7 @@ class VQNATLoss(FairseqCriterion):
         }
         for name, value in out.losses.items():
             log[f"{name}_loss"] = value.detach()
-            log[f"{name}_count"] = out.counts[name]
+        log["latents_count"] = out.counts["latents"]
         for name, value in out.metrics.items():
             log[name] = value.detach()
         log["quantized"] = int("commitment" in out.losses)

@@ -107,14 +107,16 @@ class MixtureLikelihood(nn.Module):
 
     def _shifted(self, means: Tensor, couplings: Tensor, before: Tensor) -> Tensor:
         """Means (B, M, C, H, W) given the values of the channels before each, (B, 1 or M, C, H, W)."""
-        shifted, pair = [], 0
-        for channel in range(self.channels):
-            mean = means[:, :, channel]
-            for earlier in range(channel):
-                mean = mean + couplings[:, :, pair] * before[:, :, earlier]
-                pair += 1
-            shifted.append(mean)
-        return torch.stack(shifted, 2)
+        channels = range(self.channels)
+        return torch.stack([self._shift(channel, means, couplings, before) for channel in channels], 2)
+
+    def _shift(self, channel: int, means: Tensor, couplings: Tensor, before: Tensor | list[Tensor]) -> Tensor:
+        """The mean (B, M, H, W) of a channel; `before` has those before it, in dimension 2 or as a list."""
+        mean, first = means[:, :, channel], channel * (channel - 1) // 2
+        for earlier in range(channel):
+            value = before[earlier] if isinstance(before, list) else before[:, :, earlier]
+            mean = mean + couplings[:, :, first + earlier] * value
+        return mean
 
     def log_probability(self, features: Tensor, images: Tensor) -> Tensor:
         """log P(image) in nats, (batch,).
@@ -135,14 +137,9 @@ class MixtureLikelihood(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             log_weights, means, _, couplings = self._split(features)
             expected: list[Tensor] = []
-            pair = 0
             for channel in range(self.channels):
-                mean = means[:, :, channel]
-                for earlier in range(channel):
-                    mean = mean + couplings[:, :, pair] * expected[earlier]
-                    pair += 1
                 # Outer bins reach to infinity: no component means a value beyond the range.
-                expected.append(mean.clamp(-1, 1))
+                expected.append(self._shift(channel, means, couplings, expected).clamp(-1, 1))
             return (log_weights.exp()[:, :, None] * torch.stack(expected, 2)).sum(1)
 
 
