@@ -378,9 +378,10 @@ class EMCodebook(Quantizer):
     def _revive(self, vectors: Tensor, present: Tensor, frozen: Tensor | None) -> None:
         """Moves the stalest codes onto vectors (R, dim) just seen, where present (R,).
 
-        Frozen ones (K,) stay. A code is stale when N_j < revival_threshold * mean(N). It is given just this count, and the matching
-        sum. If too few vectors take it there, it is stale again at once and tries another place; if enough
-        do, it soon stands at their mean. With a larger count it would stay where nothing is.
+        Frozen ones (K,) stay. A code is stale when N_j < revival_threshold * mean(N). It is given just this
+        count, and the matching sum. If too few vectors take it there, it is stale again at once and tries
+        another place; if enough do, it soon stands at their mean. With a larger count it would stay where
+        nothing is.
         """
         for block in range(self.blocks):
             counts = self.counts[block]

@@ -1,8 +1,9 @@
 """Run a command once: a stage of a recipe, which is skipped when it is done and goes on after a kill.
 
 OUT/logs/NAME.log gets what the command prints, OUT/stages/NAME.json its words and seconds. When the command
-ends well, the same stage is skipped from then on; when it is another command, that is a mistake, and the line
-says what changed. `vqnat`, `python` and `fairseq-...` are those of the Python that runs this.
+ends well, the same stage is skipped from then on; when it is another command, or a file of --data has other
+contents, that is a mistake, and the line says what changed. `vqnat`, `python` and `fairseq-...` are those of
+the Python that runs this.
 
   vqnat stage prepare --out runs/mine --data text -- vqnat prepare --data text --out runs/mine/data
   vqnat stage --redo prepare --out runs/mine
@@ -46,7 +47,9 @@ def run(options: Options) -> None:
     stages = Stages(options.out, options.data)
     for name in options.redo:
         stages.redo(name)
-        print(f"{name}: will be run again; stages that use what it makes stay as they are")
+        others = [each for each in stages.behind(name) if each not in options.redo]
+        stay = f"; those behind it stay as they are: {', '.join(others)}" if others else ""
+        print(f"{name}: will be run again{stay}")
     if options.dry_run:
         print(" ".join(map(_shown, options.command)))
     elif options.name is not None:

@@ -24,6 +24,7 @@ from ..errors import BusyError, DataError, UsageError
 from ..files import alone, lock, open_no_link, write_json
 from ..machine import processor
 from ..reading import read_json, read_json_if_there
+from .inputs import Known, changed, is_known, snapshot
 
 # fairseq prints its whole configuration on one line: of use in a log, noise on a screen.
 NOISE = re.compile(rb"fairseq_cli.* \{.*_name|is deprecated")
@@ -43,6 +44,7 @@ class Record:
         done: whether the command ended well.
         folders: where what the command reads was then, by the names that stand for it; not OUT.
         processors: on which its attempts ran; empty in records of version 0.2.0 and before.
+        inputs: the files of DATA as it left them, if the command names that folder; see `inputs.snapshot`.
     """
 
     order: int
@@ -52,6 +54,7 @@ class Record:
     done: bool = False
     folders: dict[str, str] = field(default_factory=dict)
     processors: list[str] = field(default_factory=list)
+    inputs: dict[str, Known] = field(default_factory=dict)
 
 
 class Stages:
@@ -153,6 +156,11 @@ class Stages:
             name: each.processors for name, each in self._done() if name in names and each.processors != here
         }
 
+    def behind(self, name: str) -> list[str]:
+        """The stages that are done and were first run behind this one."""
+        record = self._read(name)
+        return [each for each, other in self._done() if record is not None and other.order > record.order]
+
     def redo(self, name: str) -> None:
         """Let a stage be run again; what it made stays where it is.
 
@@ -171,9 +179,11 @@ class Stages:
             return False
         if changes := self._changes(record, command):
             redo = shlex.join(["vqnat", "stage", "--redo", name, "--out", str(self.out)])
+            behind = ", ".join(self.behind(name))
+            others = f" (and redo those behind it that use what it makes: {behind})" if behind else ""
             raise DataError(
-                f"stage {name} was done with another command: {changes}; take the old one, or remove what it "
-                f"made and run: {redo}"
+                f"stage {name} was done with {changes}; take the old one, or remove what it made and run: "
+                f"{redo}{others}"
             )
         return True
 
@@ -201,6 +211,8 @@ class Stages:
         check()
         record.seconds = round(record.seconds + time.monotonic() - start, 1)
         record.started, record.done = None, True
+        if "DATA" in record.folders:
+            record.inputs = snapshot(Path(self._folders["DATA"]))
         self._write(name, record)
 
     def _begin(self, name: str, command: list[str]) -> Record:
@@ -275,13 +287,17 @@ class Stages:
     def _changes(self, record: Record, command: list[str]) -> str:
         """What differs between the command of a record and this one, as a phrase; empty if nothing does."""
         if record.command != command:
-            return differences(record.command, command)
+            return f"another command: {differences(record.command, command)}"
         moved = [
             f"{name} is now {shlex.quote(path)}, not {shlex.quote(before)}, which is still there"
             for name, path in self._read_by(command).items()
             if os.path.exists(before := record.folders.get(name, path)) and not _same(before, path)
         ]
-        return ", ".join(moved)
+        if moved:
+            return f"another command: {', '.join(moved)}"
+        data = Path(self._folders["DATA"]) if "DATA" in self._folders else None
+        names = changed(data, record.inputs) if data is not None else []
+        return f"other contents of {', '.join(names)} in {shlex.quote(str(data))}" if names else ""
 
     def _read_by(self, command: list[str]) -> dict[str, str]:
         """The folders that a command names, without OUT."""
@@ -340,7 +356,8 @@ def differences(before: Sequence[str], now: Sequence[str]) -> str:
 
 
 def _record(path: Path, content: dict[str, Any]) -> Record:
-    old: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False, "folders": {}, "processors": []}
+    old: dict[str, Any] = {"seconds": 0.0, "started": None, "done": False}
+    old |= {"folders": {}, "processors": [], "inputs": {}}
     values: dict[str, Any] = {**old, **content}
     command, started = values.get("command"), values["started"]
     sound = (
@@ -356,6 +373,8 @@ def _record(path: Path, content: dict[str, Any]) -> Record:
         and all(isinstance(path, str) for path in values["folders"].values())
         and isinstance(values["processors"], list)
         and all(isinstance(each, str) for each in values["processors"])
+        and isinstance(values["inputs"], dict)
+        and all(is_known(each) for each in values["inputs"].values())
     )
     if not sound:
         raise DataError(f"{path}: is no record of a stage; delete it to run the stage again")
