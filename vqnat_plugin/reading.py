@@ -13,6 +13,13 @@ from typing import Any, BinaryIO
 
 from .errors import DataError
 
+# How files begin that are of use once they are converted.
+CONVERTED = {
+    b"\x1f\x8b": "; it is compressed: gunzip it first",
+    b"\xff\xfe": "; it is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "; it is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+}
+
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; carriage returns stay what they are.
@@ -25,7 +32,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        way = next((way for start, way in CONVERTED.items() if error.object.startswith(start)), "")
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}){way}") from None
 
 
 def read_lines(path: Path) -> list[str]:

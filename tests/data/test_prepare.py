@@ -1,5 +1,6 @@
 """From parallel text to binarised data: no line is lost, no bad input is taken."""
 
+import gzip
 import json
 import logging
 import os
@@ -158,7 +159,9 @@ def test_files_of_windows_are_read_too(data: Path) -> None:
     assert read_pairs(train) == [("one", "eins"), ("two", "zwei")]
 
 
-def test_every_test_set_is_found_and_keeps_its_name(data: Path, tmp_path: Path) -> None:
+def test_every_test_set_is_found_and_it_is_said_which_is_which(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(1, 14):
         write_split(data, f"test_{2015 + number}", ENGLISH[:1] * number, GERMAN[:1] * number)
     subsets = [split.subset for split in find_splits(data, "en", "de")]
@@ -169,6 +172,9 @@ def test_every_test_set_is_found_and_keeps_its_name(data: Path, tmp_path: Path) 
         assert counts[name] == number == len(binarised(tmp_path / "out" / "bin", name, "en"))
         assert (tmp_path / "out" / "reference" / f"{name}.de").read_text() == f"{GERMAN[0]}\n" * number
     assert binarised(tmp_path / "out" / "bin", "test", "de") == [tokenize(GERMAN[2], "de")]
+    assert main(["prepare", "--data", str(data), "--out", str(tmp_path / "out"), "--merges", "50"]) == 0
+    shown = capsys.readouterr().out
+    assert "\ntest: 1 sentence pairs\n" in shown and "\ntest3 (was test_2018): 3 sentence pairs\n" in shown
 
 
 def test_numbers_of_test_sets_are_in_order(data: Path) -> None:
@@ -405,7 +411,7 @@ def test_a_country_in_the_code_changes_nothing_but_names(data: Path, tmp_path: P
         ("c.jsonl", "{\n", "line 1: not JSON"),
         ("c.jsonl", "", "empty"),
         ("c.txt", "a\n", "needs a folder, a file that ends in .tsv or .jsonl, or two files"),
-        ("c.tsv", "one\teins\n", "--held-out 0: of 1 pairs"),
+        ("c.tsv", "one\teins\n", "--held-out 0: of 1 usable pairs"),
         ("c.tsv", "en\tfr\none\tun\n", "line 1 names en, fr, but no 'de'"),
         ("c.tsv", "one\reins\r", "CR"),
     ],
@@ -505,6 +511,8 @@ def test_marks_are_those_of_given_dictionaries(data: Path, tmp_path: Path) -> No
         (["-t", "zh", "--tokenizer", "moses"], "--tokenizer moses: has no rules for 'zh'"),
         (["--held-out", "5"], "--held-out 5: needs a corpus in files"),
         (["--tgtdict", "FILE"], "needs --srcdict beside it"),
+        (["--srcdict", "FILE"], "needs --bpe-codes or --sentencepiece-model, whose sub-words it counts"),
+        (["--bpe-codes", "FILE", "--merges", "9"], "--merges 9: needs no --bpe-codes"),
         (["--bpe-codes", "FILE", "--sentencepiece-model", "FILE"], "only one of them"),
         (["--bpe-codes", "FILE", "--tokenizer", "sentencepiece"], "needs --tokenizer moses"),
         (["--bpe-codes", "FILE"], "not BPE merges"),
@@ -536,6 +544,18 @@ def test_files_of_different_length_are_refused(data: Path, tmp_path: Path) -> No
     assert refusal(data, tmp_path / "out") == f"{data}/val.en has 4 lines but {data}/val.de has 3"
 
 
+def test_compressed_text_is_told_from_missing_text(data: Path, tmp_path: Path) -> None:
+    packed = gzip.compress((data / "train.en").read_bytes())
+    for name in ("train.en", "train.de"):
+        (data / name).rename(data / f"{name}.gz")
+    assert refusal(data, tmp_path / "out").endswith("; train.de.gz is compressed: gunzip it first")
+    (data / "train.de.gz").rename(data / "train.de")
+    (data / "train.en").write_bytes(packed)
+    assert refusal(data, tmp_path / "out").endswith(" at byte 1); it is compressed: gunzip it first")
+    (data / "train.en").write_bytes("one\n".encode("utf-16"))
+    assert "; it is UTF-16: convert it with iconv" in refusal(data, tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["train.en", "train.de", "val.en", "test.en", "test.de"])
 def test_missing_file_is_named(data: Path, tmp_path: Path, name: str) -> None:
     (data / name).unlink()
@@ -560,6 +580,22 @@ def test_empty_files_are_refused(data: Path, tmp_path: Path, split: str) -> None
     assert refusal(data, tmp_path / "out") == f"{data}/{split}.en: empty"
 
 
+def test_what_cannot_be_learnt_from_is_not_held_out(tmp_path: Path) -> None:
+    good = [
+        (f"A house with the number {number}", f"Ein Haus mit der Nummer {number}") for number in range(60)
+    ]
+    bad = [(f"No {number}", f"Das ist ein Satz, der nicht dazu gehört {number}") for number in range(30)]
+    bad += [(f"{number} " * 2000, f"{number} " * 2000) for number in range(2)]
+    path = tmp_path / "corpus.tsv"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in [*bad, *good]))
+    for pair, name in (("en de", "words"), ("en zh", "pieces")):
+        source, target = pair.split()
+        assert prepare(path, tmp_path / name, source, target, merges=60, held_out=20)["test"] == 20
+        for subset in ("valid", "test"):
+            lines = (tmp_path / name / "reference" / f"{subset}.{source}").read_text().splitlines()
+            assert len(lines) == 20 and all(line.startswith("A house") for line in lines)
+
+
 def test_nothing_that_is_held_out_is_in_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Each English sentence three times, not side by side, as in collections of translations.
     pairs = [(f"House {number}", f"Haus {number} {way}") for way in "abc" for number in range(40)]
@@ -567,7 +603,9 @@ def test_nothing_that_is_held_out_is_in_train(tmp_path: Path, capsys: pytest.Cap
     assert [len(split[subset]) for subset in ("train", "valid", "test")] == [109, 2, 2]
     held_out = {source for subset in ("valid", "test") for source, _ in split[subset]}
     assert len(held_out) == 4 and held_out.isdisjoint(source for source, _ in split["train"])
-    with pytest.raises(UsageError, match="--held-out 14: of 40 pairs with different sources so many cannot"):
+    with pytest.raises(
+        UsageError, match="--held-out 14: of 40 usable pairs with different sources so many cannot"
+    ):
         hold_out(pairs, 14)
     path = tmp_path / "corpus.tsv"
     path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs))

@@ -18,6 +18,12 @@ def test_torchrun() -> None:
     assert share_from_environment(TORCHRUN) == Share(rank=3, world_size=4, local_rank=1)
 
 
+def test_a_batch_script_of_slurm_does_not_say_which_local_rank() -> None:
+    environment = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
+    shares = [share_from_environment(environment, rank, 8) for rank in range(8)]
+    assert [share.local_rank for share in shares] == list(range(8))
+
+
 def test_slurm() -> None:
     assert share_from_environment(SLURM) == Share(rank=5, world_size=8, local_rank=2)
 

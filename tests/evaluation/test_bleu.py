@@ -22,6 +22,7 @@ from vqnat_plugin.evaluation.bleu import (
 )
 from vqnat_plugin.evaluation.generated import read_generated
 from vqnat_plugin.reading import read_json
+from vqnat_plugin.text.languages import sacrebleu_tokenizer
 
 TEXTS = ["Das ist gut.", "Ein Haus steht dort.", "Wir gehen heute nach Hause, sagt sie."]
 
@@ -259,6 +260,23 @@ def test_what_is_scored_is_in_nfc(tokenize: str) -> None:
         assert corpus_bleu(hypotheses, [references], "de").score == pytest.approx(100)
 
 
+def test_scripts_without_blanks_are_scored_by_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [sacrebleu_tokenizer(code) for code in ("th", "lo", "km-KH", "my", "bo")] == ["char"] * 5
+    assert [sacrebleu_tokenizer(code) for code in ("zh-TW", "ja", "ko", "en", "ar", "vi", None)] == [
+        *("zh", "ja-mecab", "ko-mecab", "13a", "13a", "13a", "13a")
+    ]
+    thai = ["ฉันชอบกินข้าวผัดกับไข่ดาว", "วันนี้อากาศดีมาก"]
+    for name, text in (("a", thai), ("ref.th", [thai[0].replace("ไข่ดาว", "หมู"), thai[1]]), ("ref.txt", thai)):
+        (tmp_path / name).write_text("\n".join(text), encoding="utf-8")
+    assert main(["score", "--sys", str(tmp_path / "a"), "--ref", str(tmp_path / "ref.th")]) == 0
+    out, err = capsys.readouterr()
+    assert "|tok:char|" in out and float(out.split("BLEU ")[1].split()[0]) > 60 and not err
+    assert main(["score", "--sys", str(tmp_path / "a"), "--ref", str(tmp_path / "ref.txt")]) == 0
+    assert "such as zh, ja or th" in capsys.readouterr().err
+
+
 CHINESE = ["我喜欢吃红苹果。", "他今天去学校上课。"], ["我喜欢吃苹果。", "他今天去学校上课。"]
 
 
@@ -278,7 +296,8 @@ def test_the_language_chooses_how_text_is_cut(tmp_path: Path, capsys: pytest.Cap
         assert err == ""
     (tmp_path / "ref.txt").write_text("\n".join(references), encoding="utf-8")
     out, err = bleu("ref.txt")
-    assert "|tok:13a|" in out and "looks like Chinese or Japanese" in err and len(err.splitlines()) == 1
+    assert "|tok:13a|" in out and len(err.splitlines()) == 1
+    assert "looks like text without blanks between words" in err
     for words in (
         ["--target-lang", "zh"],
         ["-t", "zh"],

@@ -249,6 +249,9 @@ def test_a_paired_bootstrap_stands_beside_bleu() -> None:
     for name in names[1:]:
         scores[name] |= {"bleu_p": 0.0123, "bleu_baseline": names[0]}
     text = results(comparison_report("Title", scores=scores))
+    # By itself a system has an interval alone.
+    alone = results(comparison_report("Title", scores={names[0]: scores[names[0]]}))
+    assert f"BLEU is as sure as plus or minus so much: sacreBLEU's paired bootstrap, `{test}`" in alone
     lines = text.splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[2:5]] == ["BLEU", "95 %", "p"]
     assert [cell.strip() for cell in lines[2].split("|")[3:5]] == ["0.8", ""]

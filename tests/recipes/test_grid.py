@@ -632,6 +632,8 @@ def test_options_that_a_kind_needs(tmp_path: Path, capsys: pytest.CaptureFixture
     given = ["--distilled", str(tmp_path), "--teacher", str(grid)]
     assert f"--ref is needed for {grid}" in complaint(grid, *given)
     assert f"--teacher means nothing for {images}, which measures images" in complaint(images, *given[2:])
+    for name, value in (("--beam", "2"), ("--tokenizer", "space")):
+        assert f"{name} means nothing for {images}, which measures" in complaint(images, name, value)
     assert "--jobs 0: needs at least 1" in complaint(images, "--jobs", "0")
 
 

@@ -20,9 +20,14 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..evaluation.settings import TimingOptions
-from ..options import FOLDER, PATH, option
+from ..options import FOLDER, PATH, flag, option, option_fields
 
 CONVERSION = "conversion: of a Transformer for CTranslate2, by CTranslate2 itself, instead of a benchmark"
+
+
+# The options of a conversion, and of a benchmark.
+CONVERTING = {"data", "out", "source_lang", "target_lang", "convert", "precision"}
+TIMING = {field.name for field, _ in option_fields(TimingOptions)}
 
 
 @dataclass(kw_only=True)
@@ -56,8 +61,11 @@ class Options(TimingOptions):
         """As `TimingOptions.check`; and for what belongs to a benchmark or a conversion alone."""
         if self.convert is None and not (self.data and self.system):
             raise UsageError("needs DATA_BIN and a --system or more; or --convert CHECKPOINT")
-        if self.convert is not None and self.system:
-            raise UsageError("--convert: makes a model and times nothing; leave --system out")
+        mine = CONVERTING if self.convert is not None else TIMING
+        for field, _ in option_fields(type(self)):
+            if field.name not in mine and getattr(self, field.name) != field.default:
+                what = "makes a model and times nothing" if self.convert is not None else "is not there"
+                raise UsageError(f"--convert: {what}; leave {flag(field.name)} out")
         super().check()
 
 

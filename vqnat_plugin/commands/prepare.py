@@ -3,8 +3,10 @@
 --data is a folder with train, valid (or val, dev) and test*, each as two files (train.LANG), as a table with
 tabs (train.tsv: source and target, or columns under a first line that names the languages) or as JSON lines
 (train.jsonl: {"en": "...", "de": "..."}, also under "translation"); further references of test.LANG lie
-beside it as test.LANG.1, test.LANG.2, ... Or --data is one such file, or two, from which valid and test are
-held out; train then has no source of theirs.
+beside it as test.LANG.1, test.LANG.2, ... fairseq wants test sets to be called test, test1, test2, ...: they
+get these names in the order of their own, which stand in the last lines. Or --data is one such file, or two,
+from which valid and test are held out: pairs that are neither far too long nor lopsided. Train then has no
+source of theirs.
 
 OUT/bin is the folder for training and distillation, OUT/reference has the raw text of valid and test for
 scoring, OUT/bpe the sub-words. How text was treated is written to OUT/bin/text.json: training, decoding of
@@ -29,7 +31,8 @@ def run(options: Options) -> None:
         left_out = (
             f", {prepared.dropped.total()} left out ({reasons})" if subset == "train" and reasons else ""
         )
-        print(f"{subset}: {pairs} sentence pairs{left_out}")
+        name = f" (was {prepared.names[subset]})" if subset in prepared.names else ""
+        print(f"{subset}{name}: {pairs} sentence pairs{left_out}")
     for subset, known in prepared.known.items():
         if known:
             print(f"{subset}: {known} of its sources are in train as well, and easy for what learns from it")

@@ -2,8 +2,8 @@
 
 The output of fairseq-generate (its D- lines; sentences are matched by number, and every one must be there) or
 plain text, a sentence each line. Detokenised, cased. Both sides are put into Unicode NFC first: composed and
-decomposed characters look the same. sacreBLEU's tokeniser is that of the language: zh, ja-mecab, ko-mecab, or
-13a for all others.
+decomposed characters look the same. sacreBLEU's tokeniser is that of the language: zh, ja-mecab, ko-mecab,
+char for others without blanks between words, 13a for the rest.
 
   vqnat score --sys generate-test.txt --ref test.de
 """
@@ -55,7 +55,7 @@ def run(options: Options) -> None:
     chosen = options.tokenize or options.target_lang
     if not chosen and tokenize == "13a" and unnoticed_script(read_lines(options.ref[0])):
         print(
-            f"vqnat score: {options.ref[0]}: looks like Chinese or Japanese, but its name does not say so; "
-            "add --target-lang zh or ja",
+            f"vqnat score: {options.ref[0]}: looks like text without blanks between words, but its name does "
+            "not say so; add --target-lang, such as zh, ja or th",
             file=sys.stderr,
         )

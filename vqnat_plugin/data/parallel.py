@@ -40,6 +40,11 @@ class Split:
         """The file of the target."""
         return self.files[-1]
 
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return self.files[0].stem
+
 
 def find_splits(data: Path, source: str, target: str) -> list[Split]:
     """Find `train`, `valid` (or `val`, `dev`) and every `test*` in a folder.
@@ -57,7 +62,9 @@ def find_splits(data: Path, source: str, target: str) -> list[Split]:
         for name in names:
             if files := _files(data, name, languages):
                 return Split(subset, files, languages)
-        raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}")
+        packed = sorted(path.name for path in data.glob(f"{names[0]}*.gz"))
+        way = f"; {packed[0]} is compressed: gunzip it first" if packed else ""
+        raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}{way}")
 
     splits = [pair("train", "train"), pair("valid", *VALID_NAMES)]
     endings = [*_endings(source), *READERS]
@@ -215,7 +222,9 @@ def _check_two(files: Sequence[Path], source: str, target: str) -> None:
         raise UsageError(f"{shown}: needs the source ({source}) first, then the target ({target})")
 
 
-def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:
+def hold_out(
+    pairs: Sequence[Pair], count: int | None, usable: Callable[[Pair], bool] = all
+) -> dict[str, list[Pair]]:
     """Split a corpus: pairs at equal distances become valid and test, what shares no source with them train.
 
     A source that has several translations would otherwise be tested on after it was learnt.
@@ -223,20 +232,21 @@ def hold_out(pairs: Sequence[Pair], count: int | None) -> dict[str, list[Pair]]:
     Args:
         pairs: the corpus.
         count: of valid, and of test; see `HELD_OUT_SHARE` for None.
+        usable: whether a pair, stripped of blanks around, may be held out.
 
     Raises:
         UsageError: more are wanted than leave as many for train.
     """
     first: dict[str, int] = {}
     for place, (source, target) in enumerate(pairs):
-        if source.strip() and target.strip():
+        if usable((source.strip(), target.strip())):
             first.setdefault(source.strip(), place)
     places = list(first.values())
     wanted = min(len(places) // HELD_OUT_SHARE, HELD_OUT_MOST) if count is None else count
     if wanted < 1 or 3 * wanted > len(places):
         raise UsageError(
-            f"--held-out {wanted}: of {len(places)} pairs with different sources so many cannot be held out "
-            "for valid and as many for test"
+            f"--held-out {wanted}: of {len(places)} usable pairs with different sources so many cannot be "
+            "held out for valid and as many for test"
         )
     chosen = [pairs[places[number * len(places) // (2 * wanted)]] for number in range(2 * wanted)]
     held_out = {source.strip() for source, _ in chosen}

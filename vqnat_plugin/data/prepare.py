@@ -32,6 +32,8 @@ from .settings import SUSPICIOUS, PrepareOptions
 # With Moses, marks are written where so large a share of the training lines needs one: a symbol that is rarer
 # is not learnt, and only disturbs.
 MARKED = 0.005
+# For a token, in any language: what is longer is long in tokens as well.
+CHARACTERS = 6
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
 HELD_OUT = "other translations of what is held out"
 
@@ -49,11 +51,13 @@ class Prepared:
         pairs: sentence pairs of each subset.
         dropped: training pairs that were left out, by reason.
         known: how many pairs of valid and test have a source that the raw text of train has as well.
+        names: what test sets were called that are called otherwise now.
     """
 
     pairs: dict[str, int]
     dropped: Counter[str]
     known: dict[str, int]
+    names: dict[str, str]
 
     def warning(self) -> str | None:
         """What is suspicious about the pairs that were left out, if anything is."""
@@ -96,15 +100,19 @@ def mapping(workers: int) -> Iterator[Mapping]:
 
 
 def unusable(
-    source: Tokens, target: Tokens, max_length: int, max_ratio: float, typical: float | None = None
+    source: Sequence[str],
+    target: Sequence[str],
+    max_length: int,
+    max_ratio: float,
+    typical: float | None = None,
 ) -> str | None:
     """Why a training pair is left out; None for one that is not.
 
     Args:
-        source, target: tokens of both sides.
+        source, target: tokens, or characters, of both sides.
         max_length, max_ratio: see `PrepareOptions`.
-        typical: of pieces, target tokens for a source token, for which a pair is not lopsided; None for
-            words, among which marks do not count.
+        typical: of pieces or characters, those of the target for one of the source, for which a pair is not
+            lopsided; None for words, among which marks do not count.
     """
     # SentencePiece has a piece that looks like a mark.
     words, typical = typical is None, typical or 1.0
@@ -158,7 +166,7 @@ def _prepare(options: PrepareOptions) -> Prepared:
     model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
     merges = read_merges(options.bpe_codes) if options.bpe_codes else ""
     pipeline = TextPipeline(*languages, tokenizer, options.normalization, merges=merges, model=model)
-    raw, held_out = _read(options)
+    raw, held_out, names = _read(options)
     with mapping(options.workers) as each:
         tokens = _sides(
             raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
@@ -178,29 +186,39 @@ def _prepare(options: PrepareOptions) -> Prepared:
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
             write_lines(options.out / "bpe" / f"{subset}.{language}", map(" ".join, side))
     binarize(options, pipeline, list(texts))
-    return Prepared({subset: len(pairs) for subset, pairs in texts.items()}, dropped + held_out, _known(raw))
+    counts = {subset: len(pairs) for subset, pairs in texts.items()}
+    return Prepared(counts, dropped + held_out, _known(raw), names)
 
 
-def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str]]:
-    """The raw text of all subsets, and what was left out for what is held out.
+def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str], dict[str, str]]:
+    """The raw text of all subsets, what was left out for what is held out, and former names of subsets.
 
     The text of valid and test is written as references.
     """
     folder, languages = options.out / "reference", (options.source_lang, options.target_lang)
     targets: dict[str, Path] = {}
-    left_out = Counter[str]()
+    left_out, names = Counter[str](), dict[str, str]()
     if options.data[0].is_file():
         corpus = read_corpus(options.data, *languages)
-        raw = hold_out(corpus, options.held_out)
+        raw = hold_out(corpus, options.held_out, _roughly_usable(corpus, options))
         left_out[HELD_OUT] = len(corpus) - sum(map(len, raw.values()))
     else:
         splits = find_splits(options.data[0], *languages)
         raw = {split.subset: read_pairs(split) for split in splits}
+        names = {each.subset: each.name for each in splits[2:] if each.name != each.subset}
         # Beside a table they would be tables as well.
         targets = {split.subset: split.target for split in splits if len(split.files) > 1}
     for subset in sorted(set(raw) - {"train"}):
         _write_references(subset, raw[subset], folder, languages, targets.get(subset))
-    return raw, left_out
+    return raw, left_out, names
+
+
+def _roughly_usable(corpus: Sequence[Pair], options: PrepareOptions) -> Callable[[Pair], bool]:
+    """Whether a pair is worth being tested on, as far as characters show it: nothing is cut yet."""
+    source, target = (sum(len(pair[side]) for pair in corpus) for side in (0, 1))
+    typical = target / source if source and target else 1.0
+    longest = CHARACTERS * options.max_length
+    return lambda pair: unusable(*pair, longest, options.max_ratio, typical) is None
 
 
 def _known(raw: dict[str, list[Pair]]) -> dict[str, int]:

@@ -78,6 +78,13 @@ class PrepareOptions:
         for name, kind in (("bpe_codes", "moses"), ("sentencepiece_model", "sentencepiece")):
             if getattr(self, name):
                 require(self, name, self.tokenizer in (None, kind), f"--tokenizer {kind}")
+        given = bool(self.bpe_codes or self.sentencepiece_model)
+        if given:
+            unset = self.merges == type(self).merges
+            require(self, "merges", unset, "no --bpe-codes and no --sentencepiece-model beside it")
+        if self.srcdict:
+            needed = "--bpe-codes or --sentencepiece-model, whose sub-words it counts, or --merges 0"
+            require(self, "srcdict", given or self.merges == 0, needed)
         if self.tgtdict:
             require(self, "tgtdict", self.srcdict is not None, "--srcdict beside it")
 

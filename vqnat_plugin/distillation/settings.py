@@ -26,7 +26,7 @@ BEAM = 4
 # The names of what splits the work, in the environment that torchrun and Slurm's srun give a process.
 # A batch script itself has SLURM_NTASKS and SLURM_PROCID too; only srun says how many a step has.
 RANKS = (("WORLD_SIZE", "RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
-LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+LOCAL_RANKS = (("LOCAL_RANK", "LOCAL_RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def share_from_environment(
     if (rank is None) != (world_size is None):
         missing = flag("distributed_rank" if rank is None else "distributed_world_size")
         raise UsageError(f"--distributed-rank and --distributed-world-size belong together: add {missing}")
-    local_rank = next((_whole(environment, name) for name in LOCAL_RANKS if name in environment), rank or 0)
+    local_ranks = (name for sign, name in LOCAL_RANKS if sign in environment and name in environment)
+    local_rank = next((_whole(environment, name) for name in local_ranks), rank or 0)
     if rank is None or world_size is None:
         rank, world_size = 0, 1
         for size_name, rank_name in RANKS:

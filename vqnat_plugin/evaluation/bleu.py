@@ -31,7 +31,8 @@ DEFAULT = "13a"
 RESAMPLES = 1000
 # It keeps all resamples of all sentences at once, 40 kB a sentence.
 MOST_TESTED = 20_000
-HAN_AND_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+# Thai, Lao, Tibetan and Burmese; Khmer; kana; Han.
+WITHOUT_BLANKS = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,6 @@ def _explain_lengths(system: tuple[Path, list[str]], reference: tuple[Path, list
 
 
 def unnoticed_script(texts: Sequence[str]) -> bool:
-    """Whether texts are Chinese or Japanese for the most part, of which 13a counts whole clauses as words."""
+    """Whether texts have no blanks between words for the most part: 13a counts whole clauses as words."""
     text = "".join(texts)
-    return len(HAN_AND_KANA.findall(text)) > len(text) / 3
+    return len(WITHOUT_BLANKS.findall(text)) > len(text) / 3

@@ -199,12 +199,17 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             notes += [
                 f"- {title} of {escape(name)}: sacreBLEU, {code(each)}" for name, each in signatures.items()
             ]
-    tested = {(each["bleu_test"], each["bleu_baseline"]) for each in systems.values() if "bleu_p" in each}
-    notes += [
-        f"- 95 %: BLEU is as sure as plus or minus so much; p: how likely a difference from "
-        f"{escape(baseline)} as large is by chance: sacreBLEU's paired bootstrap, {code(test)}"
-        for test, baseline in sorted(tested)
-    ]
+    # Of a system by itself there is no p.
+    tested = {
+        (each["bleu_test"], each.get("bleu_baseline", ""))
+        for each in systems.values()
+        if "bleu_p" in each or ("bleu_test" in each and len(systems) == 1)
+    }
+    for test, baseline in sorted(tested):
+        p = f"; p: how likely a difference from {escape(baseline)} as large is by chance" if baseline else ""
+        notes.append(
+            f"- 95 %: BLEU is as sure as plus or minus so much{p}: sacreBLEU's paired bootstrap, {code(test)}"
+        )
     if any("signature" in system for system in systems.values()):
         rates = {each["reference_repetition_rate"] for each in systems.values() if "signature" in each}
         notes.append(

@@ -18,7 +18,8 @@ class ScoringOptions:
 
     tokenize: str | None = option(
         None,
-        "sacreBLEU's tokeniser (default: that of the language: zh, ja-mecab, ko-mecab, else 13a)",
+        "sacreBLEU's tokeniser (default: that of the language: zh, ja-mecab, ko-mecab, char where"
+        " no blanks stand between words, else 13a)",
         metavar="NAME",
     )
 

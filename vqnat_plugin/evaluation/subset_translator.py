@@ -54,9 +54,10 @@ class SubsetTranslator(abc.ABC):
     def require_length(self, longest: int | None) -> None:
         """Raise `DataError` if a source has more tokens than the model reads."""
         if longest is not None and max(self.lengths) > longest:
+            most = max(self.lengths)
             raise DataError(
                 f"system {self.name}: reads sources of {longest} tokens at most, but sentence "
-                f"{self.lengths.index(max(self.lengths))} of the subset has {max(self.lengths)}"
+                f"{self.lengths.index(most)} of the subset has {most}; leave it out of the data"
             )
 
     def decode(self, batch_size: int, text: Callable[[Tensor], str]) -> list[str]:

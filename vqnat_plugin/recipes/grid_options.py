@@ -47,3 +47,6 @@ class GridOptions:
             if given != (name in needs):
                 what = "means nothing" if given else "is needed"
                 raise UsageError(f"{flag(name)} {what} for {self.grid}, which measures {measure}")
+        for name in ("beam", "tokenizer"):
+            if "ref" not in needs and getattr(self, name) != getattr(GridOptions, name):
+                raise UsageError(f"{flag(name)} means nothing for {self.grid}, which measures {measure}")

@@ -11,7 +11,7 @@ WITHOUT_BLANKS = SENTENCES_WITHOUT_BLANKS.union(
 )
 # Scripts that the rules of Moses were written for.
 MOSES = frozenset(("Cyrl", "Grek", "Latn"))
-# sacreBLEU's tokenisers by language; 13a for all others.
+# sacreBLEU's tokenisers by language; char for others without blanks between words, 13a for the rest.
 SACREBLEU = {
     **dict.fromkeys(("zh", "cmn", "hak", "lzh", "nan", "wuu", "yue"), "zh"),
     "ja": "ja-mecab",
@@ -66,6 +66,7 @@ def moses_undoes(code: str) -> bool:
 def sacrebleu_tokenizer(code: str | None) -> str:
     """The tokeniser that sacreBLEU scores a language with; 13a for what is no known language."""
     try:
-        return SACREBLEU.get(base_language(code or ""), "13a")
+        others = "13a" if has_blanks(code or "") else "char"
+        return SACREBLEU.get(base_language(code or ""), others)
     except UsageError:
         return "13a"
