@@ -21,9 +21,9 @@ TRAINING=(--batch-tokens 2048 --source-lang en --target-lang de
     --validate-interval 1000 --validate-interval-updates 400 --save-interval-updates 400
     --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
 
-# What was set up with --no-venv stays as it is.
-INSTALLED=$([ -d .venv ] || command -v vqnat || true)
-[ -n "$INSTALLED" ] || always scripts/setup.sh
+# What setup.sh --no-venv installed stays as it is.
+ACTIVE=$([ -d .venv ] || python -c "import fairseq, vqnat_plugin; print(1)" 2> /dev/null || true)
+[ -n "$ACTIVE" ] || always scripts/setup.sh
 [ -n "$DATA" ] || stage corpus python examples/quickstart/toy_corpus.py --out "$OUT/corpus" --train 15000 --seed 1
 
 stage prepare vqnat prepare --data "${DATA:-$OUT/corpus}" --out "$OUT/data" --source-lang en --target-lang de \

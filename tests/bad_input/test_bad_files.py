@@ -97,7 +97,7 @@ SYSTEMS = [
     ("vqnat benchmark --convert {student_pt} --out out --system s {student_pt}", "--convert"),
     ("vqnat benchmark --convert {teacher_pt} --out out --fp16", "leave --fp16 out"),
     ("vqnat benchmark --convert {teacher_pt} --out out --threads 2", "leave --threads out"),
-    ("vqnat benchmark {data} --out out --system s {student_pt} --precision fp32", "leave --precision out"),
+    ("vqnat benchmark {data} --out out --system s {student_pt} --precision fp32", "--precision fp32: is for"),
     ("vqnat benchmark --convert {teacher_pt} --out {five.txt}", "{five.txt}"),
     ("vqnat benchmark --convert {teacher_pt} --out {text}", "{text}"),
     ("vqnat benchmark --convert {teacher_pt} --out out --data-bin x", "--data-bin"),

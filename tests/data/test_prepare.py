@@ -546,10 +546,11 @@ def test_files_of_different_length_are_refused(data: Path, tmp_path: Path) -> No
 
 def test_compressed_text_is_told_from_missing_text(data: Path, tmp_path: Path) -> None:
     packed = gzip.compress((data / "train.en").read_bytes())
-    for name in ("train.en", "train.de"):
+    for name in ("val.de", "train.de"):
         (data / name).rename(data / f"{name}.gz")
-    assert refusal(data, tmp_path / "out").endswith("; train.de.gz is compressed: gunzip it first")
-    (data / "train.de.gz").rename(data / "train.de")
+        message = refusal(data, tmp_path / "out")
+        assert message.endswith(f"; {name}.gz is compressed: gunzip it first")
+        (data / f"{name}.gz").rename(data / name)
     (data / "train.en").write_bytes(packed)
     assert refusal(data, tmp_path / "out").endswith(" at byte 1); it is compressed: gunzip it first")
     (data / "train.en").write_bytes("one\n".encode("utf-16"))
@@ -580,10 +581,25 @@ def test_empty_files_are_refused(data: Path, tmp_path: Path, split: str) -> None
     assert refusal(data, tmp_path / "out") == f"{data}/{split}.en: empty"
 
 
+@pytest.mark.parametrize("most", [5, 6, 10, 15, 20, 30])
+def test_of_many_pairs_some_from_everywhere_are_learnt_from(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Sorted, with two scripts: characters that no chosen line has would be written as bytes.
+    pairs = [("aab aba", "我喜欢")] * 30 + [("ddc dcd", "水果好")] * 30
+    for name in ("train", "valid", "test"):
+        text = "".join(f"{source}\t{target}\n" for source, target in pairs)
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(preparation, "MOST_LEARNT", most)
+    prepare(tmp_path, tmp_path / "out", "en", "zh", merges=4)
+    text = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out" / "bpe").iterdir())
+    assert "我" in text and "<0x" not in text
+
+
 def test_what_cannot_be_learnt_from_is_not_held_out(tmp_path: Path) -> None:
-    good = [
-        (f"A house with the number {number}", f"Ein Haus mit der Nummer {number}") for number in range(60)
-    ]
+    good = [(f"A house with the number {number}", f"Haus mit der Nummer {number}") for number in range(59)]
+    # Lopsided by its characters alone.
+    good.append(("A house", "Das hier ist ein Haus"))
     bad = [(f"No {number}", f"Das ist ein Satz, der nicht dazu gehört {number}") for number in range(30)]
     bad += [(f"{number} " * 2000, f"{number} " * 2000) for number in range(2)]
     path = tmp_path / "corpus.tsv"

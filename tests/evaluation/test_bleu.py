@@ -277,6 +277,18 @@ def test_scripts_without_blanks_are_scored_by_characters(
     assert "such as zh, ja or th" in capsys.readouterr().err
 
 
+def test_what_nobody_sees_does_not_count() -> None:
+    # A reference of Khmer has blanks without width, one of Hebrew marks of direction; no model writes them.
+    khmer, hebrew = "ខ្ញុំចូលចិត្តបាយ", "שלום לכולם כאן היום"
+    for plain, seen in ((khmer, f"{khmer[:6]}\u200b{khmer[6:]}"), (hebrew, f"\u200f{hebrew}")):
+        assert score([plain], [[seen]], "char").bleu == pytest.approx(100)
+
+
+def test_words_that_follow_themselves_among_characters() -> None:
+    lines = ["เขาออกไปแล้ว", "กินข้าวกินข้าวแล้ว", "แล้ว แล้วไป", "", "aabb"]
+    assert repetition_rate(lines, "char") == pytest.approx(2 / 5) and repetition_rate([], "char") == 0
+
+
 CHINESE = ["我喜欢吃红苹果。", "他今天去学校上课。"], ["我喜欢吃苹果。", "他今天去学校上课。"]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError, UsageError
-from vqnat_plugin.recipes.inputs import MOST_FILES, changed, is_known, snapshot
+from vqnat_plugin.recipes.inputs import changed, is_known, snapshot
 from vqnat_plugin.recipes.stages import Stages, differences, executable
 
 KILLED = ("sh", "-c", "echo begun; kill -9 $$")
@@ -224,51 +224,57 @@ def test_another_folder_of_data_is_a_change(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("french")
     assert not run("link")
     with pytest.raises(
-        DataError, match=r"DATA is now .*/spanish, not .*/french, which is still there; take the"
+        DataError, match=r"DATA is now .*/spanish, not .*/french, which is still there; go back to"
     ):
         run("spanish")
 
 
-def test_data_that_were_corrected_are_a_change(tmp_path: Path) -> None:
+PREPARE = ["vqnat", "prepare"]
+
+
+def test_data_that_were_corrected_are_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqnat_plugin.recipes.stages.executable", lambda command: ["true"])
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.en").write_text("a mistake\n")
     (data / "train.de").write_text("ein Fehler\n")
+    (data / "test.parts").mkdir()
 
     def run() -> bool:
         stages = Stages(tmp_path / "out", data)
-        # One that does not name the folder reads nothing of it.
-        return stages.run("other", ["true"]) | stages.run("prepare", ["true", str(data)])
+        # What reads no text may write some there.
+        return stages.run("unpack", ["gunzip", str(data)]) | stages.run("prepare", [*PREPARE, str(data)])
 
     assert run() and not run()
     for name in ("train.en", "train.de"):
         # The same once more, as where a corpus is copied: also where the time goes back.
         (data / name).write_text((data / name).read_text())
         os.utime(data / name, (1, 1))
-    (data / "valid.en").write_text("new\n")
+    for name in ("valid.en", ".DS_Store", "notes.txt"):
+        (data / name).write_text("new\n")
     (data / "train.de").unlink()
     assert not run()
     for text in ("no mistake\n", "A mistake\n"):
         (data / "train.en").write_text(text)
-        with pytest.raises(
-            DataError, match=r"prepare was done with other contents of train\.en in .*data; take"
-        ):
+        with pytest.raises(DataError, match=r"was done with other contents of train\.en in .*data; go back"):
             run()
+    (data / "notes.txt").write_text("other\n")
     Stages(tmp_path / "out").redo("prepare")
     assert run() and not run()
+    # One that is not there, or cannot be read, is for the command to complain about.
+    (data / "train.de").symlink_to("nowhere")
+    assert not run()
 
 
-def test_of_a_single_file_the_contents_count_and_of_many_files_none(tmp_path: Path) -> None:
+def test_text_is_known_by_its_contents(tmp_path: Path) -> None:
     corpus, images = tmp_path / "corpus.tsv", tmp_path / "images"
     corpus.write_text("a\tb\n")
-    images.mkdir()
-    for number in range(MOST_FILES + 1):
-        (images / str(number)).write_text("")
-    before = {path: snapshot(path) for path in (corpus, images, tmp_path / "nowhere")}
+    (images / "train").mkdir(parents=True)
+    before = {path: snapshot(PREPARE, path) for path in (corpus, images, tmp_path / "nowhere")}
     assert [len(known) for known in before.values()] == [1, 0, 0]
     assert all(is_known(each) for each in before[corpus].values())
-    for path in (corpus, images / "1"):
-        path.write_text("other")
+    assert snapshot(["vqnat", "train"], corpus) == {}
+    corpus.write_text("other")
     assert [changed(path, known) for path, known in before.items()] == [["corpus.tsv"], [], []]
 
 

@@ -68,21 +68,36 @@ def test_sentences_are_translated_one_by_one_and_make_one_line(
     part, words = translator.translate([("Hund schläft " * 39).strip()])[0], answer.lines[3].split()
     assert answer.error is None and answer.read == 4
     assert list(answer.notes) == [
-        "line 11: a sentence is longer than what the model was trained on "
+        "line 11: a sentence is longer than nearly all that the model was trained on "
         f"({translator.exported.usual} tokens); translated in 64 parts"
     ]
     assert words and words[: len(part.split())] == part.split()
-    # Text without any blank is cut as well.
+    # Text without any blank is cut as well, where the model cannot read it.
     cut = splitting.answer(["猫" * 3000], 0)
-    assert cut.error is None and len(cut.lines) == 1 and "parts" in cut.notes[0]
+    assert cut.error is None and len(cut.lines) == 1 and "in 4 parts" in cut.notes[0]
 
 
 def test_what_is_longer_than_the_training_is_noted(german_exported: Path) -> None:
     answer = LineTranslator(german_exported, 1, Decoding()).answer(["Hund", "Hund " * 100], 3)
-    assert list(answer.notes) == [
-        f"line 5: is longer than what the model was trained on (101 tokens, "
-        f"{Translator(german_exported).exported.usual}); much may be missing (--split-sentences)"
-    ]
+    usual = Translator(german_exported).exported.usual
+    note = (
+        "line 5: has 101 tokens, nearly all that the model was trained on have at most "
+        f"{usual}; some of it may be missing"
+    )
+    assert list(answer.notes) == [f"{note} (--split-sentences)"]
+    ranked = LineTranslator(german_exported, 1, Decoding(candidates=2), n_best=1)
+    assert list(ranked.answer(["Hund", "Hund " * 100], 3).notes) == [note]
+
+
+def test_words_are_not_cut_below_what_the_model_reads(
+    splitting: LineTranslator, german_exported: Path
+) -> None:
+    translator = Translator(german_exported)
+    long = "x" * 300
+    assert translator.exported.usual < len(translator.encode(long)) < translator.exported.longest
+    answer = splitting.answer([f"Mann {long} Hund"], 0)
+    assert answer.lines == [" ".join(translator.translate(["Mann", long, "Hund"]))]
+    assert "in 3 parts" in answer.notes[0]
 
 
 def test_candidates_stand_below_each_other(german_exported: Path) -> None:

@@ -19,7 +19,6 @@ from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime import Translator, graphs
 from vqnat_plugin.runtime.decoding import Decoding
 from vqnat_plugin.runtime.dictionary import Dictionary
-from vqnat_plugin.runtime.hypotheses import distinct
 
 TEXT = [
     "Der Mann schläft...",
@@ -171,7 +170,7 @@ def test_of_candidates_with_the_same_words_the_best_is_shown(german_exported: Pa
     lines = [line for line in TEXT if line.strip(" \t\u200b")]
     rows = [translator.encode(line) for line in lines]
     found = translator.decode(rows, Decoding(candidates=8, max_len_b=2))
-    assert any(len(distinct(each)) < len(each) for each in found)
+    assert any(len(translator.distinct(each)) < len(each) for each in found)
     for every, shown in zip(found, translator.candidates(lines, candidates=8, max_len_b=2), strict=True):
         words = [translator.text(each.tokens) for each in every]
         assert [each.text for each in shown] == list(dict.fromkeys(words))

@@ -56,6 +56,7 @@ def test_halves_are_smaller_and_cut_between_words(text: str) -> None:
         ("it is 1,000,000 words in all", ("it is 1,000,000", "words in all")),
         ("我们去公园，然后回家吧", ("我们去公园，", "然后回家吧")),
         ("one two three, four, five six", ("one two three,", "four, five six")),
+        ("我，们去公园然后回家吧", ("我，", "们去公园然后回家吧")),
         ("ab", ("a", "b")),
     ],
 )

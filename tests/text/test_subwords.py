@@ -3,7 +3,7 @@
 import pytest
 
 from vqnat_plugin.text import subwords
-from vqnat_plugin.text.subwords import BPE, Pieces, learn_merges, learn_pieces
+from vqnat_plugin.text.subwords import BPE, learn_merges
 
 
 def test_memory_does_not_grow_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,10 +32,3 @@ def test_tokens_beyond_all_words_are_cut_before_they_are_merged(letter: str) -> 
 def test_a_text_of_one_kind_of_token_has_few_merges(lines: list[str], merges: int) -> None:
     found = learn_merges(lines, 10)
     assert max(0, len(found.splitlines()) - 1) == merges
-
-
-def test_of_many_lines_some_from_everywhere_are_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = ["aab aba"] * 50 + ["ккл кло"] * 50
-    monkeypatch.setattr(subwords, "MOST_LINES", 7)
-    pieces = Pieces(learn_pieces(iter(lines), 4))
-    assert not any(piece.startswith("<0x") for line in lines for piece in pieces.split(line))

@@ -1,4 +1,4 @@
-"""In what numbers things are computed."""
+"""Arithmetic in fp32 whatever surrounds it."""
 
 from contextlib import AbstractContextManager, nullcontext
 

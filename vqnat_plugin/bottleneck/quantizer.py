@@ -83,8 +83,8 @@ class EMVectorQuantizer(EMCodebook):
         ValueError: an argument is out of its range.
 
     `assignment`, `temperature`, `samples`, `commitment_weight`, `decay`, `revival` and `revival_threshold`
-    may be changed between steps; compiled code is compiled anew for each temperature: change it seldom. Many
-    batches without an M step are warned of, unless compiled; with
+    may be changed between steps; change the temperature seldom where that is compiled, since each makes
+    another graph. Many batches without an M step are warned of, unless compiled; with
     `expects_m_steps = False` never.
 
     Example:

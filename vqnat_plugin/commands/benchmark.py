@@ -64,8 +64,10 @@ class Options(TimingOptions):
         mine = CONVERTING if self.convert is not None else TIMING
         for field, _ in option_fields(type(self)):
             if field.name not in mine and getattr(self, field.name) != field.default:
-                what = "makes a model and times nothing" if self.convert is not None else "is not there"
-                raise UsageError(f"--convert: {what}; leave {flag(field.name)} out")
+                name, value = flag(field.name), getattr(self, field.name)
+                if self.convert is None:
+                    raise UsageError(f"{name} {value}: is for --convert alone")
+                raise UsageError(f"--convert: makes a model and times nothing; leave {name} out")
         super().check()
 
 

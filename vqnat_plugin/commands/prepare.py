@@ -3,10 +3,10 @@
 --data is a folder with train, valid (or val, dev) and test*, each as two files (train.LANG), as a table with
 tabs (train.tsv: source and target, or columns under a first line that names the languages) or as JSON lines
 (train.jsonl: {"en": "...", "de": "..."}, also under "translation"); further references of test.LANG lie
-beside it as test.LANG.1, test.LANG.2, ... fairseq wants test sets to be called test, test1, test2, ...: they
-get these names in the order of their own, which stand in the last lines. Or --data is one such file, or two,
-from which valid and test are held out: pairs that are neither far too long nor lopsided. Train then has no
-source of theirs.
+beside it as test.LANG.1, test.LANG.2, ... For fairseq, test sets are renamed to test, test1, test2, ..., in
+the order of their names; the output says what each was called. Or --data is one such file, or two, from which
+valid and test are held out: pairs that are neither far too long nor lopsided. Train then has no source of
+theirs.
 
 OUT/bin is the folder for training and distillation, OUT/reference has the raw text of valid and test for
 scoring, OUT/bpe the sub-words. How text was treated is written to OUT/bin/text.json: training, decoding of

@@ -1,9 +1,9 @@
 """Run a command once: a stage of a recipe, which is skipped when it is done and goes on after a kill.
 
 OUT/logs/NAME.log gets what the command prints, OUT/stages/NAME.json its words and seconds. When the command
-ends well, the same stage is skipped from then on; when it is another command, or a file of --data has other
-contents, that is a mistake, and the line says what changed. `vqnat`, `python` and `fairseq-...` are those of
-the Python that runs this.
+ends well, the same stage is skipped from then on; when it is another command, or vqnat prepare would find
+other text in --data, that is a mistake, and the line says what changed. `vqnat`, `python` and `fairseq-...`
+are those of the Python that runs this.
 
   vqnat stage prepare --out runs/mine --data text -- vqnat prepare --data text --out runs/mine/data
   vqnat stage --redo prepare --out runs/mine

@@ -62,8 +62,10 @@ def find_splits(data: Path, source: str, target: str) -> list[Split]:
         for name in names:
             if files := _files(data, name, languages):
                 return Split(subset, files, languages)
-        packed = sorted(path.name for path in data.glob(f"{names[0]}*.gz"))
-        way = f"; {packed[0]} is compressed: gunzip it first" if packed else ""
+        endings = [*_endings(source), *_endings(target), *READERS]
+        packed = (f"{name}{end}.gz" for name in names for end in endings)
+        found = next((name for name in packed if (data / name).is_file()), None)
+        way = f"; {found} is compressed: gunzip it first" if found else ""
         raise DataError(f"--data {data}: needs {names[0]}.{source} and {names[0]}.{target}{way}")
 
     splits = [pair("train", "train"), pair("valid", *VALID_NAMES)]

@@ -21,6 +21,7 @@ from sacrebleu.significance import PairedTest
 from ..errors import DataError, UsageError
 from ..reading import read_lines
 from ..text.languages import sacrebleu_tokenizer
+from ..text.normalize import INVISIBLE
 from .generated import is_generated, read_generated
 
 # What brings the tokenisers that sacreBLEU does not bring itself.
@@ -31,6 +32,7 @@ DEFAULT = "13a"
 RESAMPLES = 1000
 # It keeps all resamples of all sentences at once, 40 kB a sentence.
 MOST_TESTED = 20_000
+REPEATED = re.compile(r"(\S{3,}?)\s?\1")
 # Thai, Lao, Tibetan and Burmese; Khmer; kana; Han.
 WITHOUT_BLANKS = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
@@ -88,8 +90,8 @@ def bleu_metric(tokenize: str = DEFAULT, effective_order: bool = False) -> BLEU:
 
 
 def comparable(text: str) -> str:
-    """A sentence as it is scored: what looks the same is the same (Unicode NFC, no byte order mark)."""
-    return unicodedata.normalize("NFC", text.replace("\ufeff", ""))
+    """A sentence as it is scored: what looks the same is the same (Unicode NFC, nothing invisible)."""
+    return unicodedata.normalize("NFC", INVISIBLE.sub("", text))
 
 
 def corpus_bleu(
@@ -126,7 +128,12 @@ def word_splitter(tokenize: str = DEFAULT) -> Callable[[str], list[str]]:
 
 
 def repetition_rate(sentences: Sequence[str], tokenize: str = DEFAULT) -> float:
-    """Share of the sentences in which some word follows itself; see `word_splitter`."""
+    """Share of the sentences in which some word follows itself; see `word_splitter`.
+
+    Where text is scored by characters, of which many follow themselves: at least three of them do together.
+    """
+    if tokenize == "char":
+        return sum(map(bool, map(REPEATED.search, sentences))) / max(len(sentences), 1)
     split = word_splitter(tokenize)
     repeating = sum(any(a == b for a, b in pairwise(split(sentence))) for sentence in sentences)
     return repeating / len(sentences) if sentences else 0.0

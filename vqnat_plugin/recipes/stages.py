@@ -44,7 +44,7 @@ class Record:
         done: whether the command ended well.
         folders: where what the command reads was then, by the names that stand for it; not OUT.
         processors: on which its attempts ran; empty in records of version 0.2.0 and before.
-        inputs: the files of DATA as it left them, if the command names that folder; see `inputs.snapshot`.
+        inputs: the text of DATA when it began, if the command reads any; see `inputs.snapshot`.
     """
 
     order: int
@@ -182,7 +182,7 @@ class Stages:
             behind = ", ".join(self.behind(name))
             others = f" (and redo those behind it that use what it makes: {behind})" if behind else ""
             raise DataError(
-                f"stage {name} was done with {changes}; take the old one, or remove what it made and run: "
+                f"stage {name} was done with {changes}; go back to that, or remove what it made and run: "
                 f"{redo}{others}"
             )
         return True
@@ -211,8 +211,6 @@ class Stages:
         check()
         record.seconds = round(record.seconds + time.monotonic() - start, 1)
         record.started, record.done = None, True
-        if "DATA" in record.folders:
-            record.inputs = snapshot(Path(self._folders["DATA"]))
         self._write(name, record)
 
     def _begin(self, name: str, command: list[str]) -> Record:
@@ -228,6 +226,8 @@ class Stages:
                 record.seconds += max(0.0, round(log.stat().st_mtime - record.started, 1))
             record.command, record.started = command, time.time()
             record.folders = self._read_by(command)
+            data = self._folders["DATA"] if "DATA" in record.folders else None
+            record.inputs = snapshot(command, Path(data)) if data is not None else {}
             before = record.processors or ["unknown"] * (record.seconds > 0)
             record.processors = [*dict.fromkeys([*before, processor()])]
             self._write(name, record)

@@ -8,7 +8,7 @@ from ..options import MOST_BEAM, MOST_TOKENS, check, option
 # Beyond it, powers of lengths are no numbers any more.
 MOST_EXPONENT = 50
 # Nats; the unknown word is out of the question long before.
-MOST_PENALTY = 1000
+MOST_PENALTY = 1_000_000
 
 
 def check_least(min_len: int, longest: int) -> None:

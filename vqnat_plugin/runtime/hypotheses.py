@@ -1,6 +1,5 @@
 """From the words of all positions to translations: where each ends, what it scores, which is the best."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +63,6 @@ def hypotheses(
                 every.append(Hypothesis(tokens[row, : ends[row] + 1].tolist(), score, codes))
         found.append(every)
     return found
-
-
-def distinct(candidates: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """The first of all candidates that have the same words."""
-    found: dict[tuple[int, ...], Hypothesis] = {}
-    for each in candidates:
-        found.setdefault(tuple(each.tokens), each)
-    return list(found.values())
 
 
 def _scores(latents: Latents, words: Words, ends: Whole, last: Whole) -> Floats:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..line_filter import Answer
 from .decoding import Decoding
-from .hypotheses import Hypothesis, distinct
+from .hypotheses import Hypothesis
 from .splitter import Cut, Splitter, cut
 from .translator import Translator
 
@@ -39,6 +39,8 @@ class LineTranslator:
         self._translator.check(decoding)
         self._decoding, self._n_best = decoding, n_best
         self._splitter = Splitter(self._translator) if split_sentences else None
+        may_split = self._translator.pipeline is not None and n_best is None and not split_sentences
+        self._way = " (--split-sentences)" if may_split else ""
 
     def answer(self, lines: Sequence[str], before: int) -> Answer:
         """Translate lines, up to the first that is too long.
@@ -67,11 +69,16 @@ class LineTranslator:
 
     def _cut(self, line: str, number: int, notes: list[str]) -> Cut:
         try:
-            return cut(self._translator, self._splitter, line, number, notes)
+            found = cut(self._translator, self._splitter, line, number, notes)
         except DataError as error:
-            raise DataError(
-                f"{error} (--split-sentences)" if self._splitter is None else str(error)
-            ) from None
+            raise DataError(f"{error}{self._way}") from None
+        tokens, usual = max(map(len, found.rows), default=0), self._translator.exported.usual
+        if self._splitter is None and tokens > usual:
+            notes.append(
+                f"line {number}: has {tokens} tokens, nearly all that the model was trained on have at most "
+                f"{usual}; some of it may be missing{self._way}"
+            )
+        return found
 
     def _texts(self, number: int, text: Cut, found: Sequence[Sequence[Hypothesis]]) -> list[str]:
         """The lines that are written for a line."""
@@ -81,5 +88,5 @@ class LineTranslator:
             return [f"{number}\t1\t{0:.4f}\t"]
         return [
             f"{number}\t{rank}\t{each.score:.4f}\t{self._translator.text(each.tokens)}"
-            for rank, each in enumerate(distinct(found[0])[: self._n_best], 1)
+            for rank, each in enumerate(self._translator.distinct(found[0])[: self._n_best], 1)
         ]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import itertools
 import math
 import re
 import signal
@@ -31,7 +32,7 @@ from .batcher import Batcher, Unavailable
 from .connections import timed_protocol
 from .decoding import Decoding
 from .exported import read_config
-from .hypotheses import Hypothesis, distinct
+from .hypotheses import Hypothesis
 from .limits import Limits
 from .request import Request, TooLarge, check_length, parse
 from .splitter import Cut, Splitter, cut
@@ -179,7 +180,8 @@ class Service:
         details: list[list[dict[str, Any]]] = []
         for line in found:
             details.append([] if line else [NOTHING])
-            for each in (candidate for every in line for candidate in distinct(every)[: request.n_best]):
+            shown = (self._translator.distinct(every)[: request.n_best] for every in line)
+            for each in itertools.chain.from_iterable(shown):
                 # Of long texts this takes long, and a thread goes on when nobody waits for it any more.
                 if given_up.is_set():
                     raise Unavailable("it took too long")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..text.languages import between_sentences
-from ..text.sentences import halves, sentences
+from ..text.sentences import halves, has_places, sentences
 
 if TYPE_CHECKING:
     from .translator import Translator
@@ -44,12 +44,7 @@ def cut(
     """What is to be translated for a text; without a splitter it is one sentence. See `Splitter.cut`."""
     if splitter is not None:
         return splitter.cut(text, number, notes, most)
-    row, usual = translator.encode(text, number), translator.exported.usual
-    if len(row) > usual and notes is not None:
-        notes.append(
-            f"line {number}: is longer than what the model was trained on ({len(row)} tokens, {usual}); much "
-            "may be missing (--split-sentences)"
-        )
+    row = translator.encode(text, number)
     return Cut([row], [""]) if len(row) > 1 else Cut([], [])
 
 
@@ -67,7 +62,8 @@ class Splitter:
                 f"--split-sentences: {exported.folder} has no text pipeline (text.json): lines are tokens, "
                 "not text"
             )
-        self._translator, self._language, self._longest = translator, exported.source, exported.usual
+        self._translator, self._language = translator, exported.source
+        self._usual, self._longest = exported.usual, exported.longest
         # Raises what would be raised for each line: a package that is missing, an unknown language.
         sentences("", self._language)
         self._blank = between_sentences(exported.target)
@@ -78,7 +74,7 @@ class Splitter:
         Args:
             text: raw text.
             number: of the text, for messages.
-            notes: takes one for each sentence that is longer than what the model was trained on, and is cut.
+            notes: takes one for each sentence that is longer than nearly all of the training, and is cut.
             most: sentences; behind so many the rest of the text is left out.
         """
         found = Cut([], [])
@@ -96,16 +92,16 @@ class Splitter:
             parts = list(self._parts(sentence, number))
             if len(parts) > 1 and notes is not None:
                 notes.append(
-                    f"line {number}: a sentence is longer than what the model was trained on "
-                    f"({self._longest} tokens); translated in {len(parts)} parts"
+                    f"line {number}: a sentence is longer than nearly all that the model was trained on "
+                    f"({self._usual} tokens); translated in {len(parts)} parts"
                 )
             yield from (row for row in parts if len(row) > 1)
 
     def _parts(self, text: str, number: int) -> Iterator[list[int]]:
-        """A sentence; one that is too long in parts that are not."""
+        """A sentence; one that is too long in parts that are not, or that are single words."""
         if len(text) <= CHARACTERS * self._longest:
             row = self._translator.numbers(text)
-            if len(row) <= self._longest:
+            if len(row) <= (self._usual if has_places(text) else self._longest):
                 yield row
                 return
         if len(text) < 2:

@@ -15,7 +15,7 @@ from .decoding import Decoding, check_least
 from .dictionary import Dictionary
 from .exported import DICTIONARIES, EOS, UNK, Exported
 from .graphs import Graphs
-from .hypotheses import Hypothesis, distinct, hypotheses
+from .hypotheses import Hypothesis, hypotheses
 from .latents import search
 from .splitter import Splitter, cut
 from .teacher import Teacher
@@ -125,8 +125,8 @@ class Translator:
     ) -> list[list[Translation]]:
         """Several translations of each line with their scores, best first.
 
-        There may be fewer than asked for: different codes often write the same words, of which the best is
-        taken, and the model may know no more; an empty line has one.
+        There may be fewer than asked for, where the model knows no more, and since different codes often
+        write the same: see `distinct`. An empty line has one.
 
         Args:
             lines: as in `translate`.
@@ -144,7 +144,7 @@ class Translator:
         _require_lines(lines)
         encoded = [self.encode(line, number) for number, line in enumerate(lines, 1)]
         found = iter(self.decode([row for row in encoded if len(row) > 1], options))
-        return [self._shown(distinct(next(found))[:n_best]) if len(row) > 1 else [NOTHING] for row in encoded]
+        return [self._shown(next(found), n_best) if len(row) > 1 else [NOTHING] for row in encoded]
 
     def decode(
         self, rows: Sequence[Sequence[int]], options: Decoding, scores: bool = True
@@ -220,12 +220,19 @@ class Translator:
         text = " ".join(self.target.decode(tokens))
         return text if self.pipeline is None else self.pipeline.decode(text, self.exported.target)
 
-    def _shown(self, found: Sequence[Hypothesis]) -> list[Translation]:
+    def distinct(self, candidates: Sequence[Hypothesis]) -> list[Hypothesis]:
+        """The first of all candidates that read the same."""
+        found: dict[str, Hypothesis] = {}
+        for each in candidates:
+            found.setdefault(self.text(each.tokens), each)
+        return list(found.values())
+
+    def _shown(self, found: Sequence[Hypothesis], n_best: int | None) -> list[Translation]:
         return [
             Translation(
                 self.text(each.tokens), each.score, self.target.decode(each.tokens), each.codes, each.passes
             )
-            for each in found
+            for each in self.distinct(found)[:n_best]
         ]
 
 

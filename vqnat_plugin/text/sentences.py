@@ -31,14 +31,25 @@ def sentences(line: str, language: str) -> list[str]:
     return found
 
 
+def has_places(text: str) -> bool:
+    """Whether a text, without blanks around, can be cut elsewhere than inside a word."""
+    return " " in text or bool(_pauses(text))
+
+
+def _pauses(text: str) -> list[int]:
+    return [each.end() for each in PAUSE.finditer(text) if each.end() < len(text)]
+
+
 def halves(text: str) -> tuple[str, str]:
     """Text of at least two characters in two, near its middle.
 
-    Behind a comma or the like, if one is in the middle half; else at a blank; else between two characters.
+    Behind a comma or the like, if one is in the middle half; else at a blank, or behind any comma; else
+    between two characters.
     """
-    middle = len(text) // 2
-    places = [each.end() for each in PAUSE.finditer(text) if abs(each.end() - middle) <= len(text) // 4]
+    middle, pauses = len(text) // 2, _pauses(text)
+    places = [each for each in pauses if abs(each - middle) <= len(text) // 4]
     if not places:
-        places = [at for at in (text.rfind(" ", 0, middle + 1), text.find(" ", middle)) if at > 0]
+        blanks = [at for at in (text.rfind(" ", 0, middle + 1), text.find(" ", middle)) if at > 0]
+        places = blanks or pauses
     place = min(places, key=lambda each: abs(each - middle), default=middle)
     return text[:place].strip(), text[place:].strip()

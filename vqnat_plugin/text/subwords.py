@@ -18,8 +18,6 @@ BLANK = "▁"
 META = 3 + 256
 # Share of the characters of the text that get a piece of their own; the others are written as bytes.
 COVERAGE = 0.9995
-# Lines that pieces are learnt from, with some 7 kB each in Chinese; more hardly change them.
-MOST_LINES = 1_000_000
 # Words whose sub-words are kept in memory: those of a text that goes on and on would fill it.
 KEPT_WORDS = 100_000
 # Characters of a token that are merged at once: the time grows with their square, and no word is so long.
@@ -102,14 +100,12 @@ def learn_pieces(lines: Iterable[str], merges: int) -> bytes:
     What is segmented by it comes back as it was, characters that it has never seen as well.
 
     Args:
-        lines: normalised text; at least one that is not empty. Of many, `MOST_LINES` are looked at.
+        lines: normalised text; at least one that is not empty.
         merges: pieces beside the characters; a small text may have fewer.
     """
     import sentencepiece
 
     texts = [line for line in lines if line]
-    # At equal distances, since corpora are often sorted.
-    texts = texts[:: -(-len(texts) // MOST_LINES) or 1]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
