@@ -24,10 +24,12 @@ def python(code: str, *arguments: str | Path) -> list[str]:
 # Commands.
 
 
-def test_one_worker_needs_no_distributed_flags() -> None:
-    assert launch.worker_commands(["DATA", "--lr", "1"], 1, Path("f")) == [
-        [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--lr", "1"]
-    ]
+def test_one_worker_is_alone_however_many_gpus_there_are() -> None:
+    command = [sys.executable, "-m", "vqnat_plugin.launch", "DATA", "--lr", "1"]
+    size = ["--distributed-world-size", "1"]
+    assert launch.worker_commands(["DATA", "--lr", "1"], 1, Path("f")) == [[*command, *size]]
+    given = ["DATA", "--distributed-world-size", "4"]
+    assert launch.worker_commands(given, 1, Path("f")) == [[*command[:3], *given]]
 
 
 def test_workers_differ_in_their_rank_only() -> None:
@@ -103,6 +105,14 @@ def test_gpus_are_left_to_fairseq(gpus: list[dict[str, Any]]) -> None:
     for given in (["--distributed-world-size=8"], ["--distributed-world-size", "8"]):
         launch.train(["DATA", *given], batch_tokens=8192)
         assert gpus[-1]["commands"][0][-2:] == ["--max-tokens", "1024"]
+
+
+def test_a_batch_is_that_of_all_machines(gpus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert launch.train(["DATA"], batch_tokens=8192) == 7
+    assert gpus[-1]["commands"][0][-2:] == ["--max-tokens", "512"]
+    with pytest.raises(UsageError, match="--batch-tokens 8192: says what --max-tokens says"):
+        launch.train(["DATA", "--max-tokens=4096"], batch_tokens=8192)
 
 
 @pytest.mark.parametrize("flag", ["workers", "threads"])

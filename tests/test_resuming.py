@@ -256,6 +256,41 @@ def test_options_that_do_not_fit_are_named(
     assert files(folder) == before
 
 
+def test_a_training_that_has_begun_is_not_begun_once_more(
+    tiny_corpus: Path, begun: Path, tmp_path: Path
+) -> None:
+    start = [f"--restore-file={begun / 'checkpoint_last.pt'}", "--reset-optimizer", "--reset-dataloader"]
+    start += ["--reset-lr-scheduler", "--reset-meters"]
+    train_student(tiny_corpus, tmp_path / "run", "--max-update=2", *start)
+    before = files(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"--restore-file .*: .*run has a training that has begun; leave"):
+        train_student(tiny_corpus, tmp_path / "run", "--max-update=4", *start)
+    assert files(tmp_path / "run") == before
+    train_student(tiny_corpus, tmp_path / "run", "--max-update=4")
+    assert updates(tmp_path / "run" / "checkpoint_last.pt") == 4
+
+
+def test_data_of_other_symbols_are_refused(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(tiny_corpus, tmp_path / "data")
+    for path in data.glob("dict.*.txt"):
+        path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    for folder, flags in (
+        (shutil.copytree(begun, tmp_path / "run"), []),
+        (tmp_path / "new", [f"--finetune-from-model={begun / 'checkpoint_last.pt'}"]),
+    ):
+        with pytest.raises(CheckpointError, match=r"was trained with .*dict\..*which has other symbols"):
+            train_student(data, folder, "--max-update=4", *flags)
+
+
+def test_the_hours_of_another_training_do_not_count(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
+    state = torch.load(begun / "checkpoint_last.pt", weights_only=False)
+    state["extra_state"]["previous_training_time"] = 36_000.0
+    torch.save(state, tmp_path / "other.pt")
+    flags = ["--max-update=4", f"--finetune-from-model={tmp_path / 'other.pt'}", "--stop-time-hours=4"]
+    train_student(tiny_corpus, tmp_path / "new", *flags)
+    assert updates(tmp_path / "new" / "checkpoint_last.pt") == 4
+
+
 def test_options_that_may_change_are_no_obstacle(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(begun, tmp_path / "run")
     assert updates(train_student(tiny_corpus, folder, "--max-update=4", "--dropout=0.1", "--lr=0.001")) == 4
@@ -284,13 +319,18 @@ def test_another_seed_or_data_set_is_said(
     folder = shutil.copytree(begun, tmp_path / "run")
     train_student(tiny_corpus, folder, "--max-update=3")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    with pytest.raises(UsageError, match=r"in the middle of an epoch of more .* --reset-dataloader"):
-        train_student(other, folder, "--max-update=4")
-    train_student(other, folder, "--max-update=4", "--seed=2", "--reset-dataloader")
+    earlier = shutil.copytree(folder, tmp_path / "earlier")
+    train_student(other, folder, "--max-update=4", "--seed=2")
     assert "--seed was 1, is now 2" in caplog.text
     assert (
         "its training set had 60 examples of " in caplog.text and f"that of {other} has 5 of " in caplog.text
     )
+    # Earlier versions did not write down how many batches an epoch had.
+    state = torch.load(earlier / "checkpoint_last.pt", weights_only=False)
+    del state["extra_state"]["train_iterator"]["batches"]
+    torch.save(state, earlier / "checkpoint_last.pt")
+    with pytest.raises(UsageError, match=r"in the middle of an epoch of more .* --reset-dataloader"):
+        train_student(other, earlier, "--max-update=4")
 
 
 # Two at once.

@@ -260,6 +260,17 @@ def test_batches_that_are_shared_out_are_as_many_updates(before: int, after: int
     assert next(iter(second.next_epoch_itr(shuffle=False))) == [taken * after]
 
 
+@pytest.mark.parametrize(("batches", "found"), [(24, 10), (6, 2), (12, 5)])
+def test_batches_of_another_size_are_as_many_sentences(batches: int, found: int) -> None:
+    first = iterator(1, 12)
+    taken = iter(first.next_epoch_itr(shuffle=False))
+    for _ in range(5):
+        next(taken)
+    second = iterator(1, batches)
+    second.load_state_dict(first.state_dict())
+    assert second.iterations_in_epoch == found
+
+
 def test_a_position_without_the_number_of_processes_is_fairseqs_own() -> None:
     found = iterator(2)
     found.load_state_dict({"version": 2, "epoch": 1, "iterations_in_epoch": 3, "shuffle": False})
@@ -312,5 +323,15 @@ def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
         UsageError, match=r"--distributed-world-size 4: .* torchrun --nproc-per-node 4, or vqnat"
     ):
         distributed.join_on_cpus(cpu_config(distributed_world_size=4))
+    # A batch script of Slurm, or one task a machine, which fairseq would take for all GPUs there.
     monkeypatch.setenv("SLURM_NODELIST", "a[1-4]")
-    distributed.join_on_cpus(cpu_config(distributed_world_size=4))
+    for tasks, nodes in ((1, 1), (4, 4)):
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(tasks))
+        monkeypatch.setenv("SLURM_STEP_NUM_NODES", str(nodes))
+        for port in (-1, 29500):
+            with pytest.raises(
+                UsageError, match="--distributed-world-size 4: fairseq starts processes on GPUs"
+            ):
+                distributed.join_on_cpus(cpu_config(distributed_world_size=4, distributed_port=port))
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    distributed.join_on_cpus(cpu_config(distributed_world_size=4, distributed_port=29500))

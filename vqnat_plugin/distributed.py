@@ -21,8 +21,9 @@ from .errors import UsageError
 
 # What torchrun tells each of its processes.
 TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
-# What Slurm tells them, of which fairseq makes use itself.
-SLURM = ("SLURM_STEP_NODELIST", "SLURM_NODELIST")
+# Of what Slurm's srun tells them, how many tasks there are, and on how many machines. fairseq makes use of it
+# itself, but takes a task for all GPUs of a machine where it is the only one there.
+SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
 
 
 def _by_torchrun() -> bool:
@@ -64,12 +65,13 @@ def join_on_cpus(cfg: Any) -> None:
         cfg.distributed_no_spawn = True
         cfg.device_id = 0
         return
-    count, started = cfg.distributed_world_size, any(name in os.environ for name in SLURM)
+    count, (tasks, nodes) = cfg.distributed_world_size, (int(os.environ.get(name, 1)) for name in SLURM)
+    started = tasks > nodes
     # With a port fairseq takes it that each process knows its part.
-    if count > 1 and not started and cfg.distributed_port <= 0:
+    if count > 1 and not started and (cfg.distributed_port <= 0 or SLURM[0] in os.environ):
         raise UsageError(
             f"--distributed-world-size {count}: fairseq starts processes on GPUs only; on a CPU use torchrun "
-            f"--nproc-per-node {count}, or vqnat train --workers {count}"
+            f"--nproc-per-node {count}, or vqnat train --workers {count}; or say 1"
         )
 
 
@@ -115,20 +117,19 @@ def _with_shards(state_dict: Callable[..., dict[str, Any]]) -> Callable[..., dic
 
 
 def _for_other_shards(load_state_dict: Callable[..., None]) -> Callable[..., None]:
-    """Let a training go on in the middle of an epoch with another number of processes.
+    """Let a training go on in the middle of an epoch with another number of processes, or of batches.
 
     fairseq keeps how many batches each process has had, and gives the new ones as many: fewer processes see
-    sentences twice, and more of them leave sentences out. Where batches are shared out among processes, an
-    epoch has more or fewer of them now, and the same share of them is done. Where the place falls between two
-    updates of the new processes, it is the one before.
+    sentences twice, and more of them leave sentences out. Where batches are shared out among processes, or
+    have another size, an epoch has more or fewer of them now, and the same share of them is done. Where the
+    place falls between two updates of the new processes, it is the one before.
     """
 
     @functools.wraps(load_state_dict)
     def load_state_dict_of_others(self: EpochBatchIterator, state: dict[str, Any]) -> None:
         done, shards = state.get("iterations_in_epoch", 0), state.get("shards", self.num_shards)
-        if shards != self.num_shards:
-            now = len(self.frozen_batches)
-            done = done * shards * now // (state.get("batches", now) * self.num_shards)
+        now = len(self.frozen_batches)
+        done = done * shards * now // (state.get("batches", now) * self.num_shards)
         load_state_dict(self, {**state, "iterations_in_epoch": done})
 
     return load_state_dict_of_others

@@ -34,7 +34,10 @@ KNOWN: dict[tuple[type[BaseException], str], str] = {
     (
         KeyError,
         "fairseq_cli.train",
-    ): "--best-checkpoint-metric {0}: is not among the figures of the validation",
+    ): (
+        "--best-checkpoint-metric {0}: is not among the figures of the validation; those of BLEU need "
+        "--eval-bleu, those of codes are there behind --unquantized-updates"
+    ),
     (ZeroDivisionError, "fairseq_cli.generate"): (
         "no sentence was translated; add --required-batch-size-multiple 1, without which incomplete batches "
         "are left out"

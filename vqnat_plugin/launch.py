@@ -98,7 +98,9 @@ def worker_commands(arguments: list[str], workers: int, folder: Path) -> list[li
     """
     command = worker_process(arguments)
     if workers == 1:
-        return [command]
+        # fairseq's default is as many as there are GPUs.
+        given = option_value(arguments, "--distributed-world-size") is not None
+        return [command if given else [*command, "--distributed-world-size", "1"]]
     # One reduction behind the backward pass: a worker of one thread has nothing to do beside it.
     shared = [
         "--distributed-init-method",
@@ -201,10 +203,14 @@ def train(
             )
     cores = available_cores()
     given = option_value(arguments, "--distributed-world-size") or ""
+    # torchrun says how many there are on all machines.
+    given = given if given.isdecimal() and int(given) else os.environ.get("WORLD_SIZE", "")
     on_all = int(given) if given.isdecimal() and int(given) else torch.cuda.device_count()
     workers = on_all if on_gpu else workers or cores
     environment = {} if batch_tokens is None else {BATCH_TOKENS_VARIABLE: str(batch_tokens)}
     if batch_tokens is not None:
+        if option_value(arguments, "--max-tokens") is not None:
+            raise UsageError(f"--batch-tokens {batch_tokens}: says what --max-tokens says; leave one out")
         if batch_tokens < workers:
             raise UsageError(
                 f"--batch-tokens {batch_tokens}: needs at least one for each of {workers} workers"

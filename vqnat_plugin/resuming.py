@@ -23,7 +23,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from .errors import CheckpointError, UsageError, UserError
-from .fairseq_checks import unsound
+from .fairseq_checks import require_same_symbols, unsound
 from .fairseq_options import LAST
 from .files import alone
 from .safe_loading import without_weights
@@ -71,6 +71,7 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
     def load_checkpoint(cfg: Any, trainer: Trainer, **passed: Any) -> Any:
         if trainer.is_data_parallel_master and not cfg.no_save:
             _write_alone(trainer, Path(cfg.save_dir))
+        _require_new(Path(cfg.restore_file), Path(cfg.save_dir, LAST))
         try:
             with _without_change_of_learning_rate(trainer):
                 extra_state, epochs = load(cfg, trainer, **passed)
@@ -82,6 +83,9 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
                 "data and batch size, or add --reset-dataloader"
             ) from None
         resumed = extra_state is not None and trainer.get_num_updates() > 0
+        if not resumed:
+            # fairseq counts the hours of a training from whose weights this one begins.
+            trainer._previous_training_time = 0
         state = extra_state or {}
         # Of versions that did not write it down, infinite losses say so.
         infinite = math.isinf(state.get("val_loss") or 0.0)
@@ -103,6 +107,15 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
         return extra_state, _NoEpochLeft()
 
     return load_checkpoint
+
+
+def _require_new(start: Path, last: Path) -> None:
+    """Raise `UsageError` where a training would begin once more in the place of one that has begun before."""
+    if start.name != str(start) and start.absolute() != last.absolute() and last.is_file():
+        raise UsageError(
+            f"--restore-file {start}: {last.parent} has a training that has begun; leave --restore-file and "
+            "--reset-... out to go on with it, or name another --save-dir"
+        )
 
 
 def _write_alone(trainer: Trainer, folder: Path) -> None:
@@ -243,6 +256,7 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
         def read_whole(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
             state = _newest(self, Path(path), lambda each: _complete(each, read(str(each), *args, **kwargs)))
             _compare_options(self, path, state)
+            require_same_symbols(path, state["cfg"].task, self.task)
             if not reset_optimizer:
                 _require_optimizer(path, state)
             if self.cfg.ema.store_ema:
@@ -338,9 +352,11 @@ def _compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None
     changes = _changed(model, before["model"], now.model, SAME_SHAPES)
     if shapes[0] != shapes[1] and not trainer.is_fsdp:
         changes = _changed(model, before["model"], now.model) or _first_difference(*shapes)
+    own = Path(path) == Path(now.checkpoint.save_dir, LAST)
     if changes:
-        raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another --save-dir")
-    if Path(path) == Path(now.checkpoint.save_dir, LAST) and before["common"]["seed"] != now.common.seed:
+        other = "--save-dir" if own else "checkpoint"
+        raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another {other}")
+    if own and before["common"]["seed"] != now.common.seed:
         logger.warning(
             f"{path}: --seed was {before['common']['seed']}, is now {now.common.seed}; the training goes on, "
             "but is not the one of either seed"

@@ -12,7 +12,7 @@ def ratio_of_medians(slow: Sequence[float], fast: Sequence[float], seed: int = 1
     """The median of one system's times by that of another's.
 
     The interval is that of the percentile bootstrap: batches are drawn with replacement, the same for both
-    systems, since both translated each batch one right after the other.
+    systems, since both translated the same batches, in turn.
 
     Args:
         slow: times of the one that is compared with, batch by batch.

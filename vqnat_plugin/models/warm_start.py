@@ -111,5 +111,11 @@ def start_from_teacher(model: Any, path: str, task: Any) -> None:
             "trained with --encoder-normalize-before --decoder-normalize-before, with the same dictionary, "
             "--embed-dim, --ffn-dim and --attention-heads"
         ) from None
+    written = teacher.get("decoder.output_projection.weight")
+    if written is not None and not torch.equal(written, teacher["decoder.embed_tokens.weight"]):
+        logger.warning(
+            f"{path}: has an output layer of its own (no --share-decoder-input-output-embed), which is left "
+            "out: this model writes with its embeddings"
+        )
     copied = sum(parameter.numel() for part, _ in parts for parameter in part.parameters())
     logger.info(f"started from {path}: {copied:,} parameters copied")
