@@ -12,6 +12,7 @@ from dry_run import dry_run
 from vqnat_plugin.commands.main import find, load, parser_of
 from vqnat_plugin.evaluation.report import render_markdown
 from vqnat_plugin.options import parse
+from vqnat_plugin.reading import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {
@@ -94,3 +95,9 @@ def test_markdown_is_made_of_the_json(recipe: str) -> None:
     folder = ROOT / "examples" / recipe / "results"
     text = render_markdown(report(recipe), ["quality_speed.png", "training.png"])
     assert (folder / "report.md").read_text() == text
+
+
+@pytest.mark.parametrize("folder", [".", "small", "epyc", "epyc/small", "verification"])
+def test_markdown_of_timings_is_made_of_the_json(folder: str) -> None:
+    path = ROOT / "examples" / "speed" / "results" / folder
+    assert (path / "report.md").read_text() == render_markdown(read_json(path / "report.json"))

@@ -133,7 +133,11 @@ class MixtureLikelihood(nn.Module):
             return (log_weights + by_channel.sum(2)).logsumexp(1).sum((1, 2))
 
     def mean(self, features: Tensor) -> Tensor:
-        """The expected image, (batch, channels, height, width), from -1 to 1: the least squared error."""
+        """The expected image, (batch, channels, height, width), from -1 to 1, or nearly so.
+
+        Of each component it has the mean, no further than the range goes: near black and white, where the
+        range cuts a component, that is a little beyond the image of least squared error.
+        """
         with torch.autocast(features.device.type, enabled=False):
             log_weights, means, _, couplings = self._split(features)
             expected: list[Tensor] = []
