@@ -257,14 +257,21 @@ def test_options_that_do_not_fit_are_named(
 
 
 def test_a_training_that_has_begun_is_not_begun_once_more(
-    tiny_corpus: Path, begun: Path, tmp_path: Path
+    tiny_corpus: Path, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begun = shutil.copytree(begun, tmp_path / "begun")
+    shutil.copy(begun / "checkpoint_last.pt", begun / "other.pt")
     start = [f"--restore-file={begun / 'checkpoint_last.pt'}", "--reset-optimizer", "--reset-dataloader"]
     start += ["--reset-lr-scheduler", "--reset-meters"]
     train_student(tiny_corpus, tmp_path / "run", "--max-update=2", *start)
     before = files(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"--restore-file .*: .*run has a training that has begun; leave"):
-        train_student(tiny_corpus, tmp_path / "run", "--max-update=4", *start)
+    # Also by a name in the current folder.
+    monkeypatch.chdir(begun)
+    for again in (start, ["--restore-file=other.pt", *start[1:]]):
+        with pytest.raises(
+            UsageError, match=r"--restore-file .*: .*run has a training that has begun; leave"
+        ):
+            train_student(tiny_corpus, tmp_path / "run", "--max-update=4", *again)
     assert files(tmp_path / "run") == before
     train_student(tiny_corpus, tmp_path / "run", "--max-update=4")
     assert updates(tmp_path / "run" / "checkpoint_last.pt") == 4

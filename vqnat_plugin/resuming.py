@@ -111,7 +111,7 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
 
 def _require_new(start: Path, last: Path) -> None:
     """Raise `UsageError` where a training would begin once more in the place of one that has begun before."""
-    if start.name != str(start) and start.absolute() != last.absolute() and last.is_file():
+    if str(start) != LAST and start.absolute() != last.absolute() and last.is_file():
         raise UsageError(
             f"--restore-file {start}: {last.parent} has a training that has begun; leave --restore-file and "
             "--reset-... out to go on with it, or name another --save-dir"
