@@ -323,15 +323,14 @@ def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
         UsageError, match=r"--distributed-world-size 4: .* torchrun --nproc-per-node 4, or vqnat"
     ):
         distributed.join_on_cpus(cpu_config(distributed_world_size=4))
-    # A batch script of Slurm, or one task a machine, which fairseq would take for all GPUs there.
-    monkeypatch.setenv("SLURM_NODELIST", "a[1-4]")
-    for tasks, nodes in ((1, 1), (4, 4)):
-        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(tasks))
-        monkeypatch.setenv("SLURM_STEP_NUM_NODES", str(nodes))
+    # A batch script of Slurm; one task a machine, which fairseq would take for all GPUs there.
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "a[1-4]")
+    steps: tuple[dict[str, str], ...] = ({}, {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "4"})
+    for step in steps:
+        for name, value in step.items():
+            monkeypatch.setenv(name, value)
         for port in (-1, 29500):
-            with pytest.raises(
-                UsageError, match="--distributed-world-size 4: fairseq starts processes on GPUs"
-            ):
+            with pytest.raises(UsageError, match="--distributed-world-size 4: fairseq starts processes"):
                 distributed.join_on_cpus(cpu_config(distributed_world_size=4, distributed_port=port))
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     distributed.join_on_cpus(cpu_config(distributed_world_size=4, distributed_port=29500))

@@ -68,7 +68,8 @@ def join_on_cpus(cfg: Any) -> None:
     count, (tasks, nodes) = cfg.distributed_world_size, (int(os.environ.get(name, 1)) for name in SLURM)
     started = tasks > nodes
     # With a port fairseq takes it that each process knows its part.
-    if count > 1 and not started and (cfg.distributed_port <= 0 or SLURM[0] in os.environ):
+    in_slurm = any(name in os.environ for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
+    if count > 1 and (cfg.distributed_port <= 0 or (in_slurm and not started)):
         raise UsageError(
             f"--distributed-world-size {count}: fairseq starts processes on GPUs only; on a CPU use torchrun "
             f"--nproc-per-node {count}, or vqnat train --workers {count}; or say 1"

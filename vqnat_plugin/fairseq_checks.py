@@ -91,7 +91,7 @@ def require_known(who: str, config: Any, overrides: Iterable[str]) -> None:
             raise UsageError(f"--model-overrides: {who} was trained without an option '{name}'")
 
 
-def require_same_symbols(name: str, trained: Any, task: Any) -> None:
+def _require_same_symbols(name: str, trained: Any, task: Any) -> None:
     """Raise `CheckpointError` if a task has another dictionary than the training, as far as that is known."""
     for side in ("source", "target"):
         language, dictionary = (
@@ -131,7 +131,7 @@ def _rebuilding(load: Callable[..., Any]) -> Callable[..., Any]:
             if content is not None and task is not None:
                 # As fairseq-generate and fairseq-interactive call it; others pass on whatever they are given.
                 require_known(name, content["cfg"], arg_overrides or {})
-                require_same_symbols(name, content["cfg"].task, task)
+                _require_same_symbols(name, content["cfg"].task, task)
             try:
                 found, config, task = load([name], arg_overrides, task, strict, suffix, num_shards, content)
             except UserError as error:

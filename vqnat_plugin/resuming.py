@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import enum
 import functools
+import hashlib
 import logging
 import math
 import sys
@@ -23,7 +24,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from .errors import CheckpointError, UsageError, UserError
-from .fairseq_checks import require_same_symbols, unsound
+from .fairseq_checks import unsound
 from .fairseq_options import LAST
 from .files import alone
 from .safe_loading import without_weights
@@ -71,7 +72,8 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
     def load_checkpoint(cfg: Any, trainer: Trainer, **passed: Any) -> Any:
         if trainer.is_data_parallel_master and not cfg.no_save:
             _write_alone(trainer, Path(cfg.save_dir))
-        _require_new(Path(cfg.restore_file), Path(cfg.save_dir, LAST))
+        if not cfg.no_save:
+            _require_new(Path(cfg.restore_file), Path(cfg.save_dir, LAST))
         try:
             with _without_change_of_learning_rate(trainer):
                 extra_state, epochs = load(cfg, trainer, **passed)
@@ -110,8 +112,11 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _require_new(start: Path, last: Path) -> None:
-    """Raise `UsageError` where a training would begin once more in the place of one that has begun before."""
-    if str(start) != LAST and start.absolute() != last.absolute() and last.is_file():
+    """Raise `UsageError` where a training would begin once more in the place of one that has begun before.
+
+    Going back to a checkpoint of its own is another matter.
+    """
+    if str(start) != LAST and start.resolve().parent != last.resolve().parent and last.is_file():
         raise UsageError(
             f"--restore-file {start}: {last.parent} has a training that has begun; leave --restore-file and "
             "--reset-... out to go on with it, or name another --save-dir"
@@ -220,6 +225,7 @@ def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:
         ours = {
             "patience": patience,
             "data": _amount(self),
+            "symbols": _symbols(self),
             WITHOUT_CODES: getattr(self, WITHOUT_CODES, False),
         }
         return save(self, filename, {**extra_state, OURS: ours})
@@ -234,6 +240,23 @@ def _amount(trainer: Trainer) -> list[int] | None:
     if dataset is None or trainer.task.has_sharded_data(subset):
         return None
     return [len(dataset), int(np.asarray(getattr(dataset, "sizes", 0)).sum())]
+
+
+def _symbols(trainer: Trainer) -> list[str | None]:
+    """Digests of the dictionaries of source and target; None where there is none."""
+    names = ("source_dictionary", "target_dictionary")
+    found = [getattr(getattr(trainer.task, name, None), "symbols", None) for name in names]
+    return [each and hashlib.sha256("\n".join(each).encode()).hexdigest() for each in found]
+
+
+def _compare_symbols(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
+    """Raise `CheckpointError` if the numbers of the data stand for other symbols than before."""
+    before, now = state["extra_state"].get(OURS, {}).get("symbols"), _symbols(trainer)
+    if before is not None and before != now:
+        raise CheckpointError(
+            f"{path}: was trained with other symbols than the dictionaries in {trainer.cfg.task.data} have; "
+            "prepare the data with those of the training (vqnat prepare --srcdict, --tgtdict)"
+        )
 
 
 def _compare_data(trainer: Trainer, extra_state: dict[str, Any]) -> None:
@@ -256,7 +279,7 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
         def read_whole(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
             state = _newest(self, Path(path), lambda each: _complete(each, read(str(each), *args, **kwargs)))
             _compare_options(self, path, state)
-            require_same_symbols(path, state["cfg"].task, self.task)
+            _compare_symbols(self, path, state)
             if not reset_optimizer:
                 _require_optimizer(path, state)
             if self.cfg.ema.store_ema:

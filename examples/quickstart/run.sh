@@ -22,7 +22,7 @@ TRAINING=(--batch-tokens 2048 --source-lang en --target-lang de
     --keep-interval-updates 1 --no-epoch-checkpoints --log-format json --log-interval 50)
 
 # What setup.sh --no-venv installed stays as it is.
-ACTIVE=$([ -d .venv ] || python -c "import fairseq, vqnat_plugin; print(1)" 2> /dev/null || true)
+ACTIVE=$([ -d .venv ] || { python -c "import fairseq" 2> /dev/null && command -v vqnat; } || true)
 [ -n "$ACTIVE" ] || always scripts/setup.sh
 [ -n "$DATA" ] || stage corpus python examples/quickstart/toy_corpus.py --out "$OUT/corpus" --train 15000 --seed 1
 

@@ -598,7 +598,7 @@ def test_of_many_pairs_some_from_everywhere_are_learnt_from(
 
 def test_what_cannot_be_learnt_from_is_not_held_out(tmp_path: Path) -> None:
     good = [(f"A house with the number {number}", f"Haus mit der Nummer {number}") for number in range(59)]
-    # Lopsided by its characters alone.
+    # Lopsided by their characters alone.
     good.append(("A house", "Das hier ist ein Haus"))
     bad = [(f"No {number}", f"Das ist ein Satz, der nicht dazu gehört {number}") for number in range(30)]
     bad += [(f"{number} " * 2000, f"{number} " * 2000) for number in range(2)]
@@ -610,6 +610,18 @@ def test_what_cannot_be_learnt_from_is_not_held_out(tmp_path: Path) -> None:
         for subset in ("valid", "test"):
             lines = (tmp_path / name / "reference" / f"{subset}.{source}").read_text().splitlines()
             assert len(lines) == 20 and all(line.startswith("A house") for line in lines)
+
+
+def test_short_pairs_may_be_held_out_in_any_script(tmp_path: Path) -> None:
+    # Three characters of English for one of Chinese.
+    pairs = [("Hello.", "你好。"), ("I went home by bus.", "我坐车回家。"), ("Yes.", "是。")]
+    options = PrepareOptions(data=(tmp_path,), out=tmp_path / "out", target_lang="zh")
+    usable = preparation._roughly_usable(
+        [*pairs, ("The weather is fine today.", "今天天气好。")] * 9, options
+    )
+    assert all(map(usable, pairs)) and not usable(
+        ("Yes.", "是的，我昨天已经坐车回家，今天天气也很好，我们去公园。")
+    )
 
 
 def test_nothing_that_is_held_out_is_in_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,7 @@ def test_words_are_not_cut_below_what_the_model_reads(
     answer = splitting.answer([f"Mann {long} Hund"], 0)
     assert answer.lines == [" ".join(translator.translate(["Mann", long, "Hund"]))]
     assert "in 3 parts" in answer.notes[0]
+    assert "translated in 1 part" in splitting.answer([long], 0).notes[0]
 
 
 def test_candidates_stand_below_each_other(german_exported: Path) -> None:

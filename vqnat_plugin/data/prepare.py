@@ -221,7 +221,7 @@ def _roughly_usable(corpus: Sequence[Pair], options: PrepareOptions) -> Callable
 
     def usable(pair: Pair) -> bool:
         source, target = map(len, pair)
-        shorter, longer = sorted(((source + SLACK) * typical, float(target + SLACK)))
+        shorter, longer = sorted((source * typical + SLACK, float(target + SLACK)))
         return all(pair) and max(source, target) <= longest and longer <= options.max_ratio * shorter
 
     return usable

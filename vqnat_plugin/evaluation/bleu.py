@@ -32,7 +32,8 @@ DEFAULT = "13a"
 RESAMPLES = 1000
 # It keeps all resamples of all sentences at once, 40 kB a sentence.
 MOST_TESTED = 20_000
-REPEATED = re.compile(r"(\S{3,}?)\s?\1")
+# No numbers and leaders, and no further than words go.
+REPEATED = re.compile(r"([^\W\d_]\S{2,39}?)\s?\1")
 # Thai, Lao, Tibetan and Burmese; Khmer; kana; Han.
 WITHOUT_BLANKS = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 

@@ -15,7 +15,7 @@ PARTIAL_TIME = "time: rows of which a training was interrupted have none, and th
 
 
 class ImageKind:
-    """Cells are trained one after the other, on all cores; `vqnat images evaluate` measures them."""
+    """Cells are trained on all cores, one after the other, and measured by `vqnat images evaluate`."""
 
     needs: tuple[str, ...] = ()
     result = "images.json"
@@ -27,10 +27,9 @@ class ImageKind:
         self.paths = {"DATA": Path(self.data)}
 
     def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
-        """`vqnat train`, with as many processes as there are to be threads unless the cell says otherwise."""
-        share = [] if gpu else ["--workers", str(threads), "--threads", "1"]
+        """`vqnat train`; it finds the number of its processes and threads by itself."""
         return [
-            *("vqnat", "train", *share, self.data, *cell.flags, "--image-cache", self.cache),
+            *("vqnat", "train", self.data, *cell.flags, "--image-cache", self.cache),
             *("--save-dir", str(folder / "checkpoints"), "--seed", str(cell.seed)),
             *("--log-format", "json", "--no-epoch-checkpoints"),
         ]

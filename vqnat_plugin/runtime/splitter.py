@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..text.languages import between_sentences
+from ..text.languages import between_sentences, has_blanks
 from ..text.sentences import halves, has_places, sentences
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Splitter:
             )
         self._translator, self._language = translator, exported.source
         self._usual, self._longest = exported.usual, exported.longest
+        self._has_words = has_blanks(self._language)
         # Raises what would be raised for each line: a package that is missing, an unknown language.
         sentences("", self._language)
         self._blank = between_sentences(exported.target)
@@ -90,10 +91,10 @@ class Splitter:
     def _rows(self, line: str, number: int, notes: list[str] | None) -> Iterator[list[int]]:
         for sentence in sentences(line, self._language):
             parts = list(self._parts(sentence, number))
-            if len(parts) > 1 and notes is not None:
+            if notes is not None and (len(parts) > 1 or len(parts[0]) > self._usual):
                 notes.append(
                     f"line {number}: a sentence is longer than nearly all that the model was trained on "
-                    f"({self._usual} tokens); translated in {len(parts)} parts"
+                    f"({self._usual} tokens); translated in {len(parts)} part{'s' * (len(parts) > 1)}"
                 )
             yield from (row for row in parts if len(row) > 1)
 
@@ -101,7 +102,8 @@ class Splitter:
         """A sentence; one that is too long in parts that are not, or that are single words."""
         if len(text) <= CHARACTERS * self._longest:
             row = self._translator.numbers(text)
-            if len(row) <= (self._usual if has_places(text) else self._longest):
+            whole = self._has_words and not has_places(text)
+            if len(row) <= (self._longest if whole else self._usual):
                 yield row
                 return
         if len(text) < 2:
