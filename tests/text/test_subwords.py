@@ -20,7 +20,7 @@ def test_memory_does_not_grow_with_the_text(monkeypatch: pytest.MonkeyPatch) -> 
 def test_tokens_beyond_all_words_are_cut_before_they_are_merged(letter: str) -> None:
     bpe = BPE(learn_merges(["low lll"] * 3, 10))
     token = letter * (2 * subwords.MOST_MERGED + 7)
-    pieces = bpe.split(["low", token, "low"])
+    pieces = bpe.split(["low", token, "", "low"])
     assert BPE.join(pieces) == ["low", token, "low"]
     # Nothing is merged across, and what is merged is what it always was.
     alone = bpe.split([letter * subwords.MOST_MERGED])

@@ -79,12 +79,13 @@ class BPE:
         if len(self._merges.cache) > KEPT_WORDS:
             # Another thread may be looking into the old one.
             self._merges.cache = {}
-        return [piece for token in tokens for piece in self._pieces(token)]
+        whole = list(tokens)
+        if max(map(len, whole), default=0) <= MOST_MERGED:
+            return list(self._merges.segment_tokens(whole))
+        return [piece for token in whole for piece in self._pieces(token)]
 
     def _pieces(self, token: str) -> list[str]:
-        if len(token) <= MOST_MERGED:
-            return list(self._merges.segment_tokens([token]))
-        parts = [token[start : start + MOST_MERGED] for start in range(0, len(token), MOST_MERGED)]
+        parts = [token[start : start + MOST_MERGED] for start in range(0, len(token) or 1, MOST_MERGED)]
         *first, last = (self._merges.segment_tokens([part]) for part in parts)
         return [*(piece for pieces in first for piece in (*pieces[:-1], f"{pieces[-1]}@@")), *last]
 
