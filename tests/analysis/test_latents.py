@@ -57,3 +57,15 @@ def test_command(
     assert main([*words, "--out", str(out)]) == 0
     assert capsys.readouterr().out == shown
     assert json.loads(out.read_text())["codebook_size"] == 16
+
+
+def test_the_command_scores_with_any_of_sacrebleus_tokenisers(
+    student: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for tokenize in ("13a", "char"):
+        words = ["latents", str(student), "--data", str(tiny_corpus), "--gen-subset", "train"]
+        assert main([*words, "--tokenize", tokenize, "--cpu"]) == 0
+        shown = dict(line.split(": ") for line in capsys.readouterr().out.splitlines() if ": " in line)
+        found.append(float(shown["reconstruction_bleu"]))
+    assert 0 < found[0] != found[1] > 0

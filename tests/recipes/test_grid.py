@@ -246,6 +246,9 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = tmp_path / "cell" / "checkpoints"
     assert command[command.index("--save-dir") + 1] == str(checkpoints)
     assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
+    assert "--tokenize" not in kind.measure_command(tmp_path / "cell")
+    by_characters = TranslationKind(options_of(tmp_path, tokenize="char"))
+    assert by_characters.measure_command(tmp_path / "cell")[-2:] == ["--tokenize", "char"]
     # The best one may be from before a collapse.
     checkpoints.mkdir(parents=True)
     (checkpoints / "checkpoint_best.pt").touch()
@@ -632,7 +635,7 @@ def test_options_that_a_kind_needs(tmp_path: Path, capsys: pytest.CaptureFixture
     given = ["--distilled", str(tmp_path), "--teacher", str(grid)]
     assert f"--ref is needed for {grid}" in complaint(grid, *given)
     assert f"--teacher means nothing for {images}, which measures images" in complaint(images, *given[2:])
-    for name, value in (("--beam", "2"), ("--tokenizer", "space")):
+    for name, value in (("--beam", "2"), ("--tokenizer", "space"), ("--tokenize", "char")):
         assert f"{name} means nothing for {images}, which measures" in complaint(images, name, value)
     assert "--jobs 0: needs at least 1" in complaint(images, "--jobs", "0")
 

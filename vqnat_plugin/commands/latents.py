@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.options import AnalysisOptions
-from ..evaluation.settings import TextOptions
+from ..evaluation.settings import ScoringOptions, TextOptions
 from ..options import FILE, option
 
 
 @dataclass(kw_only=True)
-class Options(TextOptions, AnalysisOptions):
+class Options(TextOptions, ScoringOptions, AnalysisOptions):
     """Options of `vqnat latents`."""
 
     out: Path | None = option(None, "JSON file to write", metavar="FILE", writes=FILE)
@@ -30,6 +30,7 @@ def run(options: Options) -> None:
         options.gen_subset,
         batch_size=options.batch_size,
         tokenizer=options.tokenizer,
+        tokenize=options.tokenize,
         device=available_device(options.cpu),
     )
     if options.out is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from ..evaluation.settings import ScoringOptions
 from ..options import FILE, FOLDER, MOST_BEAM, MOST_PROCESSES, flag, option
 
 # Those that only some kinds of grids need.
@@ -11,7 +12,7 @@ SPECIAL = ("distilled", "teacher", "ref")
 
 
 @dataclass(kw_only=True)
-class GridOptions:
+class GridOptions(ScoringOptions):
     """Options of `vqnat ablate`."""
 
     grid: Path = option(..., "what to train (YAML)", exists=FILE, positional=True, metavar="GRID")
@@ -47,6 +48,6 @@ class GridOptions:
             if given != (name in needs):
                 what = "means nothing" if given else "is needed"
                 raise UsageError(f"{flag(name)} {what} for {self.grid}, which measures {measure}")
-        for name in ("beam", "tokenizer"):
+        for name in ("beam", "tokenizer", "tokenize"):
             if "ref" not in needs and getattr(self, name) != getattr(GridOptions, name):
                 raise UsageError(f"{flag(name)} means nothing for {self.grid}, which measures {measure}")

@@ -45,7 +45,7 @@ class TranslationKind:
             os.path.abspath, (options.data, options.distilled, options.teacher)
         )
         self.ref = list(map(os.path.abspath, options.ref))
-        self.beam, self.tokenizer = options.beam, options.tokenizer
+        self.beam, self.tokenizer, self.tokenize = options.beam, options.tokenizer, options.tokenize
         self.jobs = 1 if torch.cuda.is_available() else min(2, available_cores())
         self.paths = {"DATA": Path(self.data), "DISTILLED": Path(self.distilled), TEACHER: Path(self.teacher)}
 
@@ -67,6 +67,7 @@ class TranslationKind:
             *("--data", self.data, "--teacher", self.teacher, "--ref", *self.ref),
             *("--beam", str(self.beam), "--out", str(folder)),
             *(("--tokenizer", self.tokenizer) if self.tokenizer else ()),
+            *(("--tokenize", self.tokenize) if self.tokenize else ()),
         ]
 
     @staticmethod
