@@ -1,6 +1,7 @@
 """Lines in, lines out: what `vqnat translate` writes for a block of lines."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from ..errors import DataError
@@ -86,7 +87,8 @@ class LineTranslator:
             return [text.join([self._translator.text(each[0].tokens) for each in found])]
         if not found:
             return [f"{number}\t1\t{0:.4f}\t"]
+        distinct = self._translator.distinct(found[0])
         return [
-            f"{number}\t{rank}\t{each.score:.4f}\t{self._translator.text(each.tokens)}"
-            for rank, each in enumerate(self._translator.distinct(found[0])[: self._n_best], 1)
+            f"{number}\t{rank}\t{each.score:.4f}\t{text}"
+            for rank, (text, each) in enumerate(islice(distinct.items(), self._n_best), 1)
         ]

@@ -180,8 +180,9 @@ class Service:
         details: list[list[dict[str, Any]]] = []
         for line in found:
             details.append([] if line else [NOTHING])
-            shown = (self._translator.distinct(every)[: request.n_best] for every in line)
-            for each in itertools.chain.from_iterable(shown):
+            # With details a text is one sentence, or none.
+            distinct = self._translator.distinct(line[0]) if line else {}
+            for each in itertools.islice(distinct.values(), request.n_best):
                 # Of long texts this takes long, and a thread goes on when nobody waits for it any more.
                 if given_up.is_set():
                     raise Unavailable("it took too long")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -220,19 +221,17 @@ class Translator:
         text = " ".join(self.target.decode(tokens))
         return text if self.pipeline is None else self.pipeline.decode(text, self.exported.target)
 
-    def distinct(self, candidates: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """The first of all candidates that read the same."""
+    def distinct(self, candidates: Sequence[Hypothesis]) -> dict[str, Hypothesis]:
+        """The first of all candidates that read the same, by their texts, in order."""
         found: dict[str, Hypothesis] = {}
         for each in candidates:
             found.setdefault(self.text(each.tokens), each)
-        return list(found.values())
+        return found
 
     def _shown(self, found: Sequence[Hypothesis], n_best: int | None) -> list[Translation]:
         return [
-            Translation(
-                self.text(each.tokens), each.score, self.target.decode(each.tokens), each.codes, each.passes
-            )
-            for each in self.distinct(found)[:n_best]
+            Translation(text, each.score, self.target.decode(each.tokens), each.codes, each.passes)
+            for text, each in islice(self.distinct(found).items(), n_best)
         ]
 
 
