@@ -7,7 +7,7 @@ from typing import Any
 from reports import TRANSLATION, cpu, mean_bleu, read_report, table
 
 from vqnat_plugin.evaluation.tables import escape
-from vqnat_plugin.imaging.report import COLLAPSED
+from vqnat_plugin.imaging.report import collapsed
 
 
 def summary(examples: Path) -> str:
@@ -28,8 +28,7 @@ def summary(examples: Path) -> str:
     (figures,) = images["results"]["vq_vae_em"]
     bits = figures["bits_per_dim"]
     compared, comparison = read_report(examples, "cifar10/results/compare")
-    collapsed = sum(each["usage"] < COLLAPSED for row in compared["results"].values() for each in row)
-    trainings = sum(map(len, compared["results"].values()))
+    trainings = [each for row in compared["results"].values() for each in row]
     ablations, ablation = read_report(examples, "ablations/results")
     text.append(
         f"{images['title']} ({', '.join(images['notes'])}, which are smoother: not to be compared with "
@@ -37,8 +36,9 @@ def summary(examples: Path) -> str:
         f"({bits['reconstruction']:.2f} for images given codes, {bits['prior']:.2f} for codes), "
         f"{figures['usage']:.0%} of the codes used, PSNR {figures['psnr']:.1f} dB: {link}. "
         f"{len(compared['results'])} settings of soft EM, hard EM and gradients, three seeds each: "
-        f"{collapsed} of {trainings} trainings collapsed: {comparison}. The paper's comparisons with small "
-        f"models on Multi30k, two seeds: {_ablations(ablations)} ({ablation})."
+        f"{sum(map(collapsed, trainings))} of {len(trainings)} trainings collapsed: {comparison}. "
+        f"The paper's comparisons with small models on Multi30k, two seeds: "
+        f"{_ablations(ablations)} ({ablation})."
     )
     return "\n\n".join(text)
 

@@ -50,7 +50,7 @@ def test_bits_per_dim_by_hand() -> None:
     assert found["usage"] == pytest.approx(len(set(seen)) / 6)
     shares = np.bincount(seen) / len(seen)
     assert found["perplexity"] == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares if p)))
-    assert found["images"] == 7
+    assert found["images"] == 7 and found["codebook_size"] == 6
     assert f"{bits['total']:.3f}" in figures_table({"model": [found]})
 
 

@@ -19,7 +19,7 @@ from vqnat_plugin.imaging.report import (
 ROOT = Path(__file__).parents[2]
 
 
-def figures(pixels: float, usage: float = 0.97, prior: float | None = 0.5) -> dict[str, Any]:
+def figures(pixels: float, perplexity: float = 200.0, prior: float | None = 0.5) -> dict[str, Any]:
     return {
         "images": 10,
         "subset": "test",
@@ -31,8 +31,9 @@ def figures(pixels: float, usage: float = 0.97, prior: float | None = 0.5) -> di
             "total_uniform": pixels + 0.7,
         },
         "bits_per_code": None if prior is None else 6.0,
-        "usage": usage,
-        "perplexity": 200.0,
+        "codebook_size": 256,
+        "usage": 0.97,
+        "perplexity": perplexity,
         "psnr": 24.5,
         "ssim": 0.8,
     }
@@ -59,8 +60,9 @@ def test_one_training() -> None:
 
 def test_seeds_and_collapsed_runs() -> None:
     pixels = [3.5, 3.6, 3.9]
-    many = [figures(value, usage, None) for value, usage in zip(pixels, (0.9, 0.05, 0.02), strict=True)]
-    header, _, first, second = cells(figures_table({"hard": many, "soft": [figures(3.4, 1.0, None)]}))
+    # Most codes are used, but nearly all latents have one of a few.
+    many = [figures(value, codes, None) for value, codes in zip(pixels, (26.0, 25.0, 5.0), strict=True)]
+    header, _, first, second = cells(figures_table({"hard": many, "soft": [figures(3.4, 200.0, None)]}))
     hard, soft = (dict(zip(header, row, strict=True)) for row in (first, second))
     assert "bits/dim" not in hard and hard["images"] == "3.667 ± 0.200"
     assert hard["deviation of images"] == f"{statistics.stdev(pixels):.4f}"

@@ -33,8 +33,8 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
 
     Returns:
         `images`; `bits_per_dim` with `reconstruction`, `prior`, `total` (the last two None without a
-        prior), `uniform_prior` and `total_uniform`; `bits_per_code` of the prior; `usage` and `perplexity` of
-        the codes; `psnr` (dB) and `ssim` of expected images, means over images.
+        prior), `uniform_prior` and `total_uniform`; `bits_per_code` of the prior; `codebook_size`, `usage`
+        and `perplexity` of the codes; `psnr` (dB) and `ssim` of expected images, means over images.
     """
     device = next(model.parameters()).device
     reconstruction = described = psnr = ssim = 0.0
@@ -72,6 +72,7 @@ def evaluate(model: VQVAE, prior: VQImagePrior | None, images: Any, batch_size: 
             "total_uniform": pixels + uniform,
         },
         "bits_per_code": None if prior is None else described / count / codes_an_image / math.log(2),
+        "codebook_size": model.config.codebook_size,
         **code_use(histogram.tolist(), model.config.codebook_size),
         "psnr": psnr / count,
         "ssim": ssim / count,

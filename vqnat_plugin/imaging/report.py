@@ -9,7 +9,8 @@ from ..evaluation.report import made_with, provenance
 from ..evaluation.tables import escape, markdown_table, summary
 from ..files import write_json, write_text
 
-# A codebook of which less is in use than this share has collapsed.
+# A codebook has collapsed when the perplexity of its codes is under this share of their number: codes that
+# are seen once in a while count as used.
 COLLAPSED = 0.1
 SHEETS = {
     "reconstructions.png": "Originals, each row over the row of their reconstructions.",
@@ -30,12 +31,23 @@ COLUMNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("SSIM", ("ssim",), ".3f"),
 )
 # What of an evaluation goes into the report: nothing that names a folder.
-KEPT = ("images", "subset", "bits_per_dim", "bits_per_code", "usage", "perplexity", "psnr", "ssim")
+KEPT = (
+    "images",
+    "subset",
+    "bits_per_dim",
+    "bits_per_code",
+    "codebook_size",
+    "usage",
+    "perplexity",
+    "psnr",
+    "ssim",
+)
 JPEG_NOTE = "images are JPEG copies"
 NOTES = (
     "images: bits a dimension (one channel of one pixel) of images given their codes; with codes under the "
     "learned prior (bits/dim), or with all codes as likely (uniform prior), upper bounds of -log2 p(image)",
-    f"codes used, perplexity: over the whole subset; collapsed: under {COLLAPSED:.0%} of the codes used",
+    f"codes used, perplexity: over the whole subset; collapsed: a perplexity under {COLLAPSED:.0%} of the "
+    "number of codes",
     "PSNR, SSIM: of the expected image, means over images; ±: half the range over seeds; deviation of "
     "images: standard deviation over seeds",
 )
@@ -81,6 +93,11 @@ def figures(result: Mapping[str, Any]) -> list[Any]:
     return [_find({key: result[key] for key in KEPT}, path) for _, path, _ in COLUMNS]
 
 
+def collapsed(result: Mapping[str, Any]) -> bool:
+    """Whether the codes of what `vqnat images evaluate` wrote have collapsed (`COLLAPSED`)."""
+    return bool(result["perplexity"] < COLLAPSED * result["codebook_size"])
+
+
 def figures_table(results: Results) -> str:
     """One row a name: means over its trainings, half their range, and how many of them collapsed."""
     columns = [
@@ -91,8 +108,7 @@ def figures_table(results: Results) -> str:
         spreads = [[one["bits_per_dim"]["reconstruction"] for one in many] for many in results.values()]
         deviations = [statistics.stdev(each) if len(each) > 1 else None for each in spreads]
         columns.append(("deviation of images", [summary([value], ".4f") for value in deviations]))
-        collapsed = [sum(one["usage"] < COLLAPSED for one in many) for many in results.values()]
-        counts = [f"{n} of {len(many)}" for n, many in zip(collapsed, results.values(), strict=True)]
+        counts = [f"{sum(map(collapsed, many))} of {len(many)}" for many in results.values()]
         columns.append(("collapsed", counts))
     known = [(title, values) for title, values in columns if any(values)]
     return markdown_table(
