@@ -109,6 +109,22 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]
 
 
+def test_a_folder_that_cannot_be_replaced_is_refused_before_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(folder: Path) -> None:
+        raise AssertionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+        with pytest.raises(DataError, match=r"is a mount point, .*; name a new folder inside it"):
+            replace_folder(tmp_path, fill)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DataError, match=f"^{tmp_path}: nothing can be written there"):
+        replace_folder(tmp_path / "out", fill)
+
+
 def test_what_a_process_moved_away_before_it_was_killed_comes_back(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, signal, sys\n"

@@ -232,8 +232,14 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
     Raises:
         BusyError: another process is at it.
+        DataError: `path` can be written to, but not replaced.
     """
     path = path.resolve()
+    if os.path.ismount(path):
+        raise DataError(f"{path}: is a mount point, which cannot be replaced; name a new folder inside it")
+    place = next(each for each in path.parents if each.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise DataError(f"{place}: nothing can be written there, where {path} would be replaced")
     new, old = (path.with_name(f".{_short(path.name)}.{name}.part") for name in ("new", "old"))
 
     def clear() -> None:

@@ -32,7 +32,10 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        way = next((way for start, way in CONVERTED.items() if error.object.startswith(start)), "")
+        line = error.object.count(b"\n", 0, error.start) + 1
+        convert = f"convert it with iconv -f LATIN1 -t UTF-8 {shlex.quote(str(path))} > NEW"
+        other = f", in line {line}; if it is Latin-1, {convert}"
+        way = next((way for start, way in CONVERTED.items() if error.object.startswith(start)), other)
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}){way}") from None
 
 

@@ -255,8 +255,8 @@ def test_a_piece_that_looks_like_a_mark_counts() -> None:
     assert moses.APART in moses.MARKS
     piece = [moses.APART] * 3
     assert unusable(piece, ["a"], 9, 2.5) == "empty"
-    assert unusable(piece, ["a"], 9, 2.5, typical=0.5) is None
-    assert unusable(piece, ["a"], 2, 2.5, typical=0.5) == "longer than --max-length 2"
+    assert unusable(piece, ["a"], 9, 2.5, typical=0.5, words=False) is None
+    assert unusable(piece, ["a"], 2, 2.5, typical=0.5, words=False) == "longer than --max-length 2"
 
 
 def test_lopsided_pairs_are_not_usable() -> None:
@@ -411,7 +411,7 @@ def test_a_country_in_the_code_changes_nothing_but_names(data: Path, tmp_path: P
         ("c.jsonl", "{\n", "line 1: not JSON"),
         ("c.jsonl", "", "empty"),
         ("c.txt", "a\n", "needs a folder, a file that ends in .tsv or .jsonl, or two files"),
-        ("c.tsv", "one\teins\n", "--held-out 0: of 1 usable pairs"),
+        ("c.tsv", "one\teins\n", "--data: 1 usable pairs"),
         ("c.tsv", "en\tfr\none\tun\n", "line 1 names en, fr, but no 'de'"),
         ("c.tsv", "one\reins\r", "CR"),
     ],
@@ -572,7 +572,10 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 def test_text_that_is_not_utf_8_is_refused(data: Path, tmp_path: Path) -> None:
     (data / "val.de").write_bytes("schön\nzwei\n".encode("latin-1"))
     message = refusal(data, tmp_path / "out")
-    assert message.startswith(f"{data}/val.de: not UTF-8 (") and message.endswith("at byte 3)")
+    assert (
+        message.startswith(f"{data}/val.de: not UTF-8 (")
+        and "at byte 3), in line 1; if it is Latin-1" in message
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -642,6 +645,40 @@ def test_nothing_that_is_held_out_is_in_train(tmp_path: Path, capsys: pytest.Cap
     told = capsys.readouterr()
     assert "train: 108 sentence pairs, 8 left out (8 other translations of what is held out)" in told.out
     assert "warning" not in told.err and "as well" not in told.out
+
+
+def test_what_is_held_out_is_not_in_train_in_another_writing(tmp_path: Path) -> None:
+    pairs = [(f"It{mark}s  house {number}.", f"Haus {number}.") for mark in "'’" for number in range(40)]
+    path = tmp_path / "corpus.tsv"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    found = prepare_text(path, tmp_path / "out", "en", "de", merges=10, held_out=10)
+    assert found.pairs == {"train": 40, "valid": 10, "test": 10}
+    assert found.known == {"valid": 0, "test": 0}
+
+
+def test_a_corpus_too_small_to_be_split_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.tsv"
+    path.write_text("".join(f"House {number}\tHaus {number}\n" for number in range(10)))
+    with pytest.raises(UsageError, match=r"--data: 10 usable pairs .* name a folder with train, valid and"):
+        prepare_text(path, tmp_path / "out", "en", "de", merges=10)
+
+
+def test_languages_that_need_fewer_words_lose_no_pairs(data: Path, tmp_path: Path) -> None:
+    english = ["I 'm going to sleep .", "They are going to get married .", "I was not able to sleep ."] * 4
+    write_split(
+        data, "train", [*english, "a"], ["Uyuyacağım .", "Evlenecekler .", "Uyuyamadım ."] * 4 + ["a b c"]
+    )
+    found = prepare_text(data, tmp_path / "out", "en", "de", merges=10)
+    # Only what is lopsided beside the others is left out.
+    assert found.pairs["train"] == 12 and found.dropped == {"more lopsided than --max-ratio 2.5": 1}
+
+
+@pytest.mark.parametrize(("ending", "line"), [("tsv", "Hi\tHallo"), ("jsonl", '{"en": "Hi", "de": "Hallo"}')])
+def test_blank_lines_of_one_file_are_left_out(tmp_path: Path, ending: str, line: str) -> None:
+    path = tmp_path / f"corpus.{ending}"
+    path.write_text(f"{line}\n\n{line}\n\n")
+    pairs = read_corpus([path], "en", "de")
+    assert pairs == [("Hi", "Hallo"), ("", ""), ("Hi", "Hallo"), ("", "")]
 
 
 def test_sources_of_test_that_are_in_train_are_told(

@@ -94,6 +94,26 @@ def test_sampling_and_its_flags(distill: Distill, tmp_path: Path, capsys: pytest
     assert "--sampling-topk 4: needs --sampling" in one_error(capsys)
 
 
+def test_what_both_mixes_is_no_fallback(
+    distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        distill(tmp_path / "out", "--mix", "both", "--filtered-fallback", "raw", "--filter-repeats", "2") == 2
+    )
+    assert "--filtered-fallback raw: needs --mix distilled" in one_error(capsys)
+
+
+def test_folders_above_are_told_from_what_is_not_there(
+    distill: Distill, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert distill(tmp_path / "out", "--teacher", str(tmp_path)) == 2
+    assert f"is a folder; name a checkpoint in it, as {tmp_path}/checkpoint_best.pt" in one_error(capsys)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bin").symlink_to(tiny_corpus)
+    assert distill(tmp_path / "out", data=tmp_path / "data") == 2
+    assert f"no train.SRC-TGT.SRC.idx there; did you mean {tmp_path}/data/bin?" in one_error(capsys)
+
+
 def test_restart_of_many_ranks(distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert distill(tmp_path / "out", "--restart", "--distributed-rank=0", "--distributed-world-size=2") == 2
     assert "--restart with several ranks" in one_error(capsys)
@@ -137,7 +157,7 @@ def test_every_flag_reaches_the_options(
     found = parsed(
         "-s en -t de --user-dir u --beam 2 --lenpen .5 --unkpen 3 --max-len-a 1.5 --max-len-b 7"
         " --min-len 0 --no-repeat-ngram-size 4 --keep-empty --filter-copies --filter-ratio 2 --filter-unk"
-        " --filter-repeats 3 --filtered-fallback raw --mix both --workers 2 --distributed-world-size 3"
+        " --filter-repeats 3 --filtered-fallback raw --workers 2 --distributed-world-size 3"
         " --distributed-rank 1 --max-tokens 99 --batch-size 5 --chunk-size 11 --cpu --bf16"
     )
     assert found.teachers == (tiny_teacher, tiny_teacher)
@@ -146,7 +166,7 @@ def test_every_flag_reaches_the_options(
     assert found.precision == "bf16"
     assert list(as_recorded(found).values()) == [False, 2, True, 3, True]
     assert (found.source_lang, found.target_lang, found.user_dir) == ("en", "de", Path("u"))
-    assert (found.filtered_fallback, found.mix, found.restart, found.cpu) == ("raw", "both", False, True)
+    assert (found.filtered_fallback, found.mix, found.restart, found.cpu) == ("raw", "distilled", False, True)
     assert (found.max_tokens, found.batch_size, found.chunk_size) == (99, 5, 11)
     assert (found.share.workers, found.share.world_size, found.share.rank) == (2, 3, 1)
     assert parsed("--restart").restart and parsed("--fp16").precision == "fp16"

@@ -48,6 +48,12 @@ def one_by_one(checkpoints: list[Path], source: list[list[int]], **search: Any) 
     return found
 
 
+def test_more_words_to_sample_from_than_there_are(data: ParallelData, tiny_teacher: Path) -> None:
+    teacher = opened([tiny_teacher], data, sampling=True, sampling_topk=100_000, max_len_a=0, max_len_b=5)
+    [found] = teacher.translate([torch.tensor(ids(data.folder, "en")[0])])
+    assert len(found) <= 5
+
+
 @pytest.mark.parametrize(
     "search", [{"beam": 4, "max_len_a": 0.5, "max_len_b": 2}, {"beam": 1, "lenpen": 0.5}]
 )

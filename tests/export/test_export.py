@@ -12,7 +12,7 @@ from tiny import sentences, tiny_model, train_student
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import DataError, UsageError
-from vqnat_plugin.export import run
+from vqnat_plugin.export import comparison, run
 from vqnat_plugin.export.comparison import describe
 from vqnat_plugin.export.data import usual_length, validation_pairs
 from vqnat_plugin.export.graph import FLOAT, MOST_WEIGHT, Graph, quantize_rows
@@ -47,6 +47,18 @@ def test_exported_and_checkpoint_are_compared(
     main(["export", str(tiny_student), "--out", str(out)])
     assert read_json(out / "config.json")["precision"] == "int8"
     assert len(Translator(out).translate(["w1 w2 w3"])[0].split()) > 0
+
+
+def test_a_tokeniser_that_is_not_installed_is_no_reason_to_export_nothing(
+    tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(tokenize: str) -> None:
+        raise UsageError(f"sacreBLEU's tokeniser {tokenize} cannot be used here")
+
+    monkeypatch.setattr(comparison, "bleu_metric", missing)
+    main(["export", str(tiny_student), "--out", str(tmp_path / "out")])
+    assert read_json(tmp_path / "out" / "config.json")["comparison"]["tokenize"] == "char"
+    assert "% identical, BLEU by characters " in capsys.readouterr().out
 
 
 def test_data_without_a_validation_set_will_do(
@@ -260,6 +272,7 @@ def test_what_is_less_than_it_should_be_is_said(
         "identical": identical,
         "score_difference": 0.01,
         "bleu": {"exported": bleu, "checkpoint": 30.0},
+        "tokenize": "13a",
     }
     found = re.findall("warning: (.*)", describe(compared, precision))
     assert len(found) == bool(warning) and all(warning in line for line in found)

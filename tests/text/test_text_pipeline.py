@@ -199,6 +199,13 @@ def test_more_addresses_than_sacremoses_takes() -> None:
     assert pipeline.decode(pipeline.encode(line), "en") == line
 
 
+@pytest.mark.parametrize("language", ["en", "de", "fr", "sv", "cs", "pl"])
+def test_digits_with_a_blank_between_stay_the_number_that_they_are(language: str) -> None:
+    for blank in "\u00a0\u202f ":
+        pipeline = TextPipeline(language, "en")
+        assert pipeline.normalize(f"10{blank}000 or 1,5", language) == "10 000 or 1,5"
+
+
 def test_addresses_stay_whole() -> None:
     line = "See http://a.b/c?d=e&f=g, or write to x.y@z.org."
     assert moses.tokenize(line, "en") == [
@@ -320,3 +327,5 @@ def test_processes_share_a_pipeline() -> None:
         copy = pickle.loads(pickle.dumps(pipeline))
         line = " ".join(rng.choices(["Haus", "猫", "A/B"], k=5))
         assert copy == pipeline and copy.encode(line) == pipeline.encode(line)
+        # What was read for one is not read again for each part of a text.
+        assert copy._bpe is pipeline._bpe if pipeline.merges else copy._pieces is pipeline._pieces

@@ -144,6 +144,10 @@ def _table(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     else:
         columns, width, first = [0, 1], 2, 1
     for number, row in enumerate(rows, first):
+        if row == [""]:
+            # Left out and counted, as blank lines of two files are.
+            yield "", ""
+            continue
         if len(row) != width:
             raise DataError(f"{path}: line {number} has {len(row)} columns, needs {width}, with tabs between")
         yield row[columns[0] or 0], row[columns[1] or 0]
@@ -170,6 +174,9 @@ def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     """One object a line, with the languages as keys, by itself or under `translation`."""
     source, target = languages
     for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            yield "", ""
+            continue
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):
@@ -225,7 +232,10 @@ def _check_two(files: Sequence[Path], source: str, target: str) -> None:
 
 
 def hold_out(
-    pairs: Sequence[Pair], count: int | None, usable: Callable[[Pair], bool] = all
+    pairs: Sequence[Pair],
+    count: int | None,
+    usable: Callable[[Pair], bool] = all,
+    normal: Callable[[str], str] = str.strip,
 ) -> dict[str, list[Pair]]:
     """Split a corpus: pairs at equal distances become valid and test, what shares no source with them train.
 
@@ -235,25 +245,37 @@ def hold_out(
         pairs: the corpus.
         count: of valid, and of test; see `HELD_OUT_SHARE` for None.
         usable: whether a pair, stripped of blanks around, may be held out.
+        normal: the form of a source in which it is compared.
 
     Raises:
         UsageError: more are wanted than leave as many for train.
     """
+    sources = [normal(source) for source, _ in pairs]
     first: dict[str, int] = {}
     for place, (source, target) in enumerate(pairs):
         if usable((source.strip(), target.strip())):
-            first.setdefault(source.strip(), place)
+            first.setdefault(sources[place], place)
     places = list(first.values())
     wanted = min(len(places) // HELD_OUT_SHARE, HELD_OUT_MOST) if count is None else count
     if wanted < 1 or 3 * wanted > len(places):
+        if count is None:
+            raise UsageError(
+                f"--data: {len(places)} usable pairs with different sources are too few to hold out one of "
+                f"{HELD_OUT_SHARE} for valid and for test; name a folder with train, valid and test, or say "
+                "--held-out N"
+            )
         raise UsageError(
             f"--held-out {wanted}: of {len(places)} usable pairs with different sources so many cannot be "
             "held out for valid and as many for test"
         )
-    chosen = [pairs[places[number * len(places) // (2 * wanted)]] for number in range(2 * wanted)]
-    held_out = {source.strip() for source, _ in chosen}
-    train = [pair for pair in pairs if pair[0].strip() not in held_out]
-    return {"train": train, "valid": chosen[::2], "test": chosen[1::2]}
+    chosen = [places[number * len(places) // (2 * wanted)] for number in range(2 * wanted)]
+    held_out = {sources[place] for place in chosen}
+    train = [pair for pair, source in zip(pairs, sources, strict=True) if source not in held_out]
+    return {
+        "train": train,
+        "valid": [pairs[place] for place in chosen[::2]],
+        "test": [pairs[place] for place in chosen[1::2]],
+    }
 
 
 def numbered_references(target: Path) -> dict[int, Path]:

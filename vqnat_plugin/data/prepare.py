@@ -54,7 +54,7 @@ class Prepared:
     Attributes:
         pairs: sentence pairs of each subset.
         dropped: training pairs that were left out, by reason.
-        known: how many pairs of valid and test have a source that the raw text of train has as well.
+        known: how many pairs of valid and test have a source that train has as well, token by token.
         names: what test sets were called that are called otherwise now.
     """
 
@@ -104,19 +104,23 @@ def mapping(workers: int) -> Iterator[Mapping]:
 
 
 def unusable(
-    source: Tokens, target: Tokens, max_length: int, max_ratio: float, typical: float | None = None
+    source: Tokens,
+    target: Tokens,
+    max_length: int,
+    max_ratio: float,
+    typical: float = 1.0,
+    words: bool = True,
 ) -> str | None:
     """Why a training pair is left out; None for one that is not.
 
     Args:
         source, target: tokens of both sides.
         max_length, max_ratio: see `PrepareOptions`.
-        typical: of pieces, target tokens for a source token, for which a pair is not lopsided; None for
-            words, among which marks do not count.
+        typical: target tokens for a source token, for which a pair is not lopsided.
+        words: whether these are words, among which marks do not count; SentencePiece has a piece that looks
+            like a mark.
     """
-    # SentencePiece has a piece that looks like a mark.
-    words, typical = typical is None, typical or 1.0
-    lengths = [len(without_marks(side) if words else side) for side in (source, target)]
+    lengths = [_length(side, words) for side in (source, target)]
     if not min(lengths):
         return "empty"
     if max(lengths) > max_length:
@@ -166,31 +170,34 @@ def _prepare(options: PrepareOptions) -> Prepared:
     model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
     merges = read_merges(options.bpe_codes) if options.bpe_codes else ""
     pipeline = TextPipeline(*languages, tokenizer, options.normalization, merges=merges, model=model)
-    raw, held_out, names = _read(options)
+    raw, held_out, names = _read(options, pipeline)
     with mapping(options.workers) as each:
         tokens = _sides(
             raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
         )
-        # Without blanks between words, only pieces can be counted; of these, scripts need more or fewer.
+        known = _known(tokens)
+        # Without blanks between words, only pieces can be counted.
         words = tokenizer == "moses"
         if words:
-            tokens["train"], dropped = _filter(tokens["train"], options)
+            tokens["train"], dropped = _filter(tokens["train"], options, words)
         elif not any(map(all, tokens["train"])):
             # Pieces are learnt first, and there would be nothing to learn from.
-            _filter(tokens["train"], options)
+            _filter(tokens["train"], options, words)
         pipeline = _learn(pipeline, tokens["train"], options)
         texts = _sides(tokens, languages, lambda _: pipeline.segment, each, "segment")
         if not words:
-            texts["train"], dropped = _filter(texts["train"], options, _typical_ratio(texts["train"]))
+            texts["train"], dropped = _filter(texts["train"], options, words)
     for subset, pairs in texts.items():
         for language, side in zip(languages, zip(*pairs, strict=True), strict=True):
             write_lines(options.out / "bpe" / f"{subset}.{language}", map(" ".join, side))
     binarize(options, pipeline, list(texts))
     counts = {subset: len(pairs) for subset, pairs in texts.items()}
-    return Prepared(counts, dropped + held_out, _known(raw), names)
+    return Prepared(counts, dropped + held_out, known, names)
 
 
-def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str], dict[str, str]]:
+def _read(
+    options: PrepareOptions, pipeline: TextPipeline
+) -> tuple[dict[str, list[Pair]], Counter[str], dict[str, str]]:
     """The raw text of all subsets, what was left out for what is held out, and former names of subsets.
 
     The text of valid and test is written as references.
@@ -200,7 +207,8 @@ def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str],
     left_out, names = Counter[str](), dict[str, str]()
     if options.data[0].is_file():
         corpus = read_corpus(options.data, *languages)
-        raw = hold_out(corpus, options.held_out, _roughly_usable(corpus, options))
+        normal = functools.partial(pipeline.normalize, language=languages[0])
+        raw = hold_out(corpus, options.held_out, _roughly_usable(corpus, options), normal)
         left_out[HELD_OUT] = len(corpus) - sum(map(len, raw.values()))
     else:
         splits = find_splits(options.data[0], *languages)
@@ -227,14 +235,15 @@ def _roughly_usable(corpus: Sequence[Pair], options: PrepareOptions) -> Callable
     return usable
 
 
-def _known(raw: dict[str, list[Pair]]) -> dict[str, int]:
+def _known(tokens: Subsets) -> dict[str, int]:
     """See `Prepared`."""
-    train = {source.strip() for source, _ in raw["train"]}
-    return {
-        subset: sum(source.strip() in train for source, _ in pairs)
-        for subset, pairs in raw.items()
-        if subset != "train"
+    tested = {
+        name: [tuple(source) for source, _ in pairs] for name, pairs in tokens.items() if name != "train"
     }
+    # Of these alone, of which there are few, a second copy is made.
+    wanted = {source for sources in tested.values() for source in sources}
+    found = {key for source, _ in tokens["train"] if (key := tuple(source)) in wanted}
+    return {name: sum(source in found for source in sources) for name, sources in tested.items()}
 
 
 def _write_references(
@@ -256,9 +265,10 @@ def _sides(
     each: Mapping,
     label: str,
 ) -> Subsets:
-    """Apply to each sentence what `function` is for its language."""
+    """Apply to each sentence what `function` is for its language; `subsets` is empty then, for the memory."""
     found = {}
-    for subset, pairs in subsets.items():
+    for subset in list(subsets):
+        pairs = subsets.pop(subset)
         sides = [
             each(function(language), side, f"{label} {subset}.{language}")
             for language, side in zip(languages, zip(*pairs, strict=True), strict=True)
@@ -268,14 +278,16 @@ def _sides(
 
 
 def _filter(
-    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions, typical: float | None = None
+    pairs: Sequence[tuple[Tokens, Tokens]], options: PrepareOptions, words: bool
 ) -> tuple[list[tuple[Tokens, Tokens]], Counter[str]]:
     """The training pairs that stay, and how many do not, by reason.
 
     Raises:
         DataError: none stays.
     """
-    reasons = [unusable(*pair, options.max_length, options.max_ratio, typical) for pair in pairs]
+    # Scripts need more pieces or fewer, and languages words.
+    typical = _typical_ratio(pairs, words)
+    reasons = [unusable(*pair, options.max_length, options.max_ratio, typical, words) for pair in pairs]
     kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     dropped = Counter(reason for reason in reasons if reason is not None)
     if not kept:
@@ -288,10 +300,14 @@ def _filter(
     return kept, dropped
 
 
-def _typical_ratio(pairs: Sequence[tuple[Tokens, Tokens]]) -> float:
+def _length(side: Tokens, words: bool) -> int:
+    return len(without_marks(side) if words else side)
+
+
+def _typical_ratio(pairs: Sequence[tuple[Tokens, Tokens]], words: bool) -> float:
     """Target tokens for a source token; 1 where one side has none."""
     whole = [pair for pair in pairs if all(pair)]
-    source, target = (sum(len(pair[side]) for pair in whole) for side in (0, 1))
+    source, target = (sum(_length(pair[side], words) for pair in whole) for side in (0, 1))
     return target / source if source else 1.0
 
 

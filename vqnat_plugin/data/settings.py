@@ -60,7 +60,12 @@ class PrepareOptions:
     max_length: int = option(
         175, "longest sentence, in tokens (pieces with sentencepiece)", least=1, group=FILTERS
     )
-    max_ratio: float = option(2.5, "largest ratio of the lengths of a pair", least=1, group=FILTERS)
+    max_ratio: float = option(
+        2.5,
+        "largest ratio of the lengths of a pair, beside that of all pairs together",
+        least=1,
+        group=FILTERS,
+    )
     workers: int = option(1, "processes", least=1, most=MOST_PROCESSES)
 
     def check(self) -> None:

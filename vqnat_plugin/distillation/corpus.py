@@ -14,6 +14,7 @@ import torch
 from fairseq.data import ConcatDataset, Dictionary, indexed_dataset
 
 from ..data.binarised import require_sound
+from ..data.publishing import BINARISED
 from ..errors import DataError
 from ..text.pipeline import FILE_NAME
 
@@ -131,9 +132,11 @@ def open_data(folder: Path, source_lang: str | None = None, target_lang: str | N
     """
     pairs = sorted({file.name.split(".")[1] for file in folder.glob("train.*-*.*.idx")})
     if not pairs:
-        raise DataError(
-            f"--data {folder}: no train.SRC-TGT.SRC.idx there; is it fairseq-preprocess's --destdir?"
-        )
+        # As `vqnat prepare` writes it.
+        inside = folder / BINARISED
+        there = any(inside.glob("train.*.idx"))
+        guess = f"did you mean {inside}?" if there else "is it fairseq-preprocess's --destdir?"
+        raise DataError(f"--data {folder}: no train.SRC-TGT.SRC.idx there; {guess}")
     if source_lang is None or target_lang is None:
         if len(pairs) > 1 or pairs[0].count("-") != 1:
             raise DataError(

@@ -226,7 +226,14 @@ class DistillOptions:
             raise UsageError("--teacher: needs a checkpoint")
         for path in self.teachers:
             if not path.is_file():
-                raise UsageError(f"--teacher {path}: no such file")
+                way = f"is a folder; name a checkpoint in it, as {path / 'checkpoint_best.pt'}"
+                raise UsageError(f"--teacher {path}: {way if path.is_dir() else 'no such file'}")
+        require(
+            self,
+            "filtered_fallback",
+            self.mix == "distilled" or self.filtered_fallback == "drop",
+            "--mix distilled: --mix both has all pairs of --data already",
+        )
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out}: is a file; name a folder")
         if self.out.resolve() == self.data.resolve():

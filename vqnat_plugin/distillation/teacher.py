@@ -125,6 +125,8 @@ def open_teacher(options: DistillOptions, data: ParallelData, device: torch.devi
         models.append(model)
     assert task is not None
     search = {name: value for name, value in options.search().items() if name != "seed"}
+    # fairseq ends with a traceback at more than there are.
+    search["sampling_topk"] = min(search["sampling_topk"], len(task.target_dictionary))
     return Teacher(task, models, task.build_generator(models, GenerationConfig(**search)), device)
 
 

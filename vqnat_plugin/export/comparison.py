@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.bleu import corpus_bleu
+from ..errors import UsageError
+from ..evaluation.bleu import bleu_metric, corpus_bleu, sacrebleu_tokenizer
 from ..runtime.decoding import Decoding
 from ..runtime.translator import Translator
 
@@ -32,8 +33,9 @@ def compare(
 
     Returns:
         `sentences`, how many; `identical`, the share of them with the same sub-words; `bleu` of `exported`
-        and `checkpoint`; `score_difference`, the largest among the identical ones, nats a sub-word. All of
-        one candidate a sentence; `rescored` has the same of the best of `CANDIDATES` by the teacher's score.
+        and `checkpoint`, by sacreBLEU's tokeniser `tokenize`; `score_difference`, the largest among the
+        identical ones, nats a sub-word. All of one candidate a sentence; `rescored` has the same of the best
+        of `CANDIDATES` by the teacher's score.
     """
     if not pairs:
         return None
@@ -65,14 +67,25 @@ def _compared(
         "exported": [translator.text(each.tokens) for each in exported],
         "checkpoint": [hub.decode(each["tokens"]) for each in original],
     }
-    language = hub.task.cfg.target_lang
+    tokenize = _tokenizer(hub.task.cfg.target_lang)
     return {
         "identical": len(same) / len(pairs),
         "score_difference": max(same, default=None),
         "bleu": {
-            name: corpus_bleu(lines, [references], language=language).score for name, lines in texts.items()
+            name: corpus_bleu(lines, [references], tokenize=tokenize).score for name, lines in texts.items()
         },
+        "tokenize": tokenize,
     }
+
+
+def _tokenizer(language: str) -> str:
+    """That of a language; characters where it is not installed, which is no reason to export nothing."""
+    tokenize = sacrebleu_tokenizer(language)
+    try:
+        bleu_metric(tokenize)
+    except UsageError:
+        return "char"
+    return tokenize
 
 
 def describe(comparison: dict[str, Any] | None, precision: str) -> str:
@@ -92,9 +105,9 @@ def describe(comparison: dict[str, Any] | None, precision: str) -> str:
 
 
 def _figures(found: dict[str, Any]) -> str:
-    bleu = found["bleu"]
+    bleu, by = found["bleu"], "by characters " if found["tokenize"] == "char" else ""
     line = (
-        f"{100 * found['identical']:.1f} % identical, BLEU {bleu['exported']:.2f}, of the checkpoint "
+        f"{100 * found['identical']:.1f} % identical, BLEU {by}{bleu['exported']:.2f}, of the checkpoint "
         f"{bleu['checkpoint']:.2f}"
     )
     if found["score_difference"] is not None:

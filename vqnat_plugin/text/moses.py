@@ -43,7 +43,9 @@ def _rules(language: str) -> _Rules:
     from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
 
     code = base_language(language)
-    return _Rules(MosesPunctNormalizer(lang=code), MosesTokenizer(lang=code), MosesDetokenizer(lang=code))
+    # It would write 10.000 or 10,000 for digits with a no-break space between, which may be another number.
+    normalizer = MosesPunctNormalizer(lang=code, norm_numbers=False)
+    return _Rules(normalizer, MosesTokenizer(lang=code), MosesDetokenizer(lang=code))
 
 
 def normalize_punctuation(line: str, language: str) -> str:

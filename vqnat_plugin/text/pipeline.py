@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ..errors import DataError, UsageError
@@ -69,11 +69,11 @@ class TextPipeline:
 
     @cached_property
     def _bpe(self) -> BPE:
-        return BPE(self.merges)
+        return _read_merges(self.merges)
 
     @cached_property
     def _pieces(self) -> Pieces:
-        return Pieces(self.model)
+        return _read_pieces(self.model)
 
     def __getstate__(self) -> dict[str, object]:
         # What is made from the rest is made anew in another process.
@@ -179,6 +179,11 @@ class TextPipeline:
         """
         path = folder / FILE_NAME
         return cls.load(path) if path.is_file() else None
+
+
+# A process that is sent the same pipeline again and again has read it, and keeps the words that it has seen.
+_read_merges = lru_cache(maxsize=8)(BPE)
+_read_pieces = lru_cache(maxsize=8)(Pieces)
 
 
 def _text(content: dict[str, object], name: str, allowed: Collection[str] = ()) -> str:
