@@ -100,6 +100,15 @@ def check(options: Any) -> None:
                 raise UsageError(f"{name} {value}: {needed}")
 
 
+@dataclasses.dataclass(kw_only=True)
+class PluginOptions:
+    """For commands that read checkpoints."""
+
+    user_dir: Path | None = option(
+        None, "fairseq plugin of yours that the model comes from", exists=FOLDER, metavar="DIR"
+    )
+
+
 def require(options: Any, name: str, holds: bool, needed: str) -> None:
     """Raise `UsageError` unless an option is as others ask for."""
     if not holds:

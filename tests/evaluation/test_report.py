@@ -257,5 +257,6 @@ def test_a_paired_bootstrap_stands_beside_bleu() -> None:
     assert [cell.strip() for cell in lines[2].split("|")[3:5]] == ["0.8", ""]
     assert [cell.strip() for cell in lines[3].split("|")[3:5]] == ["0.8", "0.012"]
     assert (
-        f"a difference from {names[0]} as large is by chance: sacreBLEU's paired bootstrap, `{test}`" in text
+        f"difference from {names[0]}, about half of a two-sided p: sacreBLEU's paired bootstrap, `{test}`"
+        in text
     )

@@ -35,6 +35,18 @@ def test_curves_of_training_and_validation(tmp_path: Path) -> None:
     assert log.curve("bleu") == []
 
 
+def test_what_is_counted_over_an_epoch_is_taken_at_its_end(tmp_path: Path) -> None:
+    epochs = [
+        json.dumps({"train_codebook_usage_epoch": f"0.{number}", "train_num_updates": f"{number}00"})
+        for number in (8, 9)
+    ]
+    within = inner(850, "4", codebook_usage_epoch="0.3")
+    path = write(tmp_path / "log", epochs[0], within, epochs[1])
+    assert TrainingLog(path).curve("codebook_usage_epoch") == [(800, 0.8), (900, 0.9)]
+    # Of a single epoch all there is is a beginning.
+    assert TrainingLog(write(tmp_path / "log", within)).curve("codebook_usage_epoch") == [(850, 0.3)]
+
+
 def test_repeated_lines_and_resumed_trainings_give_one_value_an_update(tmp_path: Path) -> None:
     path = write(
         tmp_path / "log", inner(10, "5"), inner(20, "4"), inner(20, "4"), inner(20, "3.5"), inner(30, "3")

@@ -84,6 +84,7 @@ def test_files(out: Path) -> None:
     assert draw_training({"autoencoder": TrainingLog(out / "train.log")}, out / "training.png")
     write_images_report(report, out)
     text = (out / "report.md").read_text()
+    assert "- measured on 10 images of 'test'\n" in text
     assert text.startswith("# Cats") and "\n- of one cat\n" in text and "4.000" in text
     assert "](reconstructions.png)" in text and "](training.png)" in text and "samples.png" not in text
     assert "| total" in text and "900" in text and "seed: 3" in text

@@ -136,6 +136,8 @@ def test_errors_say_where(tmp_path: Path, before: str, after: str, message: str)
         ("title: Second", "title: First", "two comparisons have the title 'First'"),
         ("--save 'a b'", "--save 'a b", "grid.yaml: 'train' is no command line (No closing quotation)"),
         ("--lr 1 --save 'a b'", '"a\\0b"', "'train' holds a character that no command line can have"),
+        ('plain: ""', 'plain: "--seed 3"', "plain: --seed is set for each training; say 'seeds'"),
+        ('plain: ""', 'plain: "--save-dir=x"', "plain: --save-dir is set for each training; say where"),
         ("seeds: [2]", "seeds: [true]", "two: 'seeds' must be whole numbers from 1"),
         ("seeds: [2]", "seeds: [2, 2]", "two: 'seeds' must be whole numbers from 1, each another"),
         ("seeds: [2]", "seeds: [4294967296]", "two: 'seeds' must be whole numbers from 1"),
@@ -245,14 +247,22 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(tmp_path / "raw") in kind.train_command(Cell("raw", (), 1), tmp_path / "cell", 2, False)
     checkpoints = tmp_path / "cell" / "checkpoints"
     assert command[command.index("--save-dir") + 1] == str(checkpoints)
-    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
-    assert "--tokenize" not in kind.measure_command(tmp_path / "cell")
+    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(cell, tmp_path / "cell")
+    assert "--tokenize" not in kind.measure_command(cell, tmp_path / "cell")
     by_characters = TranslationKind(options_of(tmp_path, tokenize="char"))
-    assert by_characters.measure_command(tmp_path / "cell")[-2:] == ["--tokenize", "char"]
+    assert by_characters.measure_command(cell, tmp_path / "cell")[-2:] == ["--tokenize", "char"]
+    on_valid = TranslationKind(options_of(tmp_path, gen_subset="valid"))
+    assert on_valid.measure_command(cell, tmp_path / "cell")[-2:] == ["--gen-subset", "valid"]
+    assert ImageKind(options_of(tmp_path, gen_subset="valid")).measure_command(cell, tmp_path)[-1] == "valid"
+    # What knows the model while it trains has to know it afterwards.
+    own = Cell("raw", ("--user-dir", str(tmp_path)), 1)
+    assert kind.measure_command(own, tmp_path / "cell")[-2:] == ["--user-dir", str(tmp_path)]
+    shipped = Cell("raw", ("--user-dir", str(ROOT / "vqnat_plugin")), 1)
+    assert "--user-dir" not in kind.measure_command(shipped, tmp_path / "cell")
     # The best one may be from before a collapse.
     checkpoints.mkdir(parents=True)
     (checkpoints / "checkpoint_best.pt").touch()
-    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(tmp_path / "cell")
+    assert str(checkpoints / "checkpoint_last.pt") in kind.measure_command(cell, tmp_path / "cell")
     command = kind.train_command(cell, tmp_path / "cell", 2, True)
     assert command[:4] == ["vqnat", "train", "--distributed-world-size", "1"] and "--workers" not in command
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -266,7 +276,7 @@ def test_commands_of_images(tmp_path: Path) -> None:
         *("--save-dir", str(tmp_path / "cell" / "checkpoints"), "--seed", "3"),
         *("--log-format", "json", "--no-epoch-checkpoints"),
     ]
-    assert kind.measure_command(tmp_path / "cell")[:4] == [
+    assert kind.measure_command(Cell("images", flags, 3), tmp_path / "cell")[:4] == [
         *("vqnat", "images", "evaluate", str(tmp_path / "cell" / "checkpoints" / "checkpoint_last.pt"))
     ]
     # What is trained on all cores is trained alone.
@@ -285,7 +295,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, train: str, measure: str = "") -> 
     monkeypatch.setattr(
         TranslationKind,
         "measure_command",
-        lambda kind, folder: command(measure, folder, kind.teacher, str(kind.beam)),
+        lambda kind, cell, folder: command(measure, folder, kind.teacher, str(kind.beam)),
     )
 
 
@@ -355,7 +365,7 @@ def test_failed_cell_leaves_the_others_alone_and_is_run_again(
     assert run_grid(grid_of(bad, good), given, jobs=1) == 1
     shown = capsys.readouterr().out
     assert f"{bad.name} FAILED (stage train failed (exit status 1); its log is {given.log(bad)}" in shown
-    assert "on purpose" in given.log(bad).read_text()
+    assert "on purpose" in given.log(bad).read_text() and "AssertionError: on purpose" in shown
     assert given.is_done(good) and not given.is_done(bad)
     (given.folder(bad) / "bad").unlink()
     assert run_grid(grid_of(bad, good), given, jobs=1) == 0 and given.is_done(bad)

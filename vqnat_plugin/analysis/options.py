@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..options import FILE, FOLDER, PluginOptions, option
 
 
 @dataclass(kw_only=True)
-class AnalysisOptions:
+class AnalysisOptions(PluginOptions):
     """The model, its data, and how they are read."""
 
     checkpoint: Path = option(..., "the trained model", positional=True, metavar="CHECKPOINT", exists=FILE)

@@ -17,7 +17,8 @@ LAYOUTS = ("last", "first")
 class Quantizer(nn.Module):
     """The protocol of quantisers, with what does nothing for most kinds.
 
-    A kind defines `quantize`, `lookup` and `codebook`. Layout, masks and lengths are dealt with here.
+    A kind defines `quantize`, `lookup` and `codebook`, and in training adds to `histogram` in `quantize`
+    when `accumulate` is true. Layout, masks and lengths are dealt with here. `register` gives it a name.
 
     Attributes:
         codebook_size: number of codes K. dim: size of a vector.
@@ -47,9 +48,12 @@ class Quantizer(nn.Module):
         require_integer("dim", dim)
         require(channels in (None, *LAYOUTS), "channels", channels, "'last', 'first' or None")
         self.codebook_size, self.dim, self.channels = int(codebook_size), int(dim), channels
+        # Some put together those of their parts.
+        if not isinstance(getattr(type(self), "histogram", None), property):
+            self.make_histogram()
 
     def make_histogram(self, *shape: int) -> None:
-        """Adds `histogram` and `revived`; without a shape, of one codebook."""
+        """Makes `histogram` and `revived` anew; without a shape, as at first, of one codebook."""
         counts = torch.zeros(shape or (self.codebook_size,), dtype=torch.float64)
         self.register_buffer("histogram", counts, persistent=False)
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -84,6 +88,8 @@ class Quantizer(nn.Module):
             # Nothing that is seen there could be used outside of it.
             accumulate = False
         out = self.quantize(z, mask, accumulate)
+        if not out._codebook_size:
+            out._codebook_size, out._mask = self.codebook_size, mask
         if self.channels == "first":
             out.quantized = out.quantized.movedim(-1, 1)
         return out

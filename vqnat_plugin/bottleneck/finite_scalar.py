@@ -58,7 +58,6 @@ class FiniteScalarQuantizer(ParameterCodebook):
         same = self.dim == len(levels)
         self.project_in = nn.Identity() if same else nn.Linear(self.dim, len(levels))
         self.project_out = nn.Identity() if same else nn.Linear(len(levels), self.dim)
-        self.make_histogram()
 
     def _tables(self) -> dict[str, Tensor]:
         sizes = self._sizes

@@ -41,11 +41,12 @@ class QuantizerOutput:
     samples: Tensor | None
     commitment_loss: Tensor
     metrics: dict[str, Tensor]
-    _codebook_size: int = field(repr=False)
+    # 0: that of the quantiser.
+    _codebook_size: int = field(default=0, repr=False)
     # True where `soft_codes` is not 0: (...), or (..., levels).
-    _mask: Tensor | None = field(repr=False)
+    _mask: Tensor | None = field(default=None, repr=False)
     # For each codebook, when there are no samples: vectors (N, d), codes (K, d), temperature.
-    _posteriors: list[tuple[Tensor, Tensor, float]] = field(repr=False)
+    _posteriors: list[tuple[Tensor, Tensor, float]] = field(default_factory=list, repr=False)
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.quantized, self.codes, self.commitment_loss))

@@ -22,7 +22,6 @@ class ParameterCodebook(Quantizer):
     def make_codebook(self) -> None:
         """Draws the codes; to be called once, after whatever else draws random numbers."""
         self.codebook = nn.Parameter(torch.randn(self.codebook_size, self.dim))
-        self.make_histogram()
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Code vectors: codes `(...)` to `(..., dim)`."""

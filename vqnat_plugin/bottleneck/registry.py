@@ -1,4 +1,4 @@
-"""The kinds of quantiser by name: a new one is a file that registers itself, and a line in `__init__.py`."""
+"""The kinds of quantiser by name: `register` adds one, wherever it is defined."""
 
 from __future__ import annotations
 
@@ -47,13 +47,25 @@ _KINDS: dict[str, tuple[Builder, str]] = {}
 
 
 def register(name: str, summary: str) -> Callable[[Builder], Builder]:
-    """Adds a kind: a decorator of the function that builds it from `Settings`."""
+    """Adds a kind: a decorator of the function that builds it from `Settings`.
+
+    Raises:
+        ValueError: another module has a kind of this name.
+    """
 
     def add(builder: Builder) -> Builder:
+        taken = _module(_KINDS[name][0]) if name in _KINDS else ""
+        # A module may be run again, as cells of a notebook are.
+        require(taken in ("", _module(builder)), "name", name, f"another: {taken} has taken it")
         _KINDS[name] = (builder, summary)
         return builder
 
     return add
+
+
+def _module(builder: Builder) -> str:
+    """Where a builder is defined, or what it completes is."""
+    return str(getattr(builder, "func", builder).__module__)
 
 
 def kinds() -> dict[str, str]:

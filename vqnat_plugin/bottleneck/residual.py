@@ -91,6 +91,7 @@ class ResidualEMQuantizer(Quantizer):
             for _ in range(levels)
         )
         self.blocks = self._levels[0].blocks
+        self.starts_from_data = self._levels[0].starts_from_data
         self._estimator = rotate if self._levels[0].gradient == "rotation" else straight_through
 
     assignment = shared_setting("assignment")

@@ -32,7 +32,6 @@ class SimVQQuantizer(GradientQuantizer):
         """Draws the fixed vectors and the layer."""
         self.register_buffer("basis", torch.randn(self.codebook_size, self.dim) * self.dim**-0.5)
         self.transform = nn.Linear(self.dim, self.dim, bias=False)
-        self.make_histogram()
 
     @property
     def codebook(self) -> Tensor:  # type: ignore[override]

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..options import FOLDER, flag, option
+from ..options import FOLDER, PluginOptions, flag, option
 
 INTERRUPTED = "interrupted; --out is as it was before"
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(PluginOptions):
     """Options of `vqnat export`."""
 
     checkpoint: Path = option(

@@ -10,11 +10,11 @@ that name in OUTDIR: name another folder than that of the images.
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..options import FILE, FOLDER, PluginOptions, option
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(PluginOptions):
     """Options of `vqnat images decode`."""
 
     checkpoint: Path = option(

@@ -10,11 +10,11 @@ OUT.npz has `names` (paths below the folder), `codes` (images, height, width, co
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import FILE, FOLDER, option
+from ..options import FILE, FOLDER, PluginOptions, option
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(PluginOptions):
     """Options of `vqnat images encode`."""
 
     checkpoint: Path = option(

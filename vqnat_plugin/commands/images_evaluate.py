@@ -8,12 +8,13 @@ same --out.
   vqnat images evaluate autoencoder/checkpoint_best.pt --prior prior/checkpoint_best.pt --data cifar10
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, named_files, option
+from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, PluginOptions, named_files, option
 
 # The row of the report.
 MODEL = "vq_vae_em"
@@ -22,7 +23,7 @@ SHOWN = "sheets"
 
 
 @dataclass(kw_only=True)
-class Options:
+class Options(PluginOptions):
     """Options of `vqnat images evaluate`."""
 
     checkpoint: Path = option(
@@ -117,6 +118,15 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         generator = torch.Generator(device).manual_seed(options.seed)
         samples = prior.sample(options.samples, options.temperature, generator)
     paths = earlier_checkpoints(options.checkpoint, options.earlier_updates)
+    missing = [
+        number for number in options.earlier_updates if not earlier_checkpoints(options.checkpoint, [number])
+    ]
+    if missing:
+        print(
+            f"vqnat images evaluate: no checkpoint_*_N.pt beside {shown(options.checkpoint)} for "
+            f"--earlier-updates {' '.join(map(str, missing))}: left out of progress.png",
+            file=sys.stderr,
+        )
     course = [(row_label(path), load_autoencoder(path).to(device)) for path in paths]
     if course:
         course.append((row_label(options.checkpoint), model))

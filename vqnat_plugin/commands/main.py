@@ -143,4 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended_by_sigterm(),
         alone(module.writes_to(options)) if hasattr(module, "writes_to") else nullcontext(),
     ):
+        if getattr(options, "user_dir", None) is not None:
+            from ..models.checkpoints import import_plugin
+
+            import_plugin(options.user_dir)
         return module.run(options) or 0

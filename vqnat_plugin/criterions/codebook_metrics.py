@@ -27,7 +27,9 @@ def log_codebook(logging_outputs: list[dict[str, Any]]) -> None:
 
     quantized = total("quantized")
     for name, label in CODEBOOK_METRICS.items():
-        metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
+        # A kind of the user's may not have them all.
+        if any(name in log for log in logging_outputs):
+            metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
     for name, label in EPOCH_METRICS.items():
         if any(name in log for log in logging_outputs):
             # Weight 0 keeps the last value: these are running figures already.

@@ -1,8 +1,6 @@
 """The teacher: any fairseq model that translates, or several as an ensemble."""
 
-from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 
 from ..errors import DataError, UsageError
-from ..models.checkpoints import TRANSLATION, Checkpoint
+from ..models.checkpoints import TRANSLATION, Checkpoint, import_plugin
 from .corpus import ParallelData
 from .settings import DistillOptions, Share
 
@@ -108,7 +106,8 @@ def open_teacher(options: DistillOptions, data: ParallelData, device: torch.devi
         CheckpointError: a file is no checkpoint of a translation model, needs a plugin that is not loaded, or
             does not fit the data.
     """
-    _import_plugin(options.user_dir)
+    if options.user_dir is not None:
+        import_plugin(options.user_dir)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     task, models = None, []
@@ -128,12 +127,3 @@ def open_teacher(options: DistillOptions, data: ParallelData, device: torch.devi
     # fairseq ends with a traceback at more than there are.
     search["sampling_topk"] = min(search["sampling_topk"], len(task.target_dictionary))
     return Teacher(task, models, task.build_generator(models, GenerationConfig(**search)), device)
-
-
-def _import_plugin(folder: Path | None) -> None:
-    try:
-        utils.import_user_module(Namespace(user_dir=None if folder is None else str(folder)))
-    except FileNotFoundError:
-        raise UsageError(f"--user-dir {folder}: no such folder") from None
-    except ImportError as error:
-        raise UsageError(f"--user-dir {folder}: cannot be imported ({error})") from None

@@ -189,7 +189,7 @@ def paired_bootstrap(
     Returns:
         Nothing for more than `MOST_TESTED` sentences. For each system `bleu_interval`, half the width of the
         95 % interval, with the signature of the test, `bleu_test`; for others than the baseline also
-        `bleu_p`, how likely a difference as large is by chance, and `bleu_baseline`.
+        `bleu_p`, of the size of the difference, which is about half of a two-sided p, and `bleu_baseline`.
     """
     if len(references[0]) > MOST_TESTED:
         print(

@@ -26,13 +26,16 @@ CODEBOOK_PANELS: Panels = (
     (
         "Codebook usage",
         "share of the codes",
-        (("codebook_usage", "train", "in a batch"), ("codebook_usage_epoch", "train", "in an epoch")),
+        (
+            ("codebook_usage", "train", "in a process's batch"),
+            ("codebook_usage_epoch", "train", "in an epoch"),
+        ),
     ),
     (
         "Codebook perplexity",
         "codes",
         (
-            ("codebook_perplexity", "train", "in a batch"),
+            ("codebook_perplexity", "train", "in a process's batch"),
             ("codebook_perplexity_epoch", "train", "in an epoch"),
         ),
     ),

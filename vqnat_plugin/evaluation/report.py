@@ -206,7 +206,9 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         if "bleu_p" in each or ("bleu_test" in each and len(systems) == 1)
     }
     for test, baseline in sorted(tested):
-        p = f"; p: how likely a difference from {escape(baseline)} as large is by chance" if baseline else ""
+        # sacreBLEU resamples the size of a difference, not the difference.
+        p = f"; p: of the size of the difference from {escape(baseline)}, about half of a two-sided p"
+        p = p if baseline else ""
         notes.append(
             f"- 95 %: BLEU is as sure as plus or minus so much{p}: sacreBLEU's paired bootstrap, {code(test)}"
         )

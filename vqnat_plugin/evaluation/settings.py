@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..options import FILE, FOLDER, MOST_PROCESSES, MOST_ROUNDS, MOST_SEED, MOST_TOKENS, named_files, option
+from ..options import (
+    FILE,
+    FOLDER,
+    MOST_PROCESSES,
+    MOST_ROUNDS,
+    MOST_SEED,
+    MOST_TOKENS,
+    PluginOptions,
+    named_files,
+    option,
+)
 from .systems import Conditions, System, parse_system
 
 LENGTHS = "lengths: of every system that does not say otherwise"
@@ -36,7 +46,7 @@ class TextOptions:
 
 
 @dataclass(kw_only=True)
-class TimingOptions:
+class TimingOptions(PluginOptions):
     """Options of `vqnat benchmark`."""
 
     data: Path = option(..., "binarised data", exists=FOLDER, positional=True, metavar="DATA_BIN")

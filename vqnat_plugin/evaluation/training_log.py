@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import DataError
 from ..reading import read_lines
 
+# How metrics end that are counted from the start of an epoch.
+OF_AN_EPOCH = "_epoch"
 UPDATES = "num_updates"
 Curve = list[tuple[int, float]]
 
@@ -70,8 +72,9 @@ class TrainingLog:
             subset: `train`, or the name of a validation subset.
         """
         values = self._values.get(subset, {}).get(metric, {})
-        if subset == "train":
-            # The lines within an epoch are finer than those at its end.
+        if subset == "train" and not (metric.endswith(OF_AN_EPOCH) and len(values) > 1):
+            # The lines within an epoch are finer than those at its end; but what is counted over an epoch is
+            # not whole there, and would seem to fall at each start of one.
             values = self._values.get("", {}).get(metric, {}) or values
         return sorted(values.items())
 

@@ -37,7 +37,9 @@ def encode(model: VQVAE, folder: Path, out: Path) -> int:
         DataError: there are none, one is broken or has another form, or `decode` could not write them.
     """
     names, images = read_images(folder, model.image_size, lambda names: _targets(names, folder))
-    codes = encode_images(model, images, "images")
+    # In the smallest type that holds them.
+    most = np.min_scalar_type(model.config.codebook_size - 1)
+    codes = encode_images(model, images, "images").astype(most)
     digest = np.array(model.digest())
 
     def save(part: Path) -> None:

@@ -118,7 +118,10 @@ def figures_table(results: Results) -> str:
 
 def table_and_notes(report: Mapping[str, Any]) -> str:
     """The table of a report, what its columns mean, and its own notes."""
-    notes = "\n".join(f"- {escape(note)}" for note in (*NOTES, *report["notes"]))
+    every = [one for many in report["results"].values() for one in many]
+    measured = sorted({f"{one['images']:,} images of '{one['subset']}'" for one in every})
+    about = [f"measured on {' / '.join(measured)}"] if measured else []
+    notes = "\n".join(f"- {escape(note)}" for note in (*about, *NOTES, *report["notes"]))
     return f"{figures_table(report['results'])}\n\n{notes}"
 
 

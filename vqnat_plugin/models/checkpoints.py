@@ -1,10 +1,11 @@
 """The one reader of what fairseq-train writes: what is in the file, what it needs, and its model, rebuilt."""
 
 import contextlib
+from argparse import Namespace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fairseq import checkpoint_utils, tasks
+from fairseq import checkpoint_utils, tasks, utils
 from fairseq.data import Dictionary
 from fairseq.data.data_utils import infer_language_pair
 from fairseq.dataclass.utils import overwrite_args_by_name
@@ -12,7 +13,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
 from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
 
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, UsageError
 from ..fairseq_checks import load_models, names, require_started, told, unsound
 from ..safe_loading import without_weights
 
@@ -26,6 +27,20 @@ class Kind(NamedTuple):
 
 AUTOREGRESSIVE = Kind("autoregressive model", FairseqEncoderDecoderModel)
 TRANSLATION = Kind("translation model", (TranslationTask, FairseqEncoderDecoderModel))
+
+
+def import_plugin(folder: Path) -> None:
+    """Import a fairseq plugin: its tasks and models are known then.
+
+    Raises:
+        UsageError: there is no such folder, or it cannot be imported.
+    """
+    try:
+        utils.import_user_module(Namespace(user_dir=str(folder)))
+    except FileNotFoundError:
+        raise UsageError(f"--user-dir {folder}: no such folder") from None
+    except ImportError as error:
+        raise UsageError(f"--user-dir {folder}: cannot be imported ({error})") from None
 
 
 class Checkpoint:

@@ -23,6 +23,8 @@ from .stages import Stages
 TRAIN, MEASURE = "train", "measure"
 # In the folder of each cell: what it is.
 CELL = "cell.json"
+# Characters of what a command said last.
+LONGEST_LINE = 300
 
 
 class GridKind(Protocol):
@@ -41,8 +43,8 @@ class GridKind(Protocol):
     def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
         """The training of a cell, checkpoints in `folder/checkpoints`, by so many threads or on a GPU."""
 
-    def measure_command(self, folder: Path) -> list[str]:
-        """What measures the end of the training in a folder, and writes `result` there."""
+    def measure_command(self, cell: Cell, folder: Path) -> list[str]:
+        """What measures the end of the training of a cell in a folder, and writes `result` there."""
 
     def figures(self, measured: dict[str, Any]) -> list[Any]:
         """Those in the content of `result` that the report shows; each a number, or None where it may be."""
@@ -78,7 +80,7 @@ class GridRun:
             return False
         record = _cell_record(folder, begun)
         train = self.kind.train_command(cell, folder, record["threads"], record["gpu"])
-        measure = self.kind.measure_command(folder)
+        measure = self.kind.measure_command(cell, folder)
         return stages.is_done(TRAIN, train) and stages.is_done(MEASURE, measure)
 
     def is_done_otherwise(self, cell: Cell) -> bool:
@@ -175,7 +177,7 @@ class Runner:
             raise DataError(f"{folder}: began on {began}; go on there, or {_remove(folder)}")
         more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
         stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
-        stages.run(MEASURE, kind.measure_command(folder), quiet=True, **more)
+        stages.run(MEASURE, kind.measure_command(cell, folder), quiet=True, **more)
         checkpoints = folder / "checkpoints"
         if not record["keep"] and not checkpoints.is_symlink():
             for checkpoint in checkpoints.glob("checkpoint*.pt"):
@@ -231,7 +233,7 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
                 if trouble is not None and not isinstance(trouble, DataError):
                     raise trouble
                 failed += trouble is not None
-                state = f"FAILED ({trouble})" if trouble else "done"
+                state = f"FAILED ({trouble}){_last_words(grid_run, cell)}" if trouble else "done"
                 if cell in pending:
                     number += 1
                     minutes = (time.monotonic() - start) / 60
@@ -253,6 +255,13 @@ def _is_done(grid_run: GridRun, cell: Cell) -> bool:
     except DataError:
         # Running it says what is damaged; the others are run all the same.
         return False
+
+
+def _last_words(grid_run: GridRun, cell: Cell) -> str:
+    """The last line of the stage of a cell that ended last: mostly its error."""
+    logs = [log for name in (MEASURE, TRAIN) if (log := grid_run.stages(cell).log(name)).is_file()]
+    lines = logs[0].read_text(errors="replace").split("\n") if logs else []
+    return next((f": {line.strip()[:LONGEST_LINE]}" for line in reversed(lines) if line.strip()), "")
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..launch import PLUGIN, option_value
 from ..options import MOST_SEED
 from .plain_yaml import read_yaml
 
 # By what is measured: what a row may be trained on, the default last.
 DATA = {"translation": ("raw", "distilled"), "images": ("images",)}
+# What a row may not set, and what to do instead.
+GIVEN = {"--seed": "say 'seeds'", "--save-dir": "say where to write with --out"}
 # A comparison's name becomes that of files.
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -38,6 +42,13 @@ class Cell:
         """Name of its folder: the same for the same training, in whichever comparison it stands."""
         digest = hashlib.sha256(json.dumps([self.data, self.flags]).encode()).hexdigest()
         return f"{digest[:12]}-seed{self.seed}"
+
+    def plugin(self) -> tuple[str, ...]:
+        """What the command that measures the training needs to know its model, where that is a plugin's."""
+        folder = option_value(list(self.flags), "--user-dir")
+        if folder is None or not Path(folder).is_dir() or Path(folder).resolve() == Path(PLUGIN):
+            return ()
+        return ("--user-dir", os.path.abspath(folder))
 
 
 @dataclass(frozen=True)
@@ -221,5 +232,8 @@ def _row(
         raise DataError(f"{where}: must be flags, or a mapping of 'flags' and 'data', but is {value!r}")
     with _Reader(where, value) as reader:
         flags = (*shared, *reader.words("flags", ""))
+        for flag, way in GIVEN.items():
+            if option_value(list(flags), flag) is not None:
+                raise DataError(f"{where}: {flag} is set for each training; {way}")
         trained_on = reader.choice("data", data, data[-1])
     return Row(name, tuple(Cell(trained_on, flags, seed) for seed in seeds))

@@ -25,6 +25,7 @@ class ImageKind:
         self.data = os.path.abspath(options.data)
         self.cache = os.path.abspath(options.out / "images")
         self.paths = {"DATA": Path(self.data)}
+        self.shared = options.for_measuring()
 
     def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
         """`vqnat train`; it finds the number of its processes and threads by itself."""
@@ -34,11 +35,13 @@ class ImageKind:
             *("--log-format", "json", "--no-epoch-checkpoints"),
         ]
 
-    def measure_command(self, folder: Path) -> list[str]:
+    def measure_command(self, cell: Cell, folder: Path) -> list[str]:
         """`vqnat images evaluate`."""
         return [
             *("vqnat", "images", "evaluate", str(folder / "checkpoints" / "checkpoint_last.pt")),
             *("--data", self.data, "--image-cache", self.cache, "--out", str(folder)),
+            *self.shared,
+            *cell.plugin(),
         ]
 
     # One table of all rows, and what its columns mean; `report.md`.

@@ -18,12 +18,18 @@ class GridOptions(ScoringOptions):
     grid: Path = option(..., "what to train (YAML)", exists=FILE, positional=True, metavar="GRID")
     data: Path = option(..., "binarised corpus, or folder of images", exists=FOLDER, metavar="DIR")
     distilled: Path | None = option(
-        None, "translation: the same corpus, distilled", exists=FOLDER, metavar="DIR"
+        None, "translation, needed there: the same corpus, distilled", exists=FOLDER, metavar="DIR"
     )
     teacher: Path | None = option(
-        None, "translation: stands for TEACHER in the flags", exists=FILE, metavar="CKPT"
+        None,
+        "translation, needed there: TEACHER in the flags, and whom rows are compared with",
+        exists=FILE,
+        metavar="CKPT",
     )
-    ref: tuple[Path, ...] = option((), "translation: raw text of the test set", exists=FILE, metavar="FILE")
+    ref: tuple[Path, ...] = option(
+        (), "translation, needed there: raw text of --gen-subset", exists=FILE, metavar="FILE"
+    )
+    gen_subset: str = option("test", "split to measure on; choose settings on valid", metavar="SPLIT")
     beam: int = option(4, "translation: latent candidates", least=1, most=MOST_BEAM)
     tokenizer: str | None = option(
         None,
@@ -40,6 +46,10 @@ class GridOptions(ScoringOptions):
     keep_checkpoints: bool = option(False, "of cells that have been measured")
     report_only: bool = option(False, "train nothing, report what is done so far")
     title: str | None = option(None, "heading of the report (default: that of the grid)", metavar="TEXT")
+
+    def for_measuring(self) -> tuple[str, ...]:
+        """What is handed on to the command that measures, whatever the kind of grid."""
+        return () if self.gen_subset == "test" else ("--gen-subset", self.gen_subset)
 
     def check_for(self, measure: str, needs: tuple[str, ...]) -> None:
         """Raise `UsageError` unless just those special options are given that a kind of grid needs."""

@@ -1,4 +1,4 @@
-"""Grids of translation models: BLEU of a test set, greedy, of candidates and of the autoencoder alone."""
+"""Grids of translation models: BLEU, greedy, of candidates and of the autoencoder alone."""
 
 import os
 import statistics
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..evaluation.plots import COLORS, decorate, finish, plot_training
+from ..evaluation.plots import COLORS, decorate, finish, plain, plot_training
 from ..evaluation.report import made_with, provenance
 from ..evaluation.tables import code, escape, markdown_table, summary
 from ..evaluation.training_log import TrainingLog
@@ -46,6 +46,7 @@ class TranslationKind:
         )
         self.ref = list(map(os.path.abspath, options.ref))
         self.beam, self.tokenizer, self.tokenize = options.beam, options.tokenizer, options.tokenize
+        self.shared = options.for_measuring()
         self.jobs = 1 if torch.cuda.is_available() else min(2, available_cores())
         self.paths = {"DATA": Path(self.data), "DISTILLED": Path(self.distilled), TEACHER: Path(self.teacher)}
 
@@ -60,7 +61,7 @@ class TranslationKind:
             *("--log-format", "json", "--no-epoch-checkpoints"),
         ]
 
-    def measure_command(self, folder: Path) -> list[str]:
+    def measure_command(self, cell: Cell, folder: Path) -> list[str]:
         """`vqnat diagnose` of the end of the training: the best checkpoint may be older than a collapse."""
         return [
             *("vqnat", "diagnose", str(folder / "checkpoints" / "checkpoint_last.pt")),
@@ -68,6 +69,8 @@ class TranslationKind:
             *("--beam", str(self.beam), "--out", str(folder)),
             *(("--tokenizer", self.tokenizer) if self.tokenizer else ()),
             *(("--tokenize", self.tokenize) if self.tokenize else ()),
+            *self.shared,
+            *cell.plugin(),
         ]
 
     @staticmethod
@@ -190,7 +193,7 @@ def plot_comparison(title: str, rows: Mapping[str, Measured], path: Path) -> boo
             axes.plot(each, [place] * len(each), "k.", markersize=4)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_axisbelow(True)
-    decorate(axes, title, "BLEU", "")
+    decorate(axes, plain(title), "BLEU", "")
     axes.legend(reverse=True, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     finish(figure, path)
     return True
@@ -222,8 +225,8 @@ def _footnotes(report: Mapping[str, Any]) -> list[str]:
     notes = [
         "- BLEU: greedy latents; candidates: the best of several latent sequences by the model's own score; "
         "autoencoder: codes of the teacher's output, decoded. Mean over seeds, ± half their range",
-        "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output on the "
-        "test set; entropy: of the posterior at the end of training; all at the end of training",
+        "- predictor: teacher-forced, on those codes; codes used, perplexity: by the teacher's output; "
+        "entropy: of the posterior at the end of training; all at the end of training",
     ]
     rows = (row for comparison in report["comparisons"].values() for row in comparison["rows"].values())
     if teachers := [cell["systems"]["teacher_greedy"] for row in rows for cell in row["cells"]]:
