@@ -90,6 +90,13 @@ def check(args: argparse.Namespace) -> None:
         _check_overrides(args.model_overrides)
     if getattr(args, "shard_id", 0) >= getattr(args, "num_shards", 1):
         raise UsageError(f"--shard-id {args.shard_id}: needs to be below --num-shards {args.num_shards}")
+    if getattr(args, "path", None) and getattr(args, "num_shards", 1) > 1:
+        raise UsageError(
+            f"--num-shards {args.num_shards}: fairseq decodes shards by --distributed-world-size and "
+            "--distributed-rank only; give those"
+        )
+    if getattr(args, "sacrebleu", False) and getattr(args, "scoring", None) != "sacrebleu":
+        raise UsageError("--sacrebleu: does nothing in this fairseq; give --scoring sacrebleu")
     if getattr(args, "lr_scheduler", None) == "inverse_sqrt" and args.warmup_updates == 0:
         raise UsageError("--warmup-updates 0: --lr-scheduler inverse_sqrt needs at least 1")
     for name in ("restore_file", "finetune_from_model"):

@@ -88,6 +88,13 @@ def test_ended_sequences_stay_while_others_go_on() -> None:
     assert (latents.mask[..., 1:] <= latents.mask[..., :-1]).all()
 
 
+@pytest.mark.parametrize("beam", [1, 3])
+def test_no_place_is_decoded_that_no_candidate_has(beam: int) -> None:
+    for seed in range(4):
+        latents = search([tiny_model(seed, codebook_size=3)], sentences(2, seed=seed), [5, 6], beam=beam)
+        assert latents.mask[..., -1].any()
+
+
 def test_ensemble_averages_probabilities() -> None:
     steps = [torch.randn(4, 5).log_softmax(-1) for _ in range(3)]
     mean = mean_log_probabilities(steps)

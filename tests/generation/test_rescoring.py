@@ -96,6 +96,27 @@ def test_some_candidates_at_a_time(
         assert [h["score"] for h in one] == pytest.approx([h["score"] for h in other], abs=1e-5)
 
 
+def test_the_same_words_are_scored_once(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [teacher], _ = checkpoint_utils.load_model_ensemble([str(tiny_teacher)])
+    setting, read = Setting(tiny_corpus, tiny_student, None), []
+    run = type(teacher.decoder).forward
+
+    def counted(decoder: Any, rows: torch.Tensor, **more: Any) -> Any:
+        read.append(len(rows))
+        return run(decoder, rows, **more)
+
+    monkeypatch.setattr(type(teacher.decoder), "forward", counted)
+    one, other = torch.tensor([5, 6, 2]), torch.tensor([5, 2, 1])
+    sentences = len(setting.batch["id"])
+    tokens = torch.stack([one, other, one, one]).repeat(sentences, 1, 1)
+    scores, by_token = rescore([teacher.eval()], setting.batch["net_input"], tokens, pad=1)
+    assert sum(read) == 2 * sentences
+    assert torch.equal(scores[:, 0], scores[:, 2]) and torch.equal(scores[:, 0], scores[:, 3])
+    assert not torch.equal(scores[:, 0], scores[:, 1]) and not by_token[:, 1, 2].any()
+
+
 def test_a_teacher_without_logits_is_refused(
     tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,33 @@ def test_a_training_folder_translates(tiny_corpus: Path, tiny_student: Path) -> 
     assert sum(one == target for one, (_, target) in zip(found, known, strict=True)) >= 0.9 * len(known)
     assert hub.translate(known[0][0], beam=2) == found[0]
     assert isinstance(hub.models[0], VQNAT) and not hub.models[0].training
+
+
+def test_no_text_has_no_translation(tiny_corpus: Path, tiny_student: Path) -> None:
+    hub, (source, _) = VQNAT.from_pretrained(tiny_student), pairs(tiny_corpus)[0]
+    assert hub.translate(["", source, "  "]) == ["", hub.translate(source), ""]
+    assert hub.translate("") == "" and hub.translate([]) == []
+    with pytest.raises(
+        DataError, match=r"sentence 1 of the list has \d+ tokens, the model reads \d+ at most"
+    ):
+        hub.translate([source, " ".join([source] * 500)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rescore_with": "t.pt"}, r"rescore_with is for from_pretrained\(rescore_with=\.\.\.\)"),
+        ({"candidates": 4}, "fairseq's generation knows no 'candidates'"),
+        ({"beam": "4"}, "beam '4': needs a value of type int"),
+        ({"beam": 4.0}, "beam 4.0: needs a value of type int"),
+        ({"lenpen": float("nan")}, "lenpen"),
+    ],
+)
+def test_options_of_a_translation_are_checked(
+    tiny_student: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^translate: {message}"):
+        VQNAT.from_pretrained(tiny_student).translate("w1 w2", **options)
 
 
 def test_an_option_that_nobody_knows_is_refused(tiny_student: Path) -> None:

@@ -124,7 +124,12 @@ def test_value_out_of_range_is_refused_by_flag_and_value(name: str, value: float
     assert message.startswith(f"--{name.replace('_', '-')} {value}: needs ") and "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["bottleneck", "codebook_init", "decoder_attention", "predictor_gradient"])
+def test_kinds_that_nobody_has_registered_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--bottleneck mien: needs one of .*\bem\b"):
+        tiny_config(bottleneck="mien")
+
+
+@pytest.mark.parametrize("name", ["codebook_init", "decoder_attention", "predictor_gradient"])
 def test_unknown_choice_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(SystemExit):

@@ -12,6 +12,9 @@ OUT/bin is the folder for training and distillation, OUT/reference has the raw t
 scoring, OUT/bpe the sub-words. How text was treated is written to OUT/bin/text.json: training, decoding of
 raw text, scoring and Python read it there.
 
+All text is in memory: some 2.5 kB for a pair of 25 words a side. A larger corpus is prepared in parts, with
+--bpe-codes, or --sentencepiece-model, and --srcdict of the first.
+
   vqnat prepare --data text --out prepared --source-lang en --target-lang de
   vqnat prepare --data corpus.tsv --out prepared --source-lang en --target-lang zh
 """

@@ -147,8 +147,10 @@ class LatentSearch:
                 past = [[layer.select(order) for layer in layers] for layers in past if layers is not None]
             if done.reached(ended):
                 break
-        # How many steps more there were depends on time, and what is decoded is not to.
-        chosen = chosen[..., : done.first()]
+        # How many steps more there were depends on time, and what is decoded is not to. The last one that
+        # counts has ends alone, which stand for no words.
+        first = done.first()
+        chosen = chosen[..., : None if first is None else max(1, first - 1)]
         mask = chosen != end
         return Latents(chosen.masked_fill(~mask, 0), mask, scores)
 

@@ -71,12 +71,16 @@ def rescore(
         Scores (batch, beam) and token log-probabilities (batch, beam, positions), nats; 0 at padding.
     """
     batch, beam, positions = tokens.shape
-    flat = tokens.flatten(0, 1)
+    # Different latents often give the same words.
+    rows = torch.arange(batch, device=tokens.device).repeat_interleave(beam)
+    different, places = torch.unique(
+        torch.cat([rows[:, None], tokens.flatten(0, 1)], 1), dim=0, return_inverse=True
+    )
+    rows, flat = different[:, 0], different[:, 1:]
     # fairseq's decoders read EOS first, then the words.
     shifted = torch.cat(
         [flat.new_full((flat.size(0), 1), teachers[0].decoder.dictionary.eos()), flat[:, :-1]], 1
     )
-    rows = torch.arange(batch, device=tokens.device).repeat_interleave(beam)
     steps = []
     for teacher in teachers:
         encoded = encode(teacher, net_input)
@@ -92,5 +96,6 @@ def rescore(
             logits = logits.float()
             found.append(logits.gather(-1, words[..., None]).squeeze(-1) - logits.logsumexp(-1))
         steps.append(torch.cat(found))
-    per_token = mean_log_probabilities(steps).view(batch, beam, positions).masked_fill(tokens == pad, 0.0)
+    every = mean_log_probabilities(steps)[places].view(batch, beam, positions)
+    per_token = every.masked_fill(tokens == pad, 0.0)
     return per_token.sum(-1), per_token

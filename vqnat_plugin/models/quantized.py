@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bottleneck import Quantizer, QuantizerOutput, Settings, build, kinds, perplexity, usage
 from ..bottleneck.assignment import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from ..errors import UsageError
-from ..options import MOST_CODES, MOST_WIDTH, option
+from ..options import MOST_CODES, MOST_WIDTH, option, require
 
 
 @dataclass
@@ -76,6 +76,10 @@ class BottleneckConfig(FairseqDataclass):
         "at least one, since the codes start from the last of them",
         least=0,
     )
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that do not go together, or a kind that is not registered."""
+        require(self, "bottleneck", self.bottleneck in kinds(), f"one of {', '.join(kinds())}")
 
 
 def quantizer_settings(config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0) -> Settings:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.hub_utils import GeneratorHubInterface
 from fairseq.models import register_model
 from torch import Tensor, nn
 
@@ -149,7 +148,8 @@ class VQNAT(QuantizedModel):
             overrides: other options of fairseq by name, such as `tokenizer` or `rescore_with`.
 
         Returns:
-            fairseq's `GeneratorHubInterface`: `translate(text, beam=4)` and `cuda()` are what one needs.
+            fairseq's `GeneratorHubInterface`, as `TranslationHub`: `translate(text, beam=4)` and `cuda()` are
+            what one needs.
 
         Raises:
             DataError: the checkpoint, a dictionary or the languages are missing.
@@ -165,7 +165,10 @@ class VQNAT(QuantizedModel):
         checkpoint.check_data(found.data, found.languages)
         options = {**found.overrides(), **overrides, "data": str(found.data)}
         model, config, task = checkpoint.build(**options)
-        return GeneratorHubInterface(config, task, [model])
+        # Not at the top: generation knows models.
+        from ..generation.hub import TranslationHub
+
+        return TranslationHub(config, task, [model])
 
     def max_positions(self) -> tuple[int, int]:
         """Longest source and target; positions are sinusoidal, so only the task limits them."""

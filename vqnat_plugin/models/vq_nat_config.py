@@ -62,6 +62,7 @@ class VQNATConfig(BottleneckConfig):
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""
+        super().check()
         require(
             self, "attention_heads", self.embed_dim % self.attention_heads == 0, "a divisor of --embed-dim"
         )

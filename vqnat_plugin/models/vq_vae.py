@@ -60,6 +60,7 @@ class VQVAEConfig(BottleneckConfig):
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""
+        super().check()
         require(self, "channels", self.channels % 2 == 0, "an even number")
         values = (self.code_dim or self.channels) * self.latents_per_position
         require(self, "code_dim", values > 2, "3 values a position, over --latents-per-position codes")

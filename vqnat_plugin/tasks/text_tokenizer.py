@@ -64,3 +64,5 @@ def use_text_pipeline(args: argparse.Namespace) -> None:
             f"--post-process {args.post_process}: leave it out, {folder / FILE_NAME} says how tokens become "
             "text"
         )
+    # fairseq would cut the text that the pipeline made into words at its blanks, and score these.
+    args.post_process = None
