@@ -673,12 +673,23 @@ def test_languages_that_need_fewer_words_lose_no_pairs(data: Path, tmp_path: Pat
     assert found.pairs["train"] == 12 and found.dropped == {"more lopsided than --max-ratio 2.5": 1}
 
 
+def test_one_endless_line_does_not_say_what_is_usual(data: Path, tmp_path: Path) -> None:
+    write_split(data, "train", ["a b c d"] * 9, ["e f g h"] * 8 + ["x " * 9000])
+    found = prepare_text(data, tmp_path / "out", "en", "de", merges=10)
+    assert found.pairs["train"] == 8 and found.dropped == {"longer than --max-length 175": 1}
+
+
 @pytest.mark.parametrize(("ending", "line"), [("tsv", "Hi\tHallo"), ("jsonl", '{"en": "Hi", "de": "Hallo"}')])
 def test_blank_lines_of_one_file_are_left_out(tmp_path: Path, ending: str, line: str) -> None:
     path = tmp_path / f"corpus.{ending}"
-    path.write_text(f"{line}\n\n{line}\n\n")
-    pairs = read_corpus([path], "en", "de")
-    assert pairs == [("Hi", "Hallo"), ("", ""), ("Hi", "Hallo"), ("", "")]
+    path.write_text(f"\n{line}\n\n{line}\n\n")
+    assert read_corpus([path], "en", "de") == [("Hi", "Hallo"), ("Hi", "Hallo")]
+    if ending == "tsv":
+        path.write_text(f"\nde\ten\n \n{line}\nx\n")
+        with pytest.raises(DataError, match="line 5 has 1 columns"):
+            read_corpus([path], "en", "de")
+        path.write_text(f"\nde\ten\n{line}\n")
+        assert read_corpus([path], "en", "de") == [("Hallo", "Hi")]
 
 
 def test_sources_of_test_that_are_in_train_are_told(

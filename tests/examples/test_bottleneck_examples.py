@@ -82,7 +82,7 @@ def test_a_kind_of_ones_own_is_like_the_others(own_kind: Path, monkeypatch: pyte
 
 
 def test_names_of_other_modules_are_not_taken() -> None:
-    with pytest.raises(ValueError, match=r"name is 'em', must be another: vqnat_plugin\.bottleneck\."):
+    with pytest.raises(ValueError, match=r"name is 'em', must be another, since vqnat_plugin\.bottleneck\."):
         registry.register("em", "mine")(lambda settings: build("hard", settings))
 
 

@@ -662,6 +662,12 @@ def test_failures_show_in_the_status_and_leave_a_report(
     special = ["--distilled", str(tmp_path), "--teacher", str(grid), "--ref", str(grid)]
     assert main(["ablate", str(grid), *given, *special]) == 1
     assert "report.md, report.json and plots written" in capsys.readouterr().out
+    # Before anything is trained.
+    for measure, more in (("", special), ("measure: images\n", [])):
+        command = ["ablate", str(grid_file(tmp_path, f"{measure}{text}")), *given, *more]
+        with pytest.raises(SystemExit):
+            main([*command, "--gen-subset", "dev"])
+        assert f"--gen-subset dev: {tmp_path} has no such split" in capsys.readouterr().err
     report = (tmp_path / "report.md").read_text()
     assert report.startswith("# Of &lt;none>\n") and "The paper" not in report and "![" not in report
 

@@ -16,7 +16,6 @@ from vqnat_plugin.recipes.grid_translation import TranslationKind
 CELL = Cell("images", ("--lr", "1"), 1)
 IMAGES = {
     "images": 4, "subset": "test", "bits_per_code": 1.0, "usage": 0.5, "perplexity": 3.0, "psnr": 20.0,
-    "codebook_size": 8,
     "bits_per_dim": {"total": 4.0, "reconstruction": 3.0, "prior": 1.0, "total_uniform": 5.0}, "ssim": 0.5,
 }  # fmt: skip
 TRANSLATION = {

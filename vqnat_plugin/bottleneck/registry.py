@@ -56,7 +56,7 @@ def register(name: str, summary: str) -> Callable[[Builder], Builder]:
     def add(builder: Builder) -> Builder:
         taken = _module(_KINDS[name][0]) if name in _KINDS else ""
         # A module may be run again, as cells of a notebook are.
-        require(taken in ("", _module(builder)), "name", name, f"another: {taken} has taken it")
+        require(taken in ("", _module(builder)), "name", name, f"another, since {taken} has this one")
         _KINDS[name] = (builder, summary)
         return builder
 

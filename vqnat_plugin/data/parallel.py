@@ -131,23 +131,20 @@ def read_pairs(split: Split) -> list[Pair]:
 
 def _table(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     """Two columns, source and target; or columns under a first line that names the languages."""
-    rows = [line.split("\t") for line in read_lines(path)]
-    names = [cell.strip() for cell in rows[0]] if rows else []
+    # Blank lines separate nothing here, and are left out.
+    rows = [(number, line.split("\t")) for number, line in enumerate(read_lines(path), 1) if line.strip(" ")]
+    names = [cell.strip() for cell in rows[0][1]] if rows else []
     columns = [_place(names, each) for each in languages]
     if None not in columns:
         _require_two(languages, [names[place or 0] for place in columns], "column")
         del rows[0]
-        width, first = len(names), 2
+        width = len(names)
     elif columns != [None, None] and all(map(LANGUAGE.fullmatch, names)):
         missing = languages[columns.index(None)]
-        raise DataError(f"{path}: line 1 names {', '.join(names)}, but no '{missing}'")
+        raise DataError(f"{path}: line {rows[0][0]} names {', '.join(names)}, but no '{missing}'")
     else:
-        columns, width, first = [0, 1], 2, 1
-    for number, row in enumerate(rows, first):
-        if row == [""]:
-            # Left out and counted, as blank lines of two files are.
-            yield "", ""
-            continue
+        columns, width = [0, 1], 2
+    for number, row in rows:
         if len(row) != width:
             raise DataError(f"{path}: line {number} has {len(row)} columns, needs {width}, with tabs between")
         yield row[columns[0] or 0], row[columns[1] or 0]
@@ -175,7 +172,6 @@ def _objects(path: Path, languages: tuple[str, str]) -> Iterator[Pair]:
     source, target = languages
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
-            yield "", ""
             continue
         try:
             content = json.loads(line)

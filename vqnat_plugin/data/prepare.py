@@ -23,6 +23,7 @@ from ..files import alone, write_atomically, write_lines, write_text
 from ..launch import end_with_parent
 from ..reading import read_lines
 from ..text.moses import MARKS, without_marks
+from ..text.normalize import clean, single_blanks
 from ..text.pipeline import TextPipeline, choose_tokenizer
 from ..text.subwords import learn_merges, learn_pieces, read_merges, read_model
 from .parallel import Pair, find_splits, hold_out, numbered_references, read_corpus, read_pairs
@@ -38,6 +39,8 @@ MOST_LEARNT = 500_000
 CHARACTERS = 6
 # Characters by which sides may differ whatever their ratio is: "Hi." is "Guten Tag."
 SLACK = 10
+# Of typewriters for those of printers.
+QUOTES = str.maketrans("’‘´`“”„«»", '\'\'\'\'"""""')
 # Why a pair of a corpus that is split here is left out; nothing is wrong with it.
 HELD_OUT = "other translations of what is held out"
 
@@ -170,7 +173,7 @@ def _prepare(options: PrepareOptions) -> Prepared:
     model = read_model(options.sentencepiece_model) if options.sentencepiece_model else b""
     merges = read_merges(options.bpe_codes) if options.bpe_codes else ""
     pipeline = TextPipeline(*languages, tokenizer, options.normalization, merges=merges, model=model)
-    raw, held_out, names = _read(options, pipeline)
+    raw, held_out, names = _read(options)
     with mapping(options.workers) as each:
         tokens = _sides(
             raw, languages, lambda each: functools.partial(pipeline.tokenize, language=each), each, "tokenise"
@@ -195,9 +198,7 @@ def _prepare(options: PrepareOptions) -> Prepared:
     return Prepared(counts, dropped + held_out, known, names)
 
 
-def _read(
-    options: PrepareOptions, pipeline: TextPipeline
-) -> tuple[dict[str, list[Pair]], Counter[str], dict[str, str]]:
+def _read(options: PrepareOptions) -> tuple[dict[str, list[Pair]], Counter[str], dict[str, str]]:
     """The raw text of all subsets, what was left out for what is held out, and former names of subsets.
 
     The text of valid and test is written as references.
@@ -207,8 +208,7 @@ def _read(
     left_out, names = Counter[str](), dict[str, str]()
     if options.data[0].is_file():
         corpus = read_corpus(options.data, *languages)
-        normal = functools.partial(pipeline.normalize, language=languages[0])
-        raw = hold_out(corpus, options.held_out, _roughly_usable(corpus, options), normal)
+        raw = hold_out(corpus, options.held_out, _roughly_usable(corpus, options), _plain)
         left_out[HELD_OUT] = len(corpus) - sum(map(len, raw.values()))
     else:
         splits = find_splits(options.data[0], *languages)
@@ -219,6 +219,11 @@ def _read(
     for subset in sorted(set(raw) - {"train"}):
         _write_references(subset, raw[subset], folder, languages, targets.get(subset))
     return raw, left_out, names
+
+
+def _plain(line: str) -> str:
+    """A line without what differs from one keyboard to another: much faster than how it is normalised."""
+    return single_blanks(clean(line, "nfc")).translate(QUOTES)
 
 
 def _roughly_usable(corpus: Sequence[Pair], options: PrepareOptions) -> Callable[[Pair], bool]:
@@ -286,7 +291,7 @@ def _filter(
         DataError: none stays.
     """
     # Scripts need more pieces or fewer, and languages words.
-    typical = _typical_ratio(pairs, words)
+    typical = _typical_ratio(pairs, words, options.max_length)
     reasons = [unusable(*pair, options.max_length, options.max_ratio, typical, words) for pair in pairs]
     kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     dropped = Counter(reason for reason in reasons if reason is not None)
@@ -304,11 +309,14 @@ def _length(side: Tokens, words: bool) -> int:
     return len(without_marks(side) if words else side)
 
 
-def _typical_ratio(pairs: Sequence[tuple[Tokens, Tokens]], words: bool) -> float:
-    """Target tokens for a source token; 1 where one side has none."""
-    whole = [pair for pair in pairs if all(pair)]
-    source, target = (sum(_length(pair[side], words) for pair in whole) for side in (0, 1))
-    return target / source if source else 1.0
+def _typical_ratio(pairs: Sequence[tuple[Tokens, Tokens]], words: bool, max_length: int) -> float:
+    """Target tokens for a source token, in pairs that are neither empty nor too long; 1 if there are none."""
+    totals = [0, 0]
+    for pair in pairs:
+        lengths = [_length(side, words) for side in pair]
+        if min(lengths) and max(lengths) <= max_length:
+            totals = [total + length for total, length in zip(totals, lengths, strict=True)]
+    return totals[1] / totals[0] if totals[0] else 1.0
 
 
 def _learn(

@@ -51,7 +51,7 @@ class TranslationHub(GeneratorHubInterface):
         for number, each in enumerate(tokens):
             if longest is not None and len(each) > longest:
                 raise DataError(
-                    f"translate: sentence {number} of the list has {len(each)} tokens, the model reads "
+                    f"translate: sentences[{number}] has {len(each)} tokens, the model reads "
                     f"{longest} at most: split it"
                 )
         # EOS alone is no text.

@@ -38,8 +38,8 @@ def encode(model: VQVAE, folder: Path, out: Path) -> int:
     """
     names, images = read_images(folder, model.image_size, lambda names: _targets(names, folder))
     # In the smallest type that holds them.
-    most = np.min_scalar_type(model.config.codebook_size - 1)
-    codes = encode_images(model, images, "images").astype(most)
+    smallest = np.min_scalar_type(model.config.codebook_size - 1)
+    codes = encode_images(model, images, "images").astype(smallest)
     digest = np.array(model.digest())
 
     def save(part: Path) -> None:

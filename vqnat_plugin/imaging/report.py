@@ -36,12 +36,13 @@ KEPT = (
     "subset",
     "bits_per_dim",
     "bits_per_code",
-    "codebook_size",
     "usage",
     "perplexity",
     "psnr",
     "ssim",
 )
+# What earlier versions did not measure.
+ADDED = ("codebook_size",)
 JPEG_NOTE = "images are JPEG copies"
 NOTES = (
     "images: bits a dimension (one channel of one pixel) of images given their codes; with codes under the "
@@ -76,7 +77,8 @@ def images_report(
         "title": title,
         "notes": [*([JPEG_NOTE] if jpeg else []), *notes],
         "results": {
-            name: [{key: one[key] for key in KEPT} for one in many] for name, many in results.items()
+            name: [{key: one[key] for key in (*KEPT, *(key for key in ADDED if key in one))} for one in many]
+            for name, many in results.items()
         },
         **provenance(commands, stages, seed, [one for many in results.values() for one in many]),
     }
@@ -95,6 +97,8 @@ def figures(result: Mapping[str, Any]) -> list[Any]:
 
 def collapsed(result: Mapping[str, Any]) -> bool:
     """Whether the codes of what `vqnat images evaluate` wrote have collapsed (`COLLAPSED`)."""
+    if "codebook_size" not in result:
+        return bool(result["usage"] < COLLAPSED)
     return bool(result["perplexity"] < COLLAPSED * result["codebook_size"])
 
 

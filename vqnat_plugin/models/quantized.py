@@ -79,7 +79,12 @@ class BottleneckConfig(FairseqDataclass):
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together, or a kind that is not registered."""
-        require(self, "bottleneck", self.bottleneck in kinds(), f"one of {', '.join(kinds())}")
+        require(
+            self,
+            "bottleneck",
+            self.bottleneck in kinds(),
+            f"one of {', '.join(kinds())}, or --user-dir for one of your own",
+        )
 
 
 def quantizer_settings(config: BottleneckConfig, code_dim: int, divergence_scale: float = 1.0) -> Settings:

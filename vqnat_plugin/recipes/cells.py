@@ -233,7 +233,9 @@ def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
                 if trouble is not None and not isinstance(trouble, DataError):
                     raise trouble
                 failed += trouble is not None
-                state = f"FAILED ({trouble}){_last_words(grid_run, cell)}" if trouble else "done"
+                state = (
+                    f"FAILED ({trouble}){_last_words(grid_run, cell, str(trouble))}" if trouble else "done"
+                )
                 if cell in pending:
                     number += 1
                     minutes = (time.monotonic() - start) / 60
@@ -257,9 +259,10 @@ def _is_done(grid_run: GridRun, cell: Cell) -> bool:
         return False
 
 
-def _last_words(grid_run: GridRun, cell: Cell) -> str:
-    """The last line of the stage of a cell that ended last: mostly its error."""
-    logs = [log for name in (MEASURE, TRAIN) if (log := grid_run.stages(cell).log(name)).is_file()]
+def _last_words(grid_run: GridRun, cell: Cell, trouble: str) -> str:
+    """The last line of the log that a message names: mostly the error."""
+    named = [log for name in (MEASURE, TRAIN) if str(log := grid_run.stages(cell).log(name)) in trouble]
+    logs = [log for log in named if log.is_file()]
     lines = logs[0].read_text(errors="replace").split("\n") if logs else []
     return next((f": {line.strip()[:LONGEST_LINE]}" for line in reversed(lines) if line.strip()), "")
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -46,9 +45,7 @@ class Cell:
     def plugin(self) -> tuple[str, ...]:
         """What the command that measures the training needs to know its model, where that is a plugin's."""
         folder = option_value(list(self.flags), "--user-dir")
-        if folder is None or not Path(folder).is_dir() or Path(folder).resolve() == Path(PLUGIN):
-            return ()
-        return ("--user-dir", os.path.abspath(folder))
+        return () if folder is None or Path(folder).name == Path(PLUGIN).name else ("--user-dir", folder)
 
 
 @dataclass(frozen=True)

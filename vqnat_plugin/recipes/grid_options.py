@@ -8,6 +8,8 @@ from ..evaluation.settings import ScoringOptions
 from ..options import FILE, FOLDER, MOST_BEAM, MOST_PROCESSES, flag, option
 
 # Those that only some kinds of grids need.
+# Splits of a folder of images.
+IMAGES = ("train", "valid", "test")
 SPECIAL = ("distilled", "teacher", "ref")
 
 
@@ -58,6 +60,10 @@ class GridOptions(ScoringOptions):
             if given != (name in needs):
                 what = "means nothing" if given else "is needed"
                 raise UsageError(f"{flag(name)} {what} for {self.grid}, which measures {measure}")
+        binarised = any(self.data.glob(f"{self.gen_subset}.*.idx"))
+        there = binarised if "ref" in needs else self.gen_subset in IMAGES
+        if self.for_measuring() and not there:
+            raise UsageError(f"--gen-subset {self.gen_subset}: {self.data} has no such split")
         for name in ("beam", "tokenizer", "tokenize"):
             if "ref" not in needs and getattr(self, name) != getattr(GridOptions, name):
                 raise UsageError(f"{flag(name)} means nothing for {self.grid}, which measures {measure}")

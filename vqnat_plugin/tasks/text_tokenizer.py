@@ -59,10 +59,9 @@ def use_text_pipeline(args: argparse.Namespace) -> None:
     if getattr(args, "tokenizer", None) != NAME:
         return
     args.text_pipeline = getattr(args, "text_pipeline", None) or str(folder)
-    if getattr(args, "post_process", None) not in (None, "@@ ", "subword_nmt"):
+    # With --remove-bpe fairseq would cut text that is whole into words at its blanks, and score these.
+    if getattr(args, "post_process", None) is not None:
         raise UsageError(
             f"--post-process {args.post_process}: leave it out, {folder / FILE_NAME} says how tokens become "
             "text"
         )
-    # fairseq would cut the text that the pipeline made into words at its blanks, and score these.
-    args.post_process = None
