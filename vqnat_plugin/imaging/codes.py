@@ -110,7 +110,7 @@ def read_codes(model: VQVAE, path: Path) -> tuple[list[str], np.ndarray]:
     if digest != model.digest() or not good:
         raise DataError(f"{shown(path)}: holds codes of another model")
     _targets(names.tolist(), path)
-    return names.tolist(), codes
+    return names.tolist(), codes.astype(np.int64)
 
 
 @torch.no_grad()
