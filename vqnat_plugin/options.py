@@ -33,6 +33,8 @@ MOST_LAYERS = 1000
 MOST_CODES = 1 << 24
 MOST_SEED = 2**32 - 1  # numpy takes no larger one
 MOST_ROUNDS = 1_000_000  # of anything that is done one after the other
+# Of a folder of images.
+IMAGE_SPLITS = ("train", "valid", "test")
 # Values of `exists`.
 FILE, FOLDER, PATH = "file", "folder", "file or folder"
 

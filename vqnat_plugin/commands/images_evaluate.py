@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..options import FILE, FOLDER, MOST_ROUNDS, MOST_SEED, PluginOptions, named_files, option
+from ..options import FILE, FOLDER, IMAGE_SPLITS, MOST_ROUNDS, MOST_SEED, PluginOptions, named_files, option
 
 # The row of the report.
 MODEL = "vq_vae_em"
@@ -31,7 +31,7 @@ class Options(PluginOptions):
     )
     data: Path = option(..., "folder of images, as in training", exists=FOLDER, metavar="DIR")
     prior: Path | None = option(None, "the prior over its codes", exists=FILE, metavar="CHECKPOINT")
-    gen_subset: str = option("test", "which images", choices=("train", "valid", "test"))
+    gen_subset: str = option("test", "which images", choices=IMAGE_SPLITS)
     valid_size: int | None = option(
         None, "images held out of 'train' as 'valid' (default: as many as in the training)", least=0
     )
@@ -117,17 +117,14 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         prior = load_prior(options.prior, options.checkpoint, model).to(device)
         generator = torch.Generator(device).manual_seed(options.seed)
         samples = prior.sample(options.samples, options.temperature, generator)
-    paths = earlier_checkpoints(options.checkpoint, options.earlier_updates)
-    missing = [
-        number for number in options.earlier_updates if not earlier_checkpoints(options.checkpoint, [number])
-    ]
-    if missing:
+    earlier = earlier_checkpoints(options.checkpoint, options.earlier_updates)
+    if missing := [number for number in options.earlier_updates if number not in earlier]:
         print(
             f"vqnat images evaluate: no checkpoint_*_N.pt beside {shown(options.checkpoint)} for "
             f"--earlier-updates {' '.join(map(str, missing))}: left out of progress.png",
             file=sys.stderr,
         )
-    course = [(row_label(path), load_autoencoder(path).to(device)) for path in paths]
+    course = [(row_label(path), load_autoencoder(path).to(device)) for path in earlier.values()]
     if course:
         course.append((row_label(options.checkpoint), model))
     cache = options.image_cache or out / "images"

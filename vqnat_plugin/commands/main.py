@@ -14,7 +14,7 @@ from typing import Any
 from .. import __version__
 from ..errors import STOPPED, one_line
 from ..files import alone
-from ..options import Parser, build_parser, parse
+from ..options import Parser, PluginOptions, build_parser, parse
 
 # Subcommands by what they are for, in the order of a project. 'images evaluate' is in images_evaluate.py.
 GROUPS = {
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended_by_sigterm(),
         alone(module.writes_to(options)) if hasattr(module, "writes_to") else nullcontext(),
     ):
-        if getattr(options, "user_dir", None) is not None:
+        if isinstance(options, PluginOptions) and options.user_dir is not None:
             from ..models.checkpoints import import_plugin
 
             import_plugin(options.user_dir)

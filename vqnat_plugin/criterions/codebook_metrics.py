@@ -26,11 +26,12 @@ def log_codebook(logging_outputs: list[dict[str, Any]]) -> None:
         return float(sum(log.get(name, 0) for log in logging_outputs))
 
     quantized = total("quantized")
+    # A kind of the user's may not have them all, and evaluation has none of an epoch.
+    known = {name for log in logging_outputs for name in log}
     for name, label in CODEBOOK_METRICS.items():
-        # A kind of the user's may not have them all.
-        if any(name in log for log in logging_outputs):
+        if name in known:
             metrics.log_scalar(label, total(name) / quantized, quantized, round=3)
     for name, label in EPOCH_METRICS.items():
-        if any(name in log for log in logging_outputs):
+        if name in known:
             # Weight 0 keeps the last value: these are running figures already.
             metrics.log_scalar(label, total(name) / quantized, weight=0, round=3)

@@ -207,8 +207,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     }
     for test, baseline in sorted(tested):
         # sacreBLEU resamples the size of a difference, not the difference.
-        p = f"; p: of the size of the difference from {escape(baseline)}, about half of a two-sided p"
-        p = p if baseline else ""
+        size = f"of the size of the difference from {escape(baseline)}, about half of a two-sided p"
+        p = f"; p: {size}" if baseline else ""
         notes.append(
             f"- 95 %: BLEU is as sure as plus or minus so much{p}: sacreBLEU's paired bootstrap, {code(test)}"
         )

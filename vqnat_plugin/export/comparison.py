@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..evaluation.bleu import bleu_metric, corpus_bleu, sacrebleu_tokenizer
+from ..evaluation.bleu import bleu_metric, corpus_bleu
 from ..runtime.decoding import Decoding
 from ..runtime.translator import Translator
+from ..text.languages import sacrebleu_tokenizer
 
 # Candidates that a teacher ranks.
 CANDIDATES = 4

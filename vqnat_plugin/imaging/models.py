@@ -59,13 +59,13 @@ def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrio
     return prior.requires_grad_(False)
 
 
-def earlier_checkpoints(checkpoint: Path, updates: Sequence[int]) -> list[Path]:
-    """The checkpoints beside one that fairseq wrote after so many updates, in order.
+def earlier_checkpoints(checkpoint: Path, updates: Sequence[int]) -> dict[int, Path]:
+    """The checkpoints beside one that fairseq wrote after so many updates, by these, in order.
 
     It writes none after an update that ends an epoch: those are left out.
     """
-    found = [sorted(checkpoint.parent.glob(f"checkpoint_*_{number}.pt")) for number in sorted(updates)]
-    return [paths[0] for paths in found if paths]
+    found = {each: sorted(checkpoint.parent.glob(f"checkpoint_*_{each}.pt")) for each in sorted(updates)}
+    return {number: paths[0] for number, paths in found.items() if paths}
 
 
 @torch.no_grad()

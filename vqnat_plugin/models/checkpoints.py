@@ -37,8 +37,6 @@ def import_plugin(folder: Path) -> None:
     """
     try:
         utils.import_user_module(Namespace(user_dir=str(folder)))
-    except FileNotFoundError:
-        raise UsageError(f"--user-dir {folder}: no such folder") from None
     except (ImportError, ValueError) as error:
         raise UsageError(f"--user-dir {folder}: cannot be imported ({error})") from None
 

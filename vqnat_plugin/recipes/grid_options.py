@@ -5,11 +5,9 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..evaluation.settings import ScoringOptions
-from ..options import FILE, FOLDER, MOST_BEAM, MOST_PROCESSES, flag, option
+from ..options import FILE, FOLDER, IMAGE_SPLITS, MOST_BEAM, MOST_PROCESSES, flag, option
 
 # Those that only some kinds of grids need.
-# Splits of a folder of images.
-IMAGES = ("train", "valid", "test")
 SPECIAL = ("distilled", "teacher", "ref")
 
 
@@ -61,7 +59,7 @@ class GridOptions(ScoringOptions):
                 what = "means nothing" if given else "is needed"
                 raise UsageError(f"{flag(name)} {what} for {self.grid}, which measures {measure}")
         binarised = any(self.data.glob(f"{self.gen_subset}.*.idx"))
-        there = binarised if "ref" in needs else self.gen_subset in IMAGES
+        there = binarised if "ref" in needs else self.gen_subset in IMAGE_SPLITS
         if self.for_measuring() and not there:
             raise UsageError(f"--gen-subset {self.gen_subset}: {self.data} has no such split")
         for name in ("beam", "tokenizer", "tokenize"):

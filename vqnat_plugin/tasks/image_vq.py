@@ -22,7 +22,7 @@ from ..models.options import complete
 from ..models.vq_image_prior import VQImagePrior
 from ..models.vq_vae import VQVAE
 from ..modules.image_autoencoder import DOWNSAMPLING
-from ..options import MOST_WIDTH, option, require
+from ..options import IMAGE_SPLITS, MOST_WIDTH, option, require
 from ..reading import sha256
 from .em_task import EMTask
 
@@ -133,7 +133,7 @@ class ImageVQTask(EMTask, FairseqTask):
             UsageError: there is no such subset.
             DataError: see `open_split`.
         """
-        if split not in ("train", "valid", "test"):
+        if split not in IMAGE_SPLITS:
             raise UsageError(f"subset '{split}': needs one of train, valid, test")
         # Translation, which registers this task as well, goes without torchvision.
         from ..imaging.reading import open_split
