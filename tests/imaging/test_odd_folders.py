@@ -21,6 +21,12 @@ from vqnat_plugin.imaging.reading import are_jpeg, open_split, read_images
 RGB = make_images(1, 5)[0].transpose(1, 2, 0)
 
 
+@pytest.fixture(autouse=True)
+def no_messages_of_pillow(caplog: pytest.LogCaptureFixture) -> None:
+    """fairseq lowers the root's level in some tests, and Pillow then tells how it decodes."""
+    caplog.set_level("INFO")
+
+
 def put(path: Path, pixels: np.ndarray = RGB, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
