@@ -149,6 +149,15 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         average_checkpoints([])
 
 
+def test_several_trainings_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    codes = torch.randn(40, 4)
+    models = [codebook(each.tolist(), [1.0] * 40) for each in (codes, codes + 0.1, torch.randn(40, 4))]
+    average(tmp_path, *models[:2])
+    with pytest.raises(DataError, match=r"2\.pt: not of the same training as .*0\.pt: its codes are others"):
+        average(tmp_path, *models)
+
+
 class Payload:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, ("true",)

@@ -9,6 +9,7 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from .bottleneck.metrics import same_numbering
 from .errors import DataError
 from .models.checkpoints import Checkpoint
 
@@ -57,7 +58,8 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     checkpoints from after `--code-revival-until`.
 
     Raises:
-        DataError: there is none, they differ in their entries, or a codebook had its start in some only.
+        DataError: there is none, they differ in their entries, a codebook had its start in some only, or the
+            codes are those of several trainings.
         CheckpointError: a file cannot be read, or is no checkpoint of fairseq-train.
     """
     if not paths:
@@ -127,3 +129,6 @@ def _require_same_entries(one: dict[str, Tensor], other: dict[str, Tensor], firs
         if name.rpartition(".")[2] == "started" and not torch.equal(one[name], other[name]):
             early = path if one[name] else first
             raise DataError(f"{early}: from before the codebook's start; leave it out")
+    for name in one:
+        if name.rpartition(".")[2] == "codebook" and not same_numbering(one[name], other[name]):
+            raise DataError(f"{path}: not of the same training as {first}: its codes are others")

@@ -87,6 +87,18 @@ def test_ensemble_of_models_that_do_not_match_is_refused(change: dict[str, int])
         generator([tiny_model(), tiny_model(**change)])
 
 
+def test_ensemble_of_several_trainings_is_refused() -> None:
+    model, other, later = (tiny_model(seed, codebook_size=64) for seed in (1, 2, 2))
+    with pytest.raises(UsageError, match=r"^--path: .* of one training: each training has codes of its own$"):
+        generator([model, model, other])
+    with pytest.raises(UsageError, match=r"^--path: .* of one training"):
+        generator([model, tiny_model(codebook_size=64, code_dim=5)])
+    # Codes move in a training.
+    codes = model.quantizer.codebook
+    later.quantizer.set_codebook(codes + 0.5 * torch.randn(codes.shape))
+    generator([model, later])
+
+
 # Batches.
 
 

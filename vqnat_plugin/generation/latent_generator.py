@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bottleneck.metrics import same_numbering
 from ..errors import UsageError
 from ..modules.compressor import latent_count
 from ..options import flag
@@ -49,6 +50,16 @@ def _check(decoding: Decoding, nbest: int) -> None:
 
 def _named(name: re.Match[str]) -> str:
     return HERE[name[0]]
+
+
+def _check_ensemble(models: Sequence[Any]) -> None:
+    """Raise `UsageError` for models whose codes cannot mean the same."""
+    checkpoints = "--path: the checkpoints of an ensemble need"
+    if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
+        raise UsageError(f"{checkpoints} the same --codebook-size and --compress-steps")
+    first, *others = [model.quantizer.codebook for model in models]
+    if any(first.shape != codes.shape or not same_numbering(first, codes) for codes in others):
+        raise UsageError(f"{checkpoints} to be of one training: each training has codes of its own")
 
 
 @dataclass
@@ -102,12 +113,10 @@ class LatentGenerator:
             verifier: what checks the best of them; there is one hypothesis then.
 
         Raises:
-            UsageError: the models of an ensemble have codebooks or numbers of halvings that differ.
+            UsageError: the models of an ensemble differ in the size of their codebooks or in the number of
+                halvings, or are of several trainings.
         """
-        if len({(m.config.codebook_size, m.config.compress_steps) for m in models}) > 1:
-            raise UsageError(
-                "--path: the checkpoints of an ensemble need the same --codebook-size and --compress-steps"
-            )
+        _check_ensemble(models)
         for model in models:
             model.eval()
         self.search, self.rescorers, self.verifier = search, list(rescorers), verifier
