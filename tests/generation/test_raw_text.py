@@ -150,6 +150,9 @@ def test_data_of_other_programs_are_taken_as_they_are(
     found = generated(tiny_student, write(tmp_path / "in.en", lines))
     assert found == VQNAT.from_pretrained(tiny_student).translate(lines, beam=5)
     assert f"{tiny_corpus} has no text pipeline (text.json)" in capsys.readouterr().err
+    # Their sub-words are put together by fairseq's option.
+    joined = generated(tiny_student, tmp_path / "in.en", "--remove-bpe", "sentencepiece")
+    assert joined == [line.replace(" ", "") for line in found] != found
 
 
 def test_mistakes_are_one_line(

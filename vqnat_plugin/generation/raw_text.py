@@ -79,7 +79,7 @@ class RawTextTranslator:
                 error = problem
                 break
         found = self._generate([each for each in tokens if each is not None])
-        texts = ["" if each is None else self._hub.decode(next(found)[0]["tokens"]) for each in tokens]
+        texts = ["" if each is None else self._text(next(found)[0]["tokens"]) for each in tokens]
         return Answer(texts, len(texts), error=error)
 
     def _generate(self, tokens: Sequence[torch.Tensor]) -> Iterator[Any]:
@@ -87,6 +87,12 @@ class RawTextTranslator:
         size = self._hub.cfg.interactive.buffer_size or len(tokens)
         for start in range(0, len(tokens), size or 1):
             yield from self._hub.generate(list(tokens[start : start + size]), **self._options)
+
+    def _text(self, tokens: torch.Tensor) -> str:
+        """A translation as text, as fairseq-interactive makes it, `--remove-bpe` included."""
+        joined = self._hub.tgt_dict.string(tokens, self._hub.cfg.common_eval.post_process)
+        text: str = self._hub.detokenize(self._hub.remove_bpe(joined))
+        return text
 
     def _encode(self, line: str, number: int) -> torch.Tensor | None:
         """Tokens of a line; None where it holds no text."""
