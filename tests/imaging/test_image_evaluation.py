@@ -175,6 +175,30 @@ def test_evaluation_as_users_type_it(
     assert json.loads((own / "images.json").read_text())["images"] == HELD_OUT
 
 
+def test_images_that_the_prior_has_seen_are_not_held_out(
+    image_autoencoder: Path, image_prior: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    state = torch.load(image_prior, weights_only=False)
+    state["cfg"]["task"]["valid_size"] = HELD_OUT - 1
+    torch.save(state, tmp_path / "prior.pt")
+    words = ("evaluate", image_autoencoder, "--data", image_folder, "--gen-subset", "valid", "--samples", "2")
+    for prior, count in ((image_prior, HELD_OUT), (tmp_path / "prior.pt", HELD_OUT - 1)):
+        assert run(*words, "--prior", prior, "--out", tmp_path / "out") == 0
+        assert json.loads((tmp_path / "out" / "images.json").read_text())["images"] == count
+
+
+def test_figures_are_written_before_anything_is_drawn(
+    image_autoencoder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("vqnat_plugin.imaging.sheets.save_codes", fail)
+    with pytest.raises((MemoryError, SystemExit)):
+        run("evaluate", image_autoencoder, "--data", image_folder, "--out", tmp_path)
+    assert json.loads((tmp_path / "images.json").read_text())["images"] == TEST
+
+
 def test_rows_are_called_by_their_updates() -> None:
     assert row_label(Path("a/checkpoint_3_4000.pt")) == "4,000 updates"
     assert row_label(Path("checkpoint_best.pt")) == "best" and row_label(Path("mine.pt")) == "mine"

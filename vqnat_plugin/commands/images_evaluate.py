@@ -10,7 +10,9 @@ same --out.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,9 @@ class Options(PluginOptions):
     prior: Path | None = option(None, "the prior over its codes", exists=FILE, metavar="CHECKPOINT")
     gen_subset: str = option("test", "which images", choices=IMAGE_SPLITS)
     valid_size: int | None = option(
-        None, "images held out of 'train' as 'valid' (default: as many as in the training)", least=0
+        None,
+        "images held out of 'train' as 'valid' (default: as in the training; the fewer of two models')",
+        least=0,
     )
     batch_size: int = option(100, "images at a time", least=1)
     image_cache: Path | None = option(
@@ -86,8 +90,9 @@ def run(options: Options) -> None:
     if logs:
         from ..imaging.curves import draw_training
     again = (out / "images.json").is_file()
-    result, drawn = _evaluate(options, out)
+    result, draw = _evaluate(options, out)
     write_json(out / "images.json", result)
+    drawn = draw(out)
     if logs and draw_training(logs, out / "training.png"):
         drawn.append("training.png")
     for name in (SHEETS.keys() - set(drawn)) if again else ():
@@ -99,8 +104,8 @@ def run(options: Options) -> None:
     print(f"\n{shown(out)}: images.json, report.json, report.md, {', '.join(drawn)} written")
 
 
-def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
-    """The content of images.json, and the names of the sheets that were drawn."""
+def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], Callable[[Path], list[str]]]:
+    """The content of images.json, and what draws the sheets in a folder and names them."""
     import torch
 
     from ..imaging.evaluation import evaluate
@@ -128,7 +133,9 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
     if course:
         course.append((row_label(options.checkpoint), model))
     cache = options.image_cache or out / "images"
-    valid = held_out(options.checkpoint) if options.valid_size is None else options.valid_size
+    valid = options.valid_size
+    if valid is None:
+        valid = held_out(options.checkpoint, options.prior)
     images = open_split(options.data, options.gen_subset, model.image_size, cache, valid)
     result = {
         **evaluate(model, prior, images, options.batch_size),
@@ -142,7 +149,7 @@ def _evaluate(options: Options, out: Path) -> tuple[dict[str, Any], list[str]]:
         "versions": describe_versions(),
     }
     originals = spread(images, options.images).to(device)
-    return result, draw_sheets(model, originals, samples, course, out)
+    return result, partial(draw_sheets, model, originals, samples, course)
 
 
 def _report(options: Options, out: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -29,13 +29,20 @@ def load_autoencoder(checkpoint: Path) -> VQVAE:
     return model.requires_grad_(False)
 
 
-def held_out(checkpoint: Path) -> int:
-    """How many images a model trained with `--arch vq_vae_em` has not learnt from, its `--valid-size`.
+def held_out(autoencoder: Path, prior: Path | None) -> int:
+    """How many images, the first held out, neither model has learnt from: the smaller `--valid-size`.
+
+    Args:
+        autoencoder: trained with `--arch vq_vae_em`.
+        prior: trained with `--arch vq_image_prior`; None for none.
 
     Raises:
-        CheckpointError: as `load_autoencoder`.
+        CheckpointError: a file is missing or damaged, or of another kind of model.
     """
-    return int(Checkpoint(checkpoint, AUTOENCODER).task.valid_size)
+    read = [Checkpoint(autoencoder, AUTOENCODER, weights=False)]
+    if prior is not None:
+        read.append(Checkpoint(prior, PRIOR, weights=False))
+    return min(int(each.task.valid_size) for each in read)
 
 
 def load_prior(checkpoint: Path, autoencoder: Path, model: VQVAE) -> VQImagePrior:

@@ -41,9 +41,10 @@ def save_grid(images: Tensor, path: Path, columns: int, labels: Sequence[str] = 
         columns: images in a row.
         labels: to the left of the rows, one each; none by default.
     """
-    large = images.repeat_interleave(MAGNIFICATION, 2).repeat_interleave(MAGNIFICATION, 3)
-    grid = make_grid(large, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=1.0)
-    sheet = Image.fromarray((255 * grid).round().byte().permute(1, 2, 0).cpu().numpy())
+    # Bytes before anything grows: the codes of a large codebook are many images.
+    pixels = (255 * ((images.clamp(-1, 1) + 1) / 2)).round().byte().cpu()
+    large = pixels.repeat_interleave(MAGNIFICATION, 2).repeat_interleave(MAGNIFICATION, 3)
+    sheet = Image.fromarray(make_grid(large, nrow=columns, pad_value=255).permute(1, 2, 0).numpy())
     if labels:
         sheet = _labelled(sheet, labels)
     write_atomically(path, sheet.save)
