@@ -98,6 +98,31 @@ def test_long_sentences_are_not_held_together(gate: Gate, batcher: Batcher) -> N
     assert [sentences for sentences, _ in gate.batches] == [1, 2, 2, 1, 1]
 
 
+def test_words_that_have_to_be_written_count(gate: Gate, batcher: Batcher) -> None:
+    long = Decoding(candidates=2, min_len=MOST_TOKENS // 4)
+    found = batcher.submit([[1], [2], [3]], long, False)
+    gate.open.set()
+    assert [each.result(60) for each in found] == [[1], [2], [3]]  # type: ignore[comparison-overlap]
+    assert [sentences for sentences, _ in gate.batches] == [1, 2, 1]
+
+
+def test_scores_are_made_where_they_are_wanted_or_come_by_themselves() -> None:
+    asked = []
+
+    class Asked(Mirror):
+        def decode(self, rows: Any, options: Decoding, scores: bool) -> Any:
+            asked.append(scores)
+            return rows
+
+    batcher = Batcher(Asked(), batch_size=4, queue=9)  # type: ignore[arg-type]
+    ranked, many = Decoding(candidates=4, rescore=True), Decoding(candidates=4)
+    for options, wanted in ((PLAIN, False), (many, False), (ranked, False), (ranked, True)):
+        batcher.submit([[1]], options, wanted)[0].result(60)
+    batcher.close()
+    # What a teacher ranks may be one translation, which needs none.
+    assert asked == [False, True, False, True]
+
+
 def test_what_has_begun_is_decoded_before_it_ends(gate: Gate, batcher: Batcher) -> None:
     gate.open.set()
     found = batcher.submit([[1]] * 4, PLAIN, False)

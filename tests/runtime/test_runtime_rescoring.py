@@ -4,13 +4,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.errors import UsageError
 from vqnat_plugin.models.vq_nat import VQNAT
 from vqnat_plugin.runtime import Translator
+from vqnat_plugin.runtime.graphs import PAD
 
 LINES = ["w1 w2 w3", "", "w4", "w5 w6 unknown w7 w8 w9 w10 w11 w12", "w1 " * 40, "w19 w18 w17 w16"]
 
@@ -72,6 +75,22 @@ def test_candidates_have_the_scores_of_the_teacher(
     assert [each.score for each in alone] == pytest.approx([each.score for each in ours[0][:2]], abs=1e-5)
     with pytest.raises(UsageError, match="n_best 0: needs at least 1"):
         translator.candidates(lines, n_best=0)
+
+
+def test_no_row_is_ranked_for_nothing(exported_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Translator(exported_pair)
+    expected = translator.candidates(LINES, rescore=True)
+    shown, run = [], translator.teacher._run
+
+    def counted(tokens: np.ndarray, memory: dict[str, Any]) -> Any:
+        shown.append(tokens)
+        return run(tokens, memory)
+
+    monkeypatch.setattr(translator.teacher, "_run", counted)
+    assert translator.candidates(LINES, rescore=True) == expected
+    assert len({len(each) for each in expected}) > 1
+    assert all((tokens != PAD).any(1).all() for tokens in shown)
+    assert sum(map(len, shown)) == sum(len(each) for line, each in zip(LINES, expected, strict=True) if line)
 
 
 def test_several_threads_may_rank_at_once(exported_pair: Path) -> None:

@@ -29,8 +29,8 @@ class _Job:
 
     @property
     def tokens(self) -> int:
-        """Source tokens, for all candidates."""
-        return len(self.row) * self.options.candidates
+        """Source tokens, or those that have to be written where these are more, for all candidates."""
+        return max(len(self.row), self.options.min_len) * self.options.candidates
 
     def goes_with(self, other: "_Job") -> bool:
         return self.options == other.options and self.scores == other.scores
@@ -78,8 +78,8 @@ class Batcher:
         Raises:
             Unavailable: too many wait, or it is closed; then none is taken.
         """
-        # Several candidates have scores anyway, and so have words that a teacher has checked.
-        scores = scores or options.candidates > 1 or options.verify
+        # Several candidates have scores anyway, unless a teacher ranks them; so have words that it has checked.
+        scores = scores or (options.candidates > 1 and not options.rescore) or options.verify
         jobs = [_Job(row, options, scores) for row in rows]
         with self._changed:
             self.admit(len(jobs))

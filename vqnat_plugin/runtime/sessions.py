@@ -23,6 +23,8 @@ def open_session(path: Path, threads: int) -> Any:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Each graph has threads of its own: those of one would spin while another computes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # It would log what it raises.
     options.log_severity_level = 4
     try:

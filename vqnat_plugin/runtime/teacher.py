@@ -73,13 +73,17 @@ class Teacher:
 
     def _score(self, rows: Sequence[Sequence[int]], found: Sequence[Sequence[Sequence[int]]]) -> Floats:
         """Log-probabilities of the candidates, nats, (sentences, most candidates); 0 where there is none."""
-        group = max(map(len, found))
-        tokens = padded([words for every in found for words in (*every, *[()] * (group - len(every)))])
         memory, mask = self._encode(rows)
-        scores = np.zeros(len(tokens), np.float32)
-        for sentences, some in parts(len(found), group, LOGITS // (tokens.shape[1] * self._symbols)):
-            scores[some] = self._run(tokens[some], memory_feeds(memory[:, sentences], mask[sentences]))
-        return scores.reshape(len(found), group)
+        scores = np.zeros((len(found), max(map(len, found))), np.float32)
+        for group in {len(every) for every in found}:
+            # Together with those that have as many, so that no row is filled up for nothing.
+            alike = [number for number, every in enumerate(found) if len(every) == group]
+            tokens = padded([words for number in alike for words in found[number]])
+            there, seen, own = memory[:, alike], mask[alike], np.zeros(len(tokens), np.float32)
+            for sentences, some in parts(len(alike), group, LOGITS // (tokens.shape[1] * self._symbols)):
+                own[some] = self._run(tokens[some], memory_feeds(there[:, sentences], seen[sentences]))
+            scores[alike, :group] = own.reshape(-1, group)
+        return scores
 
     def _run(self, tokens: Whole, memory: dict[str, Any]) -> Floats:
         """Log-probabilities (rows,) of candidates (rows, words), as many of each source in turn."""

@@ -242,4 +242,4 @@ def _require_lines(lines: Sequence[str]) -> None:
 
 
 def _fits(longest: int, sentences: int, options: Decoding) -> bool:
-    return longest * sentences * options.candidates <= BATCH_TOKENS
+    return max(longest, options.min_len) * sentences * options.candidates <= BATCH_TOKENS
