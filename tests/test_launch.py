@@ -84,6 +84,65 @@ def test_cores_and_batch_tokens_are_shared_out(
     assert all(value(command, "--max-tokens") == tokens and "--cpu" in command for command in run["commands"])
 
 
+def test_a_batch_is_not_cut_into_parts_for_any_number_of_cores(
+    on_cpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "available_cores", lambda: 64)
+    launch.train(["DATA"], batch_tokens=4096)
+    assert [value(command, "--max-tokens") for command in on_cpu[0]["commands"]] == ["512"] * 8
+    assert on_cpu[0]["environment"]["OMP_NUM_THREADS"] == "8"
+    launch.train(["DATA"], workers=64)
+    assert len(on_cpu[1]["commands"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64)]
+)
+def test_a_container_has_as_many_cores_as_it_has_time_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(launch, "QUOTA", tmp_path / "cpu.max")
+    assert launch.available_cores() == 64
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert launch.available_cores() == cores
+
+
+def test_on_cpus_there_are_as_many_processes_as_are_asked_for(on_cpu: list[dict[str, Any]]) -> None:
+    for count in (1, 4):
+        launch.train(["DATA", "--distributed-world-size", str(count)], batch_tokens=8192)
+        assert len(on_cpu[-1]["commands"]) == count
+        assert value(on_cpu[-1]["commands"][0], "--max-tokens") == str(8192 // count)
+    with pytest.raises(UsageError, match="--workers 2: but --distributed-world-size is 4; leave one out"):
+        launch.train(["DATA", "--distributed-world-size=4"], workers=2)
+
+
+@pytest.mark.parametrize("here", [1, 4])
+def test_a_process_of_torchrun_is_one_worker(
+    on_cpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, here: int
+) -> None:
+    told = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "WORLD_SIZE": "4", "RANK": "2", "LOCAL_WORLD_SIZE": here}
+    for name, content in told.items():
+        monkeypatch.setenv(name, str(content))
+    launch.train(["DATA"], batch_tokens=8192)
+    (run,) = on_cpu
+    (command,) = run["commands"]
+    assert value(command, "--max-tokens") == "2048" and "--cpu" in command
+    # They find each other by what torchrun tells them, and may be on several machines.
+    assert not any(word.startswith("--distributed") for word in command)
+    assert "GLOO_SOCKET_IFNAME" not in run["environment"]
+    assert run["environment"]["OMP_NUM_THREADS"] == str(6 // here)
+    with pytest.raises(UsageError, match="--workers 2: leave it out, whatever starts the processes"):
+        launch.train(["DATA"], workers=2)
+
+
+def test_processes_that_the_user_starts_are_one_worker_each(on_cpu: list[dict[str, Any]]) -> None:
+    meeting = ["--distributed-init-method", "tcp://a:1", "--distributed-world-size", "3"]
+    launch.train(["DATA", *meeting, "--distributed-rank", "1"], batch_tokens=9000)
+    (command,) = on_cpu[0]["commands"]
+    assert value(command, "--max-tokens") == "3000" and command.count("--distributed-world-size") == 1
+
+
 def test_without_batch_tokens_fairseqs_own_flags_count(on_cpu: list[dict[str, Any]]) -> None:
     launch.train(["DATA", "--max-sentences", "8"])
     assert all("--max-tokens" not in command for command in on_cpu[0]["commands"])

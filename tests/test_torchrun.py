@@ -27,6 +27,7 @@ from tiny import (
 
 from vqnat_plugin import distributed
 from vqnat_plugin.errors import UsageError
+from vqnat_plugin.launch import TORCHRUN
 
 TESTS = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
@@ -44,12 +45,14 @@ EXACT = (
 class Ranks:
     """A training of several processes as a user starts it; see `watched_ranks`."""
 
-    def __init__(self, count: int, data: Path, out: Path, *flags: str, fault: str = "") -> None:
+    def __init__(
+        self, count: int, data: Path, out: Path, *flags: str, fault: str = "", program: str = "fairseq-train"
+    ) -> None:
         self.count, self.out = count, out
         out.mkdir(exist_ok=True)
         for record in out.glob("*.jsonl"):
             record.unlink()
-        launcher = f"{BIN / 'torchrun'} --standalone --nproc-per-node {count} {BIN / 'fairseq-train'}"
+        launcher = f"{BIN / 'torchrun'} --standalone --nproc-per-node {count} {BIN / program}"
         words = (
             f"{launcher} {data} --user-dir {TESTS / 'watched_ranks'} --save-dir {out} {STUDENT} {TRAINING}"
         )
@@ -110,9 +113,12 @@ def assert_equal(one: dict[str, Any], several: dict[str, Any], start: dict[str, 
     assert way["quantizer"] > 0
 
 
-def test_two_processes_equal_one(tiny_corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "program", ["fairseq-train", pytest.param("vqnat train --threads 1", marks=pytest.mark.slow)]
+)
+def test_two_processes_equal_one(tiny_corpus: Path, tmp_path: Path, program: str) -> None:
     # Five batches an epoch: the second process ends each of them with a dummy batch.
-    both = Ranks(2, tiny_corpus, tmp_path / "two", *EXACT, "--max-epoch=2")
+    both = Ranks(2, tiny_corpus, tmp_path / "two", *EXACT, "--max-epoch=2", program=program)
     start = saved(train_student(tiny_corpus, tmp_path / "one", *EXACT, "--update-freq=2", "--max-update=1"))
     one = saved(train_student(tiny_corpus, tmp_path / "one", *EXACT, "--update-freq=2", "--max-epoch=2"))
     assert_equal(one, both.succeed(), start)
@@ -303,7 +309,7 @@ def test_processes_that_see_one_gpu_each_are_not_alone(
     monkeypatch: pytest.MonkeyPatch, given: str | None, found: int
 ) -> None:
     """fairseq looks for others only where --distributed-world-size is more than the GPUs of a process."""
-    for name in distributed.TORCHRUN:
+    for name in TORCHRUN:
         monkeypatch.setenv(name, "3" if name == "WORLD_SIZE" else "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     cfg = parse(f"DATA {STUDENT} {TRAINING}".split())
@@ -317,7 +323,7 @@ def test_processes_that_see_one_gpu_each_are_not_alone(
 
 
 def test_nobody_starts_processes_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*distributed.TORCHRUN, *distributed.SLURM):
+    for name in (*TORCHRUN, *distributed.SLURM):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(
         UsageError, match=r"--distributed-world-size 4: .* torchrun --nproc-per-node 4, or vqnat"

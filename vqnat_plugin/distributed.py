@@ -18,16 +18,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UsageError
+from .launch import by_torchrun
 
-# What torchrun tells each of its processes.
-TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 # Of what Slurm's srun tells them, how many tasks there are, and on how many machines. fairseq makes use of it
 # itself, but takes a task for all GPUs of a machine where it is the only one there.
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
-
-
-def _by_torchrun() -> bool:
-    return all(name in os.environ for name in TORCHRUN)
 
 
 def _on_cpus(call_main: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +33,7 @@ def _on_cpus(call_main: Callable[..., Any]) -> Callable[..., Any]:
         if not cfg.common.tpu and (cfg.common.cpu or not torch.cuda.is_available()):
             join_on_cpus(cfg.distributed_training)
         elif (
-            not cfg.common.tpu and cfg.distributed_training.distributed_init_method is None and _by_torchrun()
+            not cfg.common.tpu and cfg.distributed_training.distributed_init_method is None and by_torchrun()
         ):
             # By default fairseq counts the GPUs that this process sees, and with one it would train alone.
             cfg.distributed_training.distributed_world_size = int(os.environ["WORLD_SIZE"])
@@ -58,7 +53,7 @@ def join_on_cpus(cfg: Any) -> None:
         cfg.distributed_backend = "gloo"
     if cfg.distributed_init_method is not None:
         return
-    if _by_torchrun() and os.environ["WORLD_SIZE"] != "1":
+    if by_torchrun() and os.environ["WORLD_SIZE"] != "1":
         cfg.distributed_init_method = "env://"
         cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
         cfg.distributed_rank = int(os.environ["RANK"])

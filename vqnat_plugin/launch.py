@@ -1,11 +1,13 @@
 """Training on the machine at hand: `fairseq-train`, set up for the cores (or GPUs) that are there.
 
 fairseq knows how to use GPUs. On a CPU it runs one process whose threads mostly wait for each other, so here
-each core gets a data-parallel worker of one thread, and each worker gets the settings under which torch is
-fastest on a CPU. None of them changes what is learnt, except for the precision where `--amp` is given.
+each core gets a data-parallel worker of one thread, up to `MOST_WORKERS`, and each worker gets the settings
+under which torch is fastest on a CPU. None of them changes what is learnt, except for the precision where
+`--amp` is given.
 """
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import os
@@ -25,6 +27,13 @@ from .fairseq_commands import BATCH_TOKENS_VARIABLE, VOICE, WORKER, program, sho
 ANY_THRESHOLD = (2, 36)
 # Workers talk to each other by sockets that no other machine can reach.
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+
+# More would share a batch in parts that are too small for long sentences; further cores are their threads.
+MOST_WORKERS = 8
+# What torchrun tells each of its processes.
+TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+# How much time on all cores a container has, in microseconds: of so many in so many.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 # Linux sends a process this signal of its choice when its parent ends (prctl(2)).
 PR_SET_PDEATHSIG = 1
@@ -83,8 +92,18 @@ def _glibc() -> tuple[int, ...]:
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # No such file outside of containers, "max" where there is no limit.
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = map(int, QUOTA.read_text().split())
+        cores = min(cores, max(1, quota // period))
+    return cores
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun, or what does the same, has started this process."""
+    return all(name in os.environ for name in TORCHRUN)
 
 
 def worker_commands(arguments: list[str], workers: int, folder: Path) -> list[list[str]]:
@@ -180,7 +199,7 @@ def train(
 
     Args:
         arguments: what `fairseq-train` takes.
-        workers: number of data-parallel processes on the CPU; one a core by default.
+        workers: number of data-parallel processes on the CPU; one a core by default, `MOST_WORKERS` at most.
         batch_tokens: tokens (of a pair, those of the longer side) or images of one batch, over all
             processes; becomes fairseq's `--max-tokens`, which counts a single process.
         threads: threads of each process on the CPU; the cores shared out evenly by default.
@@ -202,11 +221,20 @@ def train(
                 "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
             )
     cores = available_cores()
-    given = option_value(arguments, "--distributed-world-size") or ""
+    given = _count(option_value(arguments, "--distributed-world-size"))
     # torchrun says how many there are on all machines.
-    given = given if given.isdecimal() and int(given) else os.environ.get("WORLD_SIZE", "")
-    on_all = int(given) if given.isdecimal() and int(given) else torch.cuda.device_count()
-    workers = on_all if on_gpu else workers or cores
+    everywhere = given or _count(os.environ.get("WORLD_SIZE"))
+    joins = not on_gpu and _joins(arguments)
+    if joins and (workers or 1) > 1:
+        raise UsageError(f"--workers {workers}: leave it out, whatever starts the processes says how many")
+    if not on_gpu and not joins and None not in (workers, given) and workers != given:
+        raise UsageError(f"--workers {workers}: but --distributed-world-size is {given}; leave one out")
+    if on_gpu:
+        workers = everywhere or torch.cuda.device_count()
+    elif joins:
+        workers = everywhere or 1
+    else:
+        workers = workers or given or min(cores, MOST_WORKERS)
     environment = {} if batch_tokens is None else {BATCH_TOKENS_VARIABLE: str(batch_tokens)}
     if batch_tokens is not None:
         if option_value(arguments, "--max-tokens") is not None:
@@ -220,9 +248,24 @@ def train(
         arguments = [*arguments, "--fp16" if on_gpu else "--amp"]
     if on_gpu:
         return run_workers([worker_process(arguments)], environment)
-    environment |= worker_environment(threads or max(1, cores // workers)) | LOCAL
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if joins else workers
+    environment |= worker_environment(threads or max(1, cores // here))
+    if joins:
+        return run_workers([worker_process([*arguments, "--cpu"])], environment)
+    environment |= LOCAL
     with tempfile.TemporaryDirectory(prefix="vqnat-") as folder:
         return run_workers(worker_commands([*arguments, "--cpu"], workers, Path(folder)), environment)
+
+
+def _count(number: str | None) -> int | None:
+    """A number of processes as options and torchrun say it; None for none."""
+    return int(number) if number and number.isdecimal() and int(number) else None
+
+
+def _joins(arguments: list[str]) -> bool:
+    """Whether this is one of several processes that something else starts, perhaps on several machines."""
+    started = by_torchrun() and os.environ["WORLD_SIZE"] != "1"
+    return started or option_value(arguments, "--distributed-init-method") is not None
 
 
 def _teach_fairseq() -> None:

@@ -1,4 +1,4 @@
-r"""Train with fairseq: on all GPUs, or with one worker a core where there is none.
+r"""Train with fairseq: on all GPUs, or with one worker a core, up to 8, where there is none.
 
 Takes everything that fairseq-train takes, and passes it on with --user-dir. --fairseq-help shows all of that
 for the --task, --arch and --criterion beside it.
@@ -24,7 +24,7 @@ class Options:
     """Options of `vqnat train`; the others are fairseq's."""
 
     workers: int | None = option(
-        None, "processes on a CPU (default: one a core)", least=1, most=MOST_PROCESSES
+        None, "processes on a CPU (default: one a core, up to 8)", least=1, most=MOST_PROCESSES
     )
     batch_tokens: int | None = option(
         None,

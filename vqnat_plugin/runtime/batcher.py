@@ -78,7 +78,7 @@ class Batcher:
         Raises:
             Unavailable: too many wait, or it is closed; then none is taken.
         """
-        # Several candidates have scores anyway, unless a teacher ranks them; so have words that it has checked.
+        # Several candidates have scores anyway unless a teacher ranks them, and so has what it has checked.
         scores = scores or (options.candidates > 1 and not options.rescore) or options.verify
         jobs = [_Job(row, options, scores) for row in rows]
         with self._changed:
