@@ -146,6 +146,8 @@ def test_the_command_changes_nothing_either(tiny_corpus: Path, tmp_path: Path, w
     "flags",
     [
         "--lr-scheduler reduce_lr_on_plateau --maximize-best-checkpoint-metric --max-epoch 3",
+        # By such a threshold no loss is better than another; the kill is between the two that it waits for.
+        "--lr-scheduler reduce_lr_on_plateau --lr-patience 1 --lr-threshold 9 --max-epoch 5",
         "--lr-scheduler fixed --force-anneal 2 --lr-shrink 0.5 --max-epoch 3",
         "--patience 2 --maximize-best-checkpoint-metric --max-epoch 9",
     ],
@@ -308,6 +310,17 @@ def test_the_hours_of_another_training_do_not_count(tiny_corpus: Path, begun: Pa
 def test_options_that_may_change_are_no_obstacle(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(begun, tmp_path / "run")
     assert updates(train_student(tiny_corpus, folder, "--max-update=4", "--dropout=0.1", "--lr=0.001")) == 4
+
+
+def test_an_optimizer_has_the_options_that_are_asked_for(
+    tiny_corpus: Path, begun: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(begun, tmp_path / "run")
+    flags = ["--max-update=4", "--weight-decay=0.02", "--adam-betas=(0.8,0.9)"]
+    last = train_student(tiny_corpus, folder, *flags, "--optimizer-overrides={'eps': 0.001}")
+    (group,) = torch.load(last, weights_only=False)["last_optimizer_state"]["param_groups"]
+    assert (group["weight_decay"], tuple(group["betas"]), group["eps"]) == (0.02, (0.8, 0.9), 0.001)
+    assert updates(last) == 4
 
 
 def test_codes_of_before_they_could_be_frozen(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:

@@ -1,48 +1,33 @@
 """A training that is run again goes on from what is whole, with the options that it began with, to its end.
 
-fairseq resumes from `checkpoint_last.pt` or not at all, ends with tracebacks where the options have changed,
-adds an update to a training that is finished, and forgets what it needs for `--patience` and for learning
-rates that change between epochs.
+fairseq resumes from `checkpoint_last.pt` or not at all, ends with tracebacks where options of the model have
+changed and keeps to the old ones of the optimizer, adds an update to a training that is finished, and forgets
+what it needs for `--patience` and for learning rates that change between epochs.
 """
 
-import argparse
+import ast
 import contextlib
-import enum
 import functools
-import hashlib
 import logging
 import math
 import sys
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
-from omegaconf import OmegaConf
 
 from .errors import CheckpointError, UsageError, UserError
 from .fairseq_checks import unsound
 from .fairseq_options import LAST
 from .files import alone
 from .safe_loading import without_weights
+from .same_training import OURS, amount, compare_data, compare_options, compare_symbols, symbols_of
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
-# Options with which the same weights compute something else.
-SAME_SHAPES = (
-    "attention_heads",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "activation_fn",
-    "decoder_attention",
-    "likelihood",
-    "codebook_size",
-)
-# What we add to fairseq's `extra_state`.
-OURS = "vqnat"
 # Of the trainer, and among ours: whether the latest validation was of a model that did not use its codes yet.
 WITHOUT_CODES = "validated_without_codes"
 
@@ -100,7 +85,7 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
             return extra_state, epochs
         _go_on_with_patience(extra_state)
         if trainer.is_data_parallel_master:
-            _compare_data(trainer, extra_state)
+            compare_data(trainer, extra_state)
         reason = _why_finished(trainer, epochs)
         if reason is None:
             return extra_state, epochs
@@ -155,11 +140,23 @@ def _without_change_of_learning_rate(trainer: Trainer) -> Iterator[None]:
 
 def _go_on_with_learning_rate(trainer: Trainer, extra_state: dict[str, Any]) -> None:
     """Do what an uninterrupted training would have done behind this checkpoint."""
+    waited = extra_state.get(OURS, {}).get("bad_epochs")
+    if waited is not None and (plateau := _plateau(trainer)) is not None:
+        plateau.num_bad_epochs = waited
     position = extra_state["train_iterator"]
     if position["iterations_in_epoch"] == 0:
         trainer.lr_step(position["epoch"] - 1, extra_state.get("val_loss"))
     else:
         trainer.lr_step_update()
+
+
+def _plateau(trainer: Trainer) -> Any:
+    """torch's schedule behind `--lr-scheduler reduce_lr_on_plateau`; None with others.
+
+    fairseq saves its best loss, but not for how long it has waited for a better one.
+    """
+    schedule = getattr(trainer.lr_scheduler, "lr_scheduler", None)
+    return schedule if hasattr(schedule, "num_bad_epochs") else None
 
 
 def _why_finished(trainer: Trainer, epochs: Any) -> str | None:
@@ -224,49 +221,14 @@ def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:
         patience = {name: getattr(counter, name) for name in ("best", "num_runs") if hasattr(counter, name)}
         ours = {
             "patience": patience,
-            "data": _amount(self),
-            "symbols": _symbols(self),
+            "bad_epochs": getattr(_plateau(self), "num_bad_epochs", None),
+            "data": amount(self),
+            "symbols": symbols_of(self),
             WITHOUT_CODES: getattr(self, WITHOUT_CODES, False),
         }
         return save(self, filename, {**extra_state, OURS: ours})
 
     return save_checkpoint
-
-
-def _amount(trainer: Trainer) -> list[int] | None:
-    """Examples and tokens of the training set, by which another one is known; None where it changes."""
-    subset = trainer.cfg.dataset.train_subset
-    dataset = trainer.task.datasets.get(subset)
-    if dataset is None or trainer.task.has_sharded_data(subset):
-        return None
-    return [len(dataset), int(np.asarray(getattr(dataset, "sizes", 0)).sum())]
-
-
-def _symbols(trainer: Trainer) -> list[str | None]:
-    """Digests of the dictionaries of source and target; None where there is none."""
-    names = ("source_dictionary", "target_dictionary")
-    found = [getattr(getattr(trainer.task, name, None), "symbols", None) for name in names]
-    return [each and hashlib.sha256("\n".join(each).encode()).hexdigest() for each in found]
-
-
-def _compare_symbols(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
-    """Raise `CheckpointError` if the numbers of the data stand for other symbols than before."""
-    before, now = state["extra_state"].get(OURS, {}).get("symbols"), _symbols(trainer)
-    if before is not None and before != now:
-        raise CheckpointError(
-            f"{path}: was trained with other symbols than the dictionaries in {trainer.cfg.task.data} have; "
-            "prepare the data with those of the training (vqnat prepare --srcdict, --tgtdict)"
-        )
-
-
-def _compare_data(trainer: Trainer, extra_state: dict[str, Any]) -> None:
-    before, now = extra_state.get(OURS, {}).get("data"), _amount(trainer)
-    if before is not None and now is not None and before != now:
-        logger.warning(
-            f"{trainer.cfg.checkpoint.save_dir}: its training set had {before[0]:,} examples of "
-            f"{before[1]:,} tokens, that of {trainer.cfg.task.data} has {now[0]:,} of {now[1]:,}; the "
-            "training goes on with other data"
-        )
 
 
 def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -278,8 +240,8 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
 
         def read_whole(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
             state = _newest(self, Path(path), lambda each: _complete(each, read(str(each), *args, **kwargs)))
-            _compare_options(self, path, state)
-            _compare_symbols(self, path, state)
+            compare_options(self, path, state)
+            compare_symbols(self, path, state)
             if not reset_optimizer:
                 _require_optimizer(path, state)
             if self.cfg.ema.store_ema:
@@ -289,7 +251,10 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
 
         checkpoint_utils.load_checkpoint_to_cpu = read_whole
         try:
-            return load(self, filename, reset_optimizer, *args, **kwargs)
+            extra_state = load(self, filename, reset_optimizer, *args, **kwargs)
+            if extra_state is not None and not reset_optimizer:
+                _use_options_of_optimizer(self)
+            return extra_state
         except AssertionError as error:
             # The criterion or the optimizer is another one.
             raise UsageError(f"{filename}: {error}") if "--reset-optimizer" in str(error) else error from None
@@ -297,6 +262,16 @@ def _from_what_is_whole(load: Callable[..., Any]) -> Callable[..., Any]:
             checkpoint_utils.load_checkpoint_to_cpu = read
 
     return load_checkpoint
+
+
+def _use_options_of_optimizer(trainer: Trainer) -> None:
+    """Let betas, weight decay and so on be those that are asked for: fairseq takes the saved ones."""
+    # One of several parts has none.
+    with contextlib.suppress(NotImplementedError):
+        options = {name: each for name, each in trainer.optimizer.optimizer_config.items() if name != "lr"}
+        options |= ast.literal_eval(trainer.cfg.checkpoint.optimizer_overrides)
+        for group in trainer.optimizer.param_groups:
+            group.update(options)
 
 
 def _complete(path: Path, state: dict[str, Any]) -> dict[str, Any]:
@@ -359,54 +334,3 @@ def _by_updates(last: Path, read: Callable[[Path], dict[str, Any]]) -> list[Path
 
 def _updates(state: dict[str, Any]) -> int:
     return int(state["optimizer_history"][-1]["num_updates"])
-
-
-def _compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
-    """Compare the options and weights of a checkpoint with those of the training that is to go on from it.
-
-    Raises:
-        UsageError: its weights are of another form; names the options that have changed, with both values.
-    """
-    model, before, now = trainer.get_model(), state["cfg"], trainer.cfg
-    there = dict(state["model"])
-    model.upgrade_state_dict(there)
-    here = model.state_dict()
-    shapes = [{name: tuple(value.shape) for name, value in each.items()} for each in (there, here)]
-    changes = _changed(model, before["model"], now.model, SAME_SHAPES)
-    if shapes[0] != shapes[1] and not trainer.is_fsdp:
-        changes = _changed(model, before["model"], now.model) or _first_difference(*shapes)
-    own = Path(path) == Path(now.checkpoint.save_dir, LAST)
-    if changes:
-        other = "--save-dir" if own else "checkpoint"
-        raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another {other}")
-    if own and before["common"]["seed"] != now.common.seed:
-        logger.warning(
-            f"{path}: --seed was {before['common']['seed']}, is now {now.common.seed}; the training goes on, "
-            "but is not the one of either seed"
-        )
-
-
-def _changed(model: Any, before: Any, now: Any, names: Collection[str] = ()) -> str:
-    """Those options of a model, all or some, that are others than before, as a phrase."""
-    old, new = _values(before), _values(now)
-    if old.get("_name") != new.get("_name"):
-        return f"--arch was {old.get('_name')}, is now {new.get('_name')}"
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    model.add_args(parser)
-    own = [action.dest for action in parser._actions if action.dest in old and action.dest in new]
-    return ", ".join(
-        f"--{name.replace('_', '-')} was {old[name]}, is now {new[name]}"
-        for name in own
-        if old[name] != new[name] and (not names or name in names)
-    )
-
-
-def _values(options: Any) -> dict[str, Any]:
-    """Options by name, whatever fairseq keeps them in."""
-    found: Any = OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
-    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
-
-
-def _first_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    name = next(name for name in [*there, *here] if there.get(name) != here.get(name))
-    return f"'{name}' is {there.get(name, 'missing')} there, {here.get(name, 'missing')} here"
