@@ -267,6 +267,8 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command[:4] == ["vqnat", "train", "--distributed-world-size", "1"] and "--workers" not in command
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert TranslationKind(options_of(tmp_path)).jobs == 1
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert TranslationKind(options_of(tmp_path)).jobs == 4
 
 
 def test_commands_of_images(tmp_path: Path) -> None:
@@ -404,6 +406,29 @@ def test_what_was_trained_on_a_gpu_is_done_elsewhere_too(
         patch.setattr("torch.cuda.is_available", lambda: True)
         assert run_grid(grid_of(cell), given, jobs=1) == 0
     assert given.is_done(cell) and run_grid(grid_of(cell), given, jobs=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "seen"), [(None, 2, {"0", "1"}), ("5,3", 2, {"5", "3"}), ("7", 1, {"7"})]
+)
+def test_cells_side_by_side_share_out_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, jobs: int, seen: set[str]
+) -> None:
+    """All of them would take the first one. Each waits for the other, so that both run at once."""
+    meet = (
+        "import os, time; (folder / 'gpu').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "end = time.time() + 60\n"
+        f"while len(list(folder.parent.glob('*/gpu'))) < {jobs}: assert time.time() < end\n"
+    )
+    scripted(monkeypatch, meet + SAVE, f"(folder / 'diagnosis.json').write_text({json.dumps(MEASURED)!r})")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(seen))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    given, cells = translation(tmp_path), [Cell("raw", (flag,), 1) for flag in ("--a", "--b", "--c")]
+    assert run_grid(grid_of(*cells), given, jobs=jobs) == 0
+    assert {(given.folder(cell) / "gpu").read_text() for cell in cells} == seen
 
 
 def test_what_began_on_a_gpu_does_not_go_on_elsewhere(

@@ -1,10 +1,13 @@
 """Training and measuring the cells of a grid, several side by side, resumable at any moment."""
 
+import contextlib
 import math
 import os
+import queue
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,14 +148,21 @@ def _is_number(value: Any) -> bool:
 class Runner:
     """Runs cells; a cell that is done stays done, one that was killed goes on from its last checkpoint."""
 
-    def __init__(self, grid_run: GridRun, threads: int = 1) -> None:
+    def __init__(self, grid_run: GridRun, threads: int = 1, jobs: int = 1) -> None:
         """
         Args:
             grid_run: see there.
             threads: of each training. One that has begun keeps its number, on which last digits depend.
+            jobs: how many cells are run side by side. More than one share out the GPUs; one has them all.
         """
         self.grid_run = grid_run
         self.threads, self.gpu = threads, torch.cuda.is_available()
+        # One for each cell that runs; none where a cell has what there is.
+        self._gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
+        gpus = _visible_gpus() if self.gpu and jobs > 1 else []
+        self._share_out = bool(gpus)
+        for number in range(jobs if gpus else 0):
+            self._gpus.put(gpus[number % len(gpus)])
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._stopped = False
@@ -175,13 +185,27 @@ class Runner:
             # The batch, and with it the result, would be another one.
             began = "a GPU" if record["gpu"] else "the CPU"
             raise DataError(f"{folder}: began on {began}; go on there, or {_remove(folder)}")
-        more: dict[str, Any] = {"environment": worker_environment(threads), "started": self._started}
-        stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
-        stages.run(MEASURE, kind.measure_command(cell, folder), quiet=True, **more)
+        with self._one_gpu() as gpu:
+            environment = {**worker_environment(threads), **gpu}
+            more: dict[str, Any] = {"environment": environment, "started": self._started}
+            stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
+            stages.run(MEASURE, kind.measure_command(cell, folder), quiet=True, **more)
         checkpoints = folder / "checkpoints"
         if not record["keep"] and not checkpoints.is_symlink():
             for checkpoint in checkpoints.glob("checkpoint*.pt"):
                 checkpoint.unlink()
+
+    @contextlib.contextmanager
+    def _one_gpu(self) -> Iterator[dict[str, str]]:
+        """What a cell's environment needs, so that those that run side by side do not all take the first."""
+        if not self._share_out:
+            yield {}
+            return
+        gpu = self._gpus.get()
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": gpu}
+        finally:
+            self._gpus.put(gpu)
 
     def _begin(self, cell: Cell, stages: Stages) -> dict[str, Any]:
         """Note what a cell is, and whether its training is not the first attempt; its record."""
@@ -213,13 +237,19 @@ class Runner:
                 process.terminate()
 
 
+def _visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:count] if given else [str(number) for number in range(count)]
+
+
 def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
     """Run all cells that are not done, `jobs` side by side; says on stdout how far it is.
 
     Returns:
         The number of cells that failed; the others are run all the same.
     """
-    runner = Runner(grid_run, threads=max(1, available_cores() // jobs))
+    runner = Runner(grid_run, max(1, available_cores() // jobs), jobs)
     cells = grid.cells()
     pending = [cell for cell in cells if not _is_done(grid_run, cell)]
     _say(f"{len(cells)} trainings, {len(cells) - len(pending)} done before")

@@ -39,7 +39,8 @@ class GridOptions(ScoringOptions):
     out: Path = option(..., "folder to write to", metavar="DIR", writes=FOLDER)
     jobs: int | None = option(
         None,
-        "cells side by side (default: for translation one a core, at most two, on a GPU one; for images one)",
+        "cells side by side (default: for translation one a core, at most two, or one a GPU; for images one, "
+        "which takes all cores or GPUs)",
         least=1,
         most=MOST_PROCESSES,
     )

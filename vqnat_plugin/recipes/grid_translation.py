@@ -47,7 +47,9 @@ class TranslationKind:
         self.ref = list(map(os.path.abspath, options.ref))
         self.beam, self.tokenizer, self.tokenize = options.beam, options.tokenizer, options.tokenize
         self.shared = options.for_measuring()
-        self.jobs = 1 if torch.cuda.is_available() else min(2, available_cores())
+        self.jobs = (
+            max(1, torch.cuda.device_count()) if torch.cuda.is_available() else min(2, available_cores())
+        )
         self.paths = {"DATA": Path(self.data), "DISTILLED": Path(self.distilled), TEACHER: Path(self.teacher)}
 
     def train_command(self, cell: Cell, folder: Path, threads: int, gpu: bool) -> list[str]:
