@@ -136,6 +136,22 @@ def test_a_process_of_torchrun_is_one_worker(
         launch.train(["DATA"], workers=2)
 
 
+def test_tasks_of_slurm_do_not_train_side_by_side_into_one_folder(
+    on_cpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(
+        UsageError, match=r"srun has started 4 of this command; .* say --ntasks 1, .*torchrun"
+    ):
+        launch.train(["DATA"])
+    assert not on_cpu
+    # Who says where they meet knows.
+    launch.train(["DATA", "--distributed-init-method", "tcp://a:1", "--distributed-world-size", "4"])
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    launch.train(["DATA"])
+    assert [len(run["commands"]) for run in on_cpu] == [1, 6]
+
+
 def test_processes_that_the_user_starts_are_one_worker_each(on_cpu: list[dict[str, Any]]) -> None:
     meeting = ["--distributed-init-method", "tcp://a:1", "--distributed-world-size", "3"]
     launch.train(["DATA", *meeting, "--distributed-rank", "1"], batch_tokens=9000)

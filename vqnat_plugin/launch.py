@@ -214,21 +214,12 @@ def train(
     import torch
 
     on_gpu = torch.cuda.is_available() and "--cpu" not in arguments
-    for flag, value in (("--workers", workers), ("--threads", threads)):
-        if on_gpu and value is not None:
-            raise UsageError(
-                f"{flag} {value}: is for CPUs, but training runs on {torch.cuda.device_count()} GPUs; leave "
-                "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
-            )
     cores = available_cores()
     given = _count(option_value(arguments, "--distributed-world-size"))
     # torchrun says how many there are on all machines.
     everywhere = given or _count(os.environ.get("WORLD_SIZE"))
     joins = not on_gpu and _joins(arguments)
-    if joins and (workers or 1) > 1:
-        raise UsageError(f"--workers {workers}: leave it out, whatever starts the processes says how many")
-    if not on_gpu and not joins and None not in (workers, given) and workers != given:
-        raise UsageError(f"--workers {workers}: but --distributed-world-size is {given}; leave one out")
+    _check_processes(torch.cuda.device_count() if on_gpu else 0, joins, workers, threads, given)
     if on_gpu:
         workers = everywhere or torch.cuda.device_count()
     elif joins:
@@ -255,6 +246,28 @@ def train(
     environment |= LOCAL
     with tempfile.TemporaryDirectory(prefix="vqnat-") as folder:
         return run_workers(worker_commands([*arguments, "--cpu"], workers, Path(folder)), environment)
+
+
+def _check_processes(
+    gpus: int, joins: bool, workers: int | None, threads: int | None, given: int | None
+) -> None:
+    """Raise `UsageError` where it is contradictory, or harmful, how many processes there are to be."""
+    for flag, value in (("--workers", workers), ("--threads", threads)):
+        if gpus and value is not None:
+            raise UsageError(
+                f"{flag} {value}: is for CPUs, but training runs on {gpus} GPUs; leave "
+                "it out (CUDA_VISIBLE_DEVICES selects GPUs), or add --cpu"
+            )
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if not gpus and not joins and tasks > 1:
+        raise UsageError(
+            f"srun has started {tasks} of this command; on CPUs each would train by itself, into the same "
+            "folder: say --ntasks 1, with --cpus-per-task, or start torchrun as the one task of each machine"
+        )
+    if joins and (workers or 1) > 1:
+        raise UsageError(f"--workers {workers}: leave it out, whatever starts the processes says how many")
+    if not gpus and not joins and None not in (workers, given) and workers != given:
+        raise UsageError(f"--workers {workers}: but --distributed-world-size is {given}; leave one out")
 
 
 def _count(number: str | None) -> int | None:
