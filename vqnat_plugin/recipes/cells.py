@@ -1,13 +1,11 @@
 """Training and measuring the cells of a grid, several side by side, resumable at any moment."""
 
-import contextlib
 import math
 import os
 import queue
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,12 +155,10 @@ class Runner:
         """
         self.grid_run = grid_run
         self.threads, self.gpu = threads, torch.cuda.is_available()
-        # One for each cell that runs; none where a cell has what there is.
-        self._gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
-        gpus = _visible_gpus() if self.gpu and jobs > 1 else []
-        self._share_out = bool(gpus)
-        for number in range(jobs if gpus else 0):
-            self._gpus.put(gpus[number % len(gpus)])
+        # What the environment of each cell that runs has to say.
+        self._shares: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for share in _shares_of_gpus(jobs):
+            self._shares.put(share)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._stopped = False
@@ -185,27 +181,18 @@ class Runner:
             # The batch, and with it the result, would be another one.
             began = "a GPU" if record["gpu"] else "the CPU"
             raise DataError(f"{folder}: began on {began}; go on there, or {_remove(folder)}")
-        with self._one_gpu() as gpu:
-            environment = {**worker_environment(threads), **gpu}
+        share = self._shares.get()
+        try:
+            environment = {**worker_environment(threads), **share}
             more: dict[str, Any] = {"environment": environment, "started": self._started}
             stages.run(TRAIN, kind.train_command(cell, folder, threads, record["gpu"]), quiet=True, **more)
             stages.run(MEASURE, kind.measure_command(cell, folder), quiet=True, **more)
+        finally:
+            self._shares.put(share)
         checkpoints = folder / "checkpoints"
         if not record["keep"] and not checkpoints.is_symlink():
             for checkpoint in checkpoints.glob("checkpoint*.pt"):
                 checkpoint.unlink()
-
-    @contextlib.contextmanager
-    def _one_gpu(self) -> Iterator[dict[str, str]]:
-        """What a cell's environment needs, so that those that run side by side do not all take the first."""
-        if not self._share_out:
-            yield {}
-            return
-        gpu = self._gpus.get()
-        try:
-            yield {"CUDA_VISIBLE_DEVICES": gpu}
-        finally:
-            self._gpus.put(gpu)
 
     def _begin(self, cell: Cell, stages: Stages) -> dict[str, Any]:
         """Note what a cell is, and whether its training is not the first attempt; its record."""
@@ -237,10 +224,14 @@ class Runner:
                 process.terminate()
 
 
-def _visible_gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
-    count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",")[:count] if given else [str(number) for number in range(count)]
+def _shares_of_gpus(jobs: int) -> list[dict[str, str]]:
+    """Which GPU each of the cells has that run side by side: all would take the first. One has them all."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if jobs == 1 or not count:
+        return [{}] * jobs
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = given.split(",")[:count] if given else [str(number) for number in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(jobs)]
 
 
 def run_grid(grid: Grid, grid_run: GridRun, jobs: int) -> int:
