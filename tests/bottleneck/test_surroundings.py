@@ -111,6 +111,27 @@ def test_states_may_arrive_name_by_name() -> None:
     assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_what_is_in_no_file_is_filled_where_memory_was_empty(kind: str) -> None:
+    with torch.device("meta"):
+        quantizer = build(kind, Settings(SIZE, DIM))
+    # As `to_empty` does, with something in memory.
+    quantizer._apply(lambda each: torch.full_like(each, 7, device="cpu"))
+    assert not quantizer.histogram.any() and not quantizer.revived.any()
+    if isinstance(quantizer, FiniteScalarQuantizer):
+        assert int(quantizer.levels.prod()) == SIZE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs another device than the CPU")
+@pytest.mark.parametrize("kind", kinds())
+def test_a_module_without_memory_goes_where_its_state_is(kind: str) -> None:
+    state = make(kind).cuda().state_dict()
+    with torch.device("meta"):
+        quantizer = build(kind, Settings(SIZE, DIM))
+    quantizer.load_state_dict(state, assign=True)
+    assert {each.device.type for each in (*quantizer.parameters(), *quantizer.buffers())} == {"cuda"}
+
+
 def test_new_parameters_leave_nothing_of_what_was_in_memory() -> None:
     with torch.device("meta"):
         quantizer = EMVectorQuantizer(SIZE, DIM)
@@ -231,8 +252,9 @@ def test_an_assignment_that_is_none_is_refused() -> None:
         quantizer(torch.randn(3, DIM))
 
 
+@pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-def test_codes_stay_when_averages_follow_lloyd_steps(distance: str) -> None:
+def test_codes_stay_when_averages_follow_lloyd_steps(distance: str, loaded: bool) -> None:
     torch.manual_seed(0)
     quantizer = EMVectorQuantizer(64, DIM, decay=0.0, revival=False, distance=distance)
     z = torch.nn.functional.normalize(torch.randn(400, DIM), dim=1)
@@ -242,11 +264,42 @@ def test_codes_stay_when_averages_follow_lloyd_steps(distance: str) -> None:
     before = quantizer.codebook.clone()
     unvisited = quantizer.counts[0] == 0
     assert 10 < int(unvisited.sum()) < 64
-    quantizer.decay = 0.9
+    if loaded:
+        state = quantizer.state_dict()
+        quantizer = EMVectorQuantizer(64, DIM, decay=0.9, revival=False, distance=distance)
+        quantizer.load_state_dict(state)
+    else:
+        quantizer.decay = 0.9
     for _ in range(3):
         quantizer(z[:40])
         quantizer.update_codebook()
     torch.testing.assert_close(quantizer.codebook[unvisited], before[unvisited], rtol=1e-3, atol=1e-3)
+
+
+def test_a_random_start_is_loaded_as_it_is() -> None:
+    source, target = (EMVectorQuantizer(SIZE, DIM, init="random") for _ in range(2))
+    target.load_state_dict(source.state_dict())
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
+
+
+def test_copies_that_lose_what_they_collect_are_refused() -> None:
+    """`torch.nn.DataParallel` makes them for each forward."""
+    quantizer = make("em").train()
+    copy = quantizer._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+    copy._buffers = dict(quantizer._buffers)
+    with pytest.raises(RuntimeError, match="codes would never move; use DistributedDataParallel"):
+        copy(torch.randn(3, DIM))
+    assert copy.eval()(torch.randn(3, DIM)).codes.shape == (3,)
+
+
+def test_codes_may_come_from_numpy_and_lengths_may_not_be_a_list() -> None:
+    quantizer = make("em")
+    assert isinstance(quantizer, EMVectorQuantizer)
+    codes = torch.randn(quantizer.codebook.shape)
+    quantizer.set_codebook(codes.numpy())  # type: ignore[arg-type]
+    assert torch.equal(quantizer.codebook, codes)
+    with pytest.raises(ValueError, match="lengths is a list, must be a tensor of integers"):
+        quantizer(torch.randn(2, 3, DIM), lengths=[3, 2])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

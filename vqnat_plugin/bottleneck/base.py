@@ -76,7 +76,8 @@ class Quantizer(nn.Module):
                 positions never matters, not even NaN.
             mask: (...) bool, z's shape without the vectors, true where valid; None for all.
             accumulate: False leaves all state untouched: for dummy batches. In `torch.inference_mode` it is
-                always untouched, unless compiled: say False there, or `eval()`.
+                always untouched, unless compiled: say False there, or `eval()`. Inside of what `torch.func`
+                differentiates False is needed: what is kept there could not be used outside of it either.
             lengths: (batch,) integers instead of a mask, for z of three dimensions: so many positions are
                 valid, at the start of each sequence.
 
@@ -154,14 +155,21 @@ class Quantizer(nn.Module):
         super()._apply(fn, recurse)
         for name, old in before.items():
             new = self._buffers[name]
-            if old is not None and new is not None and new.dtype != old.dtype and self.keeps_type(name):
+            if old is None or new is None:
+                continue
+            if new.dtype != old.dtype and self.keeps_type(name):
                 self._buffers[name] = old.to(new.device)
+            elif old.is_meta and not new.is_meta and name in self._non_persistent_buffers_set:
+                # `to_empty`: no state that is loaded fills it.
+                new.zero_()
         return self
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         before = {name: buffer.dtype for name, buffer in self._buffers.items() if buffer is not None}
-        super()._load_from_state_dict(*args, **kwargs)
-        stored = [each for each in (*self.parameters(), *self.buffers()) if not each.is_meta]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        # Its layers are loaded after it.
+        coming = [each for name, each in state_dict.items() if name.startswith(prefix)]
+        stored = [each for each in (*self.parameters(), *self.buffers(), *coming) if not each.is_meta]
         place = stored[0].device if stored else torch.device("cpu")
         for name, dtype in before.items():
             buffer = self._buffers[name]
@@ -216,6 +224,8 @@ def is_recomputed() -> bool:
 
 def mask_of_lengths(lengths: Tensor, z: Tensor) -> Tensor:
     """(batch, positions) bool, true in front of each length: z is (batch, positions, dim)."""
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths is a {type(lengths).__name__}, must be a tensor of integers")
     if lengths.is_floating_point() or z.dim() != 3 or lengths.shape != z.shape[:1]:
         raise ValueError(
             f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}, must be integers, one for each"

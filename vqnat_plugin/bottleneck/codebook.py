@@ -108,10 +108,7 @@ class EMCodebook(Quantizer):
 
     @property
     def decay(self) -> float:
-        """Share of the averaged statistics that an M step keeps; 0: a Lloyd step of K-means.
-
-        A state that was trained with 0 is to be loaded with 0; then another may be set.
-        """
+        """Share of the averaged statistics that an M step keeps; 0: a Lloyd step of K-means."""
         return self._decay
 
     @decay.setter
@@ -119,13 +116,14 @@ class EMCodebook(Quantizer):
         require(0.0 <= value < 1.0, "decay", value, "in [0, 1)")
         before, self._decay = self._decay, value
         if before == 0.0 < value:
-            self._keep_unvisited()
+            self._keep_unvisited(self.counts <= self.epsilon)
 
     @torch.no_grad()
-    def _keep_unvisited(self) -> None:
-        """Gives codes that a Lloyd step has left without statistics those of a start, where they are."""
+    def _keep_unvisited(self, without: Tensor) -> None:
+        """Gives codes (blocks, K) that a Lloyd step has left without statistics those of a start, where they
+        are.
+        """
         expected = self.counts.mean(dim=1, keepdim=True)
-        without = self.counts <= self.epsilon
         self.counts.copy_(torch.where(without, expected, self.counts))
         codes, sums = self._by_block(self.codebook), self._by_block(self.sums)
         weights = self.counts.t()[:, :, None]
@@ -191,6 +189,7 @@ class EMCodebook(Quantizer):
             ValueError: codes have another shape, or are out of the range of what can be computed with; count
                 is not positive.
         """
+        codes = torch.as_tensor(codes)
         if codes.shape != self.codebook.shape:
             raise ValueError(f"codes has shape {tuple(codes.shape)}, must be {tuple(self.codebook.shape)}")
         require(0.0 < count < math.inf, "count", count, "positive")
@@ -429,6 +428,10 @@ class EMCodebook(Quantizer):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         # At once: compiled code does not ask.
         self._initialized = not self.started.is_meta and bool(self.started)
+        if self._decay > 0.0 and not any(each.is_meta for each in (self.codebook, self.counts, self.sums)):
+            # Of an M step with decay 0; a random start has no counts either, but sums.
+            nothing = (self._by_block(self.sums) == 0).all(dim=2).t()
+            self._keep_unvisited((self.counts == 0) & nothing)
         self.discard()
 
     def extra_repr(self) -> str:

@@ -7,7 +7,7 @@ section 3 and appendix.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -67,11 +67,20 @@ class FiniteScalarQuantizer(ParameterCodebook):
             "strides": torch.tensor(strides, dtype=torch.int64),
         }
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        super()._load_from_state_dict(*args, **kwargs)
-        # Not in files; whoever made the module without memory has nothing there.
+    def _fill_tables(self) -> None:
+        """Tables are in no file; whoever made the module without memory has nothing there."""
         for name, values in self._tables().items():
             self._buffers[name] = values.to(self.histogram.device)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super()._load_from_state_dict(*args, **kwargs)
+        self._fill_tables()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FiniteScalarQuantizer:
+        """See `Quantizer`."""
+        super()._apply(fn, recurse)
+        self._fill_tables()
+        return self
 
     def quantize(self, z: Tensor, mask: Tensor | None, accumulate: bool) -> QuantizerOutput:
         """See `Quantizer.forward`."""
@@ -83,7 +92,7 @@ class FiniteScalarQuantizer(ParameterCodebook):
             scaled = straight_through(bounded, rounded) / (self.levels // 2).float()
             quantized = _project(self.project_out, scaled)
             error = mean_over_valid((bounded.detach() - rounded).square(), mask)
-        none = torch.zeros((), device=z.device)
+        none = torch.zeros((), dtype=torch.float32, device=z.device)
         return self.output(quantized.to(z.dtype), codes, codes, mask, accumulate, none, {"commitment": error})
 
     @property

@@ -53,8 +53,8 @@ class ParameterCodebook(Quantizer):
             metrics={
                 "usage": usage(counts),
                 "perplexity": perplexity(counts),
-                "posterior_entropy": torch.zeros((), device=codes.device),
-                "distinct_codes": torch.ones((), device=codes.device),
+                "posterior_entropy": torch.zeros((), dtype=torch.float32, device=codes.device),
+                "distinct_codes": torch.ones((), dtype=torch.float32, device=codes.device),
                 **metrics,
             },
             _codebook_size=self.codebook_size,

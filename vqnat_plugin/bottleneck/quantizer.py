@@ -247,6 +247,11 @@ class EMVectorQuantizer(EMCodebook):
 
     def _begin_batch(self, z: Tensor, mask: Tensor | None) -> None:
         """The M step of the batches before, with update="forward"; else a warning where one is missing."""
+        if getattr(self, "_is_replica", False):
+            raise RuntimeError(
+                "torch.nn.DataParallel throws away what its copies of a module collect: codes would never "
+                "move; use DistributedDataParallel"
+            )
         if self.update == "forward":
             if self.initialized:
                 self.update_codebook()
