@@ -14,6 +14,7 @@ from fairseq_cli import train
 from tiny import STUDENT, TRAINING, parse, train_student
 
 from vqnat_plugin.errors import BusyError, CheckpointError, UsageError
+from vqnat_plugin.fairseq_options import LAST
 from vqnat_plugin.files import alone
 
 ANEW = ("--reset-optimizer", "--reset-lr-scheduler", "--reset-dataloader", "--reset-meters")
@@ -94,6 +95,23 @@ def test_validations_without_codes_do_not_count(tiny_corpus: Path, tmp_path: Pat
     assert updates(train_with(tiny_corpus, tmp_path / "bleu", f"{start} {score} --patience 1")) == 20
     last = train_with(tiny_corpus, tmp_path / "plateau", f"{start} --lr-scheduler reduce_lr_on_plateau")
     assert saved(last)["last_optimizer_state"]["param_groups"][0]["lr"] == pytest.approx(0.003)
+
+
+def test_a_model_without_codes_is_none_of_the_best(tiny_corpus: Path, tmp_path: Path) -> None:
+    flags = "--unquantized-updates 12 --max-epoch 5 --keep-best-checkpoints 2 --no-epoch-checkpoints"
+    train_with(tiny_corpus, tmp_path, flags)
+    kept = [path.name for path in tmp_path.glob("checkpoint.best_*.pt")]
+    assert len(kept) == 2 and not any("inf" in name for name in kept), kept
+
+
+def test_an_end_before_there_are_codes_is_said(
+    tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "--max-update 3: the training ends without codes, which come after --unquantized-updates 4"
+    train_student(tiny_corpus, tmp_path / "a", "--unquantized-updates=4", "--max-update=4")
+    assert "without codes" not in caplog.text
+    train_student(tiny_corpus, tmp_path / "b", "--unquantized-updates=4", "--max-update=3")
+    assert said in caplog.text
 
 
 def test_a_finished_training_goes_on_when_it_is_to_be_longer(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -258,6 +276,22 @@ def test_options_that_do_not_fit_are_named(
     assert files(folder) == before
 
 
+def test_a_teachers_options_are_compared_as_well(
+    tiny_corpus: Path, prenorm_teacher: Path, tmp_path: Path
+) -> None:
+    options = saved(prenorm_teacher)["cfg"]["model"]
+    sizes = ("encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_layers", "encoder_attention_heads")
+    sizes += tuple(name.replace("encoder", "decoder") for name in sizes)
+    words = f"{tiny_corpus} --save-dir {tmp_path} --task translation --arch transformer {TRAINING}"
+    words += " --share-all-embeddings --encoder-normalize-before --decoder-normalize-before --max-update 30"
+    words += "".join(f" --{name.replace('_', '-')} {getattr(options, name)}" for name in sizes)
+    shutil.copy(prenorm_teacher, tmp_path / LAST)
+    with pytest.raises(UsageError, match="--no-scale-embedding was False, is now True; take the old"):
+        train.main(parse([*words.split(), "--no-scale-embedding"]))
+    train.main(parse(words.split()))
+    assert updates(tmp_path / LAST) == 30
+
+
 def test_a_training_that_has_begun_is_not_begun_once_more(
     tiny_corpus: Path, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +330,24 @@ def test_data_of_other_symbols_are_refused(tiny_corpus: Path, begun: Path, tmp_p
     ):
         with pytest.raises(CheckpointError, match="was trained with other symbols than the dictionaries in"):
             train_student(data, folder, "--max-update=4", *flags)
+
+
+def test_the_other_direction_is_another_training(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:
+    """With one dictionary for both languages nothing else tells them apart."""
+    folder = shutil.copytree(begun, tmp_path / "run")
+    other = ("--max-update=4", "--source-lang=de", "--target-lang=en")
+    before = files(folder)
+    with pytest.raises(UsageError, match="--source-lang was en, is now de, --target-lang was de, is now en"):
+        train_student(tiny_corpus, folder, *other)
+    assert files(folder) == before
+    # One may begin from the other's weights.
+    new = train_student(tiny_corpus, tmp_path / "new", *other, f"--finetune-from-model={folder / LAST}")
+    assert updates(new) == 4
+    # Earlier versions did not write them down.
+    state = torch.load(folder / LAST, weights_only=False)
+    del state["extra_state"]["vqnat"]["languages"]
+    torch.save(state, folder / LAST)
+    assert updates(train_student(tiny_corpus, folder, *other)) == 4
 
 
 def test_the_hours_of_another_training_do_not_count(tiny_corpus: Path, begun: Path, tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ LAST = "checkpoint_last.pt"
 # Options whose value is JSON.
 BLEU_ARGS, DETOKENIZER_ARGS = "eval_bleu_args", "eval_bleu_detok_args"
 
+# Our criterions, and what the mean of their losses is over.
+MEANS = {"vq_nat_loss": "target tokens", "vq_vae_loss": "values of images"}
+
 
 def check(args: argparse.Namespace) -> None:
     """Look through what fairseq has parsed.
@@ -94,6 +97,16 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(
             f"--num-shards {args.num_shards}: fairseq decodes shards by --distributed-world-size and "
             "--distributed-rank only; give those"
+        )
+    if getattr(args, "sentence_avg", False) and getattr(args, "criterion", None) in MEANS:
+        raise UsageError(
+            f"--sentence-avg: does nothing with --criterion {args.criterion}, whose losses are means over "
+            f"{MEANS[args.criterion]}; leave it out"
+        )
+    if getattr(args, "num_batch_buckets", 0):
+        raise UsageError(
+            f"--num-batch-buckets {args.num_batch_buckets}: fails in this fairseq; leave it out, or give "
+            "--required-batch-size-multiple"
         )
     if getattr(args, "sacrebleu", False) and getattr(args, "scoring", None) != "sacrebleu":
         raise UsageError("--sacrebleu: does nothing in this fairseq; give --scoring sacrebleu")

@@ -7,6 +7,7 @@ what it needs for `--patience` and for learning rates that change between epochs
 
 import ast
 import contextlib
+import copy
 import functools
 import logging
 import math
@@ -24,7 +25,15 @@ from .fairseq_checks import unsound
 from .fairseq_options import LAST
 from .files import alone
 from .safe_loading import without_weights
-from .same_training import OURS, amount, compare_data, compare_options, compare_symbols, symbols_of
+from .same_training import (
+    OURS,
+    amount,
+    compare_data,
+    compare_options,
+    compare_symbols,
+    languages_of,
+    symbols_of,
+)
 
 # What fairseq puts into every checkpoint that a training can go on from.
 NEEDED = ("cfg", "model", "optimizer_history", "extra_state")
@@ -39,6 +48,7 @@ _writing: dict[Path, contextlib.ExitStack] = {}
 def install() -> None:
     """Teach the trainer of this process."""
     checkpoint_utils.load_checkpoint = _resuming(checkpoint_utils.load_checkpoint)
+    checkpoint_utils.save_checkpoint = _keeping_the_best(checkpoint_utils.save_checkpoint)
     Trainer.load_checkpoint = _from_what_is_whole(Trainer.load_checkpoint)
     Trainer.save_checkpoint = _remembering(Trainer.save_checkpoint)
     Trainer.begin_valid_epoch = _patient(Trainer.begin_valid_epoch)
@@ -76,6 +86,8 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
         state = extra_state or {}
         # Of versions that did not write it down, infinite losses say so.
         infinite = math.isinf(state.get("val_loss") or 0.0)
+        if trainer.is_data_parallel_master:
+            _warn_of_no_codes(trainer)
         setattr(trainer, WITHOUT_CODES, resumed and state.get(OURS, {}).get(WITHOUT_CODES, infinite))
         if not resumed or cfg.reset_lr_scheduler or cfg.reset_dataloader:
             trainer.lr_step(epochs.epoch)
@@ -94,6 +106,17 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
         return extra_state, _NoEpochLeft()
 
     return load_checkpoint
+
+
+def _warn_of_no_codes(trainer: Trainer) -> None:
+    """Warn of a training that ends before its model has codes: nothing could be decoded."""
+    model, most = trainer.get_model(), trainer.cfg.optimization.max_update
+    start = getattr(getattr(model, "config", None), "unquantized_updates", 0)
+    if 0 < most < start and not getattr(model, "quantized", True):
+        logger.warning(
+            f"--max-update {most}: the training ends without codes, which come after --unquantized-updates "
+            f"{start}: nothing can be decoded with its model"
+        )
 
 
 def _require_new(start: Path, last: Path) -> None:
@@ -204,6 +227,19 @@ def _patient(begin: Callable[..., Any]) -> Callable[..., Any]:
     return begin_valid_epoch
 
 
+def _keeping_the_best(save: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep no model without codes for `--keep-best-checkpoints`: fairseq would never find and delete it."""
+
+    @functools.wraps(save)
+    def save_checkpoint(cfg: Any, trainer: Trainer, epoch_itr: Any, val_loss: float | None) -> Any:
+        if cfg.keep_best_checkpoints > 0 and getattr(trainer, WITHOUT_CODES, False):
+            cfg = copy.copy(cfg)
+            cfg.keep_best_checkpoints = 0
+        return save(cfg, trainer, epoch_itr, val_loss)
+
+    return save_checkpoint
+
+
 def _by_losses_with_codes(step: Callable[..., Any]) -> Callable[..., Any]:
     """Let no learning rate fall because a model had no codes yet."""
 
@@ -224,6 +260,7 @@ def _remembering(save: Callable[..., Any]) -> Callable[..., Any]:
             "bad_epochs": getattr(_plateau(self), "num_bad_epochs", None),
             "data": amount(self),
             "symbols": symbols_of(self),
+            "languages": languages_of(self),
             WITHOUT_CODES: getattr(self, WITHOUT_CODES, False),
         }
         return save(self, filename, {**extra_state, OURS: ours})

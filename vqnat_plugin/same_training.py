@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from .errors import CheckpointError, UsageError
 from .fairseq_options import LAST
+from .options import flag
 
 # What we add to fairseq's `extra_state`.
 OURS = "vqnat"
@@ -26,6 +27,8 @@ SAME_SHAPES = (
     "decoder_attention",
     "likelihood",
     "codebook_size",
+    "no_scale_embedding",
+    "no_token_positional_embeddings",
 )
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,20 @@ def symbols_of(trainer: Trainer) -> list[str | None]:
     names = ("source_dictionary", "target_dictionary")
     found = [getattr(getattr(trainer.task, name, None), "symbols", None) for name in names]
     return [each and hashlib.sha256("\n".join(each).encode()).hexdigest() for each in found]
+
+
+def languages_of(trainer: Trainer) -> dict[str, str | None]:
+    """The languages of a translation task, by the names of their options; None where there is none."""
+    return {name: getattr(trainer.task.cfg, name, None) for name in ("source_lang", "target_lang")}
+
+
+def _other_languages(trainer: Trainer, state: dict[str, Any]) -> str:
+    """Those languages that are others than before, as a phrase."""
+    now = languages_of(trainer)
+    before = state["extra_state"].get(OURS, {}).get("languages", now)
+    return ", ".join(
+        f"{flag(name)} was {before[name]}, is now {now[name]}" for name in now if before[name] != now[name]
+    )
 
 
 def compare_symbols(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
@@ -83,6 +100,8 @@ def compare_options(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
     if shapes[0] != shapes[1] and not trainer.is_fsdp:
         changes = _changed(model, before["model"], now.model) or _first_difference(*shapes)
     own = Path(path) == Path(now.checkpoint.save_dir, LAST)
+    # Another training may well begin from a model of the other direction.
+    changes = changes or (_other_languages(trainer, state) if own else "")
     if changes:
         other = "--save-dir" if own else "checkpoint"
         raise UsageError(f"{path}: does not fit: {changes}; take the old value, or another {other}")
@@ -102,7 +121,7 @@ def _changed(model: Any, before: Any, now: Any, names: Collection[str] = ()) -> 
     model.add_args(parser)
     own = [action.dest for action in parser._actions if action.dest in old and action.dest in new]
     return ", ".join(
-        f"--{name.replace('_', '-')} was {old[name]}, is now {new[name]}"
+        f"{flag(name)} was {old[name]}, is now {new[name]}"
         for name in own
         if old[name] != new[name] and (not names or name in names)
     )

@@ -50,7 +50,7 @@ TRAINING = (
     "--save-dir {five.txt}/x",
     "--log-file {five.txt}/x", "--train-subset nosuch", "--fp16", "--bf16",
     "--ddp-backend fully_sharded", "--ddp-backend nosuch", "--source-lang en --target-lang en",
-    "--target-lang fr",
+    "--target-lang fr", "--sentence-avg", "--num-batch-buckets 2",
 )  # fmt: skip
 MEASURING = (
     "--eval-bleu-args '{bad'", "--eval-bleu-args '[1]'", "--eval-bleu-args 5", "--eval-bleu-args '\"x\"'",

@@ -58,6 +58,15 @@ def test_losses_are_logged_in_bits_a_target_token() -> None:
     )
 
 
+def test_perplexity_is_that_of_words_not_of_smoothed_labels() -> None:
+    batch = random_sample()
+    smoothed, plain = (
+        logged([log_of(tiny_model(label_smoothing=smoothing).train(), batch)]) for smoothing in (0.3, 0.0)
+    )
+    assert smoothed["words_loss"] != pytest.approx(plain["words_loss"], rel=1e-3)
+    assert smoothed["words_ppl"] == plain["words_ppl"] == pytest.approx(2 ** plain["words_loss"], rel=1e-2)
+
+
 def test_workers_together_log_what_one_logs_with_all_sentences() -> None:
     model = tiny_model()
     first, second = random_sample(3, seed=1), random_sample(5, seed=2)

@@ -138,6 +138,18 @@ def test_predictor_trains_the_compressor_only_if_asked_to(kind: str, reached: bo
     assert any(p.grad is not None and p.grad.any() for p in model.compressor.parameters()) == reached
 
 
+def test_word_loss_is_that_of_smoothed_labels() -> None:
+    model, batch = tiny_model(label_smoothing=0.2).train(), random_sample()
+    states = torch.randn(*batch["target"].shape, DIM, requires_grad=True)
+    loss, nll = model._word_loss(states, batch["target"])
+    logits, flat = F.linear(states.flatten(0, 1), model.output_weight), batch["target"].flatten()
+    expected = F.cross_entropy(logits, flat, reduction="sum", ignore_index=PAD, label_smoothing=0.2)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(nll, F.cross_entropy(logits, flat, reduction="sum", ignore_index=PAD))
+    gradients = [torch.autograd.grad(each, states, retain_graph=True)[0] for each in (loss, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_word_loss_trains_everything_but_predictor_and_codes() -> None:
     model = tiny_model().train()
     run(model, random_sample()).losses["words"].backward()

@@ -60,7 +60,8 @@ class VQNATLoss(FairseqCriterion):
         per_token = tokens * math.log(2)
         metrics.log_scalar("loss", total("loss") / per_token, tokens, round=3)
         metrics.log_scalar("words_loss", total("words_loss") / per_token, tokens, round=3)
-        metrics.log_derived("words_ppl", lambda meters: round(2 ** min(meters["words_loss"].avg, 64), 2))
+        metrics.log_scalar("_word_bits", total("words_nll") / per_token, tokens)
+        metrics.log_derived("words_ppl", lambda meters: round(2 ** min(meters["_word_bits"].avg, 64), 2))
         metrics.log_scalar("latents_loss", total("latents_loss") / per_token, tokens, round=3)
         if not quantized:
             return

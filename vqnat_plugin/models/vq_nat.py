@@ -261,7 +261,8 @@ class VQNAT(QuantizedModel):
         metrics: dict[str, Tensor] = {}
         gold = target if self.training and self.config.gold_mixing_updates else None
         states = self.decode(latents, mask, self.decoder.project(memory.states), memory.mask, gold)
-        losses["words"] = self._word_loss(states[:, : target.size(1)], target)
+        losses["words"], nll = self._word_loss(states[:, : target.size(1)], target)
+        metrics["words_nll"] = self.comparable({"words": nll})["words"]
         counts["words"] = target.ne(self.pad).sum()
         losses["latents"], counts["latents"], correct = latent_loss(logits, mask, out)
         metrics["latent_nll"] = losses["latents"]
@@ -275,16 +276,17 @@ class VQNAT(QuantizedModel):
             metrics.update(self.codebook_metrics(out))
         return VQNATOutput(self.comparable(losses), counts, metrics)
 
-    def _word_loss(self, states: Tensor, target: Tensor) -> Tensor:
+    def _word_loss(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, in training of smoothed labels, and what it is of plain ones: sums over the batch, in nats."""
         logits = F.linear(states.flatten(0, 1), self.output_weight)
         # A sum over a batch leaves the range of half precision.
-        return F.cross_entropy(
-            logits.float(),
-            target.flatten(),
-            reduction="sum",
-            ignore_index=self.pad,
-            label_smoothing=self.config.label_smoothing if self.training else 0.0,
-        )
+        log_probs = F.log_softmax(logits.float(), -1)
+        nll = F.nll_loss(log_probs, target.flatten(), reduction="sum", ignore_index=self.pad)
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        if not smoothing:
+            return nll, nll
+        uniform = -log_probs.mean(-1).masked_fill(target.flatten().eq(self.pad), 0.0).sum()
+        return (1 - smoothing) * nll + smoothing * uniform, nll
 
 
 def _embedding(size: int, dim: int, pad: int) -> nn.Embedding:
