@@ -277,7 +277,7 @@ class VQNAT(QuantizedModel):
         return VQNATOutput(self.comparable(losses), counts, metrics)
 
     def _word_loss(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, in training of smoothed labels, and what it is of plain ones: sums over the batch, in nats."""
+        """The loss, in training of smoothed labels, and what plain ones cost: batch sums in nats."""
         logits = F.linear(states.flatten(0, 1), self.output_weight)
         # A sum over a batch leaves the range of half precision.
         log_probs = F.log_softmax(logits.float(), -1)
