@@ -429,9 +429,10 @@ class EMCodebook(Quantizer):
         # At once: compiled code does not ask.
         self._initialized = not self.started.is_meta and bool(self.started)
         if self._decay > 0.0 and not any(each.is_meta for each in (self.codebook, self.counts, self.sums)):
-            # Of an M step with decay 0; a random start has no counts either, but sums.
-            nothing = (self._by_block(self.sums) == 0).all(dim=2).t()
-            self._keep_unvisited((self.counts == 0) & nothing)
+            # Of an M step with decay 0: a random start has no counts either, but sums; what has decayed to
+            # nothing stands at the origin.
+            sums, codes = (self._by_block(each).abs().amax(dim=2).t() for each in (self.sums, self.codebook))
+            self._keep_unvisited((self.counts == 0) & (sums == 0) & (codes > 0))
         self.discard()
 
     def extra_repr(self) -> str:
