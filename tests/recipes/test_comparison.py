@@ -290,6 +290,13 @@ def test_stages_of_the_same_folder_are_reported_but_not_the_comparison_itself(
     Stages(out).run("converted", ["vqnat", "benchmark", "--convert", "a.pt", "--out", "b"], quiet=True)
     assert main(words[1:]) == 0
     assert list(read_json(out / "report.json")["stages"]) == ["first", "converted", "benchmark"]
+    # A second report, in a folder of the recipe's.
+    monkeypatch.chdir(tmp_path)
+    for inside in (out / "inside", Path("out/inside")):
+        assert main(["benchmark", str(tiny_corpus), "--out", str(inside), *words[5:]]) == 0
+        report = read_json(out / "inside" / "report.json")
+        assert report["commands"][0] == "python -c pass" and "--out OUT/inside" in report["commands"][-1]
+        assert list(report["stages"]) == ["first", "converted", "benchmark"]
 
 
 @pytest.fixture

@@ -347,9 +347,11 @@ def compare(options: ComparisonOptions) -> dict[str, Any]:
 def _report(
     options: TimingOptions, program: list[str], seconds: Mapping[str, float], **parts: Any
 ) -> dict[str, Any]:
-    """The report, with the stages before this one that were run for the same folder."""
-    folders = {"OUT": options.out, "DATA": options.data}
-    stages = Stages(options.out)
+    """The report, with the stages before this one that were run for the same folder, or the one it is in."""
+    places = (options.out, options.out.parent)
+    out = next((each for each in places if (each / "stages").is_dir()), options.out)
+    folders = {"OUT": out, "DATA": options.data}
+    stages = Stages(out)
     before, commands = stages.before(program, unless="--convert")
     report = comparison_report(
         options.title,
