@@ -370,11 +370,11 @@ class LatentGenerator:
             for row in sentence:
                 score, length = float(row[-1]), int(row[-2])
                 # Other codes may say the same words.
-                words = tuple(row[:length].tolist())
-                if words in found or (score == -float("inf") and found):
+                said = tuple(row[:length].tolist())
+                if said in found or (score == -float("inf") and found):
                     continue
                 by_position = row[positions : positions + length].float()
-                found[words] = _hypothesis(row[:length].long(), score, by_position)
+                found[said] = _hypothesis(row[:length].long(), score, by_position)
             hypotheses.append([*found.values()])
         return hypotheses
 
