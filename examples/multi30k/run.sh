@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR] [--seeds N] [--shapes] [--dry-run]
+# usage: examples/multi30k/run.sh (--data DIR | --download) [--out DIR] [--shapes] [--dry-run]
 #
 # English-German image captions (Multi30k, task 1). Trains an autoregressive teacher, lets it translate the training
 # set and back-translations of it, trains vq_nat_em on these translations, exports it, and writes report.json,
@@ -8,15 +8,13 @@
 #   --data DIR  folder with train.en, train.de, val.en, val.de, test_2016_flickr.en, test_2016_flickr.de
 #   --download  fetch those files first, with wget, to the folder of --data if given, and unpack them there
 #   --out DIR   where everything goes (default: runs/multi30k)
-#   --seeds N   train the student N times, from seed 1 on, and report them side by side in seeds/ (default: 1)
 #   --shapes    train students of other shapes as well, in the same way, and report them beside the others
 #   --dry-run   print the commands and run nothing
 
-OUT=runs/multi30k SEEDS=1 SHAPES=""
+OUT=runs/multi30k SHAPES=""
 source "$(dirname "${BASH_SOURCE[0]}")/../recipe.sh" "$@"
 DATA=${DATA:-${DOWNLOAD:+$OUT/raw}}
 need_data "--data: name a folder of Multi30k, or say --download"
-at_least 1 --seeds "$SEEDS"
 
 TEACHER=$OUT/teacher/checkpoint_best.pt STUDENT=$OUT/student/checkpoint_best.pt
 URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
@@ -73,21 +71,6 @@ stage export "${EXPORT[@]}" "$STUDENT" --with-teacher "$TEACHER" --out "$OUT/exp
 given SHAPES stage export_3_3_3 "${EXPORT[@]}" "$OUT/shape_3_3_3" --out "$OUT/exported/3_3_3"
 given SHAPES stage export_3_1_3 "${EXPORT[@]}" "$OUT/shape_3_1_3" --out "$OUT/exported/3_1_3"
 
-# The students of all seeds, exported.
-SEED_SYSTEMS=()
-for ((seed = 1; seed <= SEEDS; seed++)); do
-    NAME=student$([ "$seed" = 1 ] || echo "_$seed")
-    [ "$seed" = 1 ] || stage "$NAME" "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --seed "$seed" \
-        --save-dir "$OUT/$NAME"
-    [ "$seed" = 1 ] || stage "export_$seed" "${EXPORT[@]}" "$OUT/$NAME" --with-teacher "$TEACHER" \
-        --out "$OUT/exported/$NAME"
-    SEED_SYSTEMS+=(--system "seed_$seed" "$OUT/exported/$NAME"
-        --system "seed_${seed}_4" "$OUT/exported/$NAME" beam=4 lenpen=2
-        --system "seed_${seed}_4_rescored" "$OUT/exported/$NAME" beam=4 rescore=True
-        --system "seed_${seed}_verified" "$OUT/exported/$NAME" verify=True
-        --system "seed_${seed}_tolerant" "$OUT/exported/$NAME" verify=True tolerance=2)
-done
-
 # lenpen and tolerance were chosen on valid: the student's own score favours short outputs.
 SHAPE_SYSTEMS=(--system int8_3_3_3 "$OUT/exported/3_3_3" --system int8_3_3_3_4 "$OUT/exported/3_3_3" beam=4 lenpen=2
     --system int8_3_1_3 "$OUT/exported/3_1_3" --system int8_3_1_3_4 "$OUT/exported/3_1_3" beam=4 lenpen=2)
@@ -109,7 +92,3 @@ always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$O
     --system int8_4_rescored "$OUT/exported/student" beam=4 rescore=True \
     --system int8_verified "$OUT/exported/student" verify=True \
     --system int8_tolerant "$OUT/exported/student" verify=True tolerance=2 ${SHAPES:+"${SHAPE_SYSTEMS[@]}"}
-[ "$SEEDS" = 1 ] || always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de \
-    --ref "$OUT/data/reference/test.de" --out "$OUT/seeds" --title "Multi30k, students of $SEEDS seeds" --seed 1 \
-    --max-len-a 1.2 --max-len-b 10 --batch-sizes 1 --baseline ct2_int8 \
-    --system ct2_int8 "$OUT/converted/int8" "${SEED_SYSTEMS[@]}"

@@ -93,7 +93,7 @@ def write_words(
 def decode(
     models: Sequence[VQNAT], source: Sequence[int], beam: int, most: int, least: int = 1
 ) -> list[Hypothesis]:
-    """Beam search over latents, then the words of each; best joint score first, the same words once."""
+    """Beam search over latents, then the words of each; best joint score first."""
     end = models[0].config.codebook_size
     block = 1 << models[0].config.compress_steps
     most_latents, least_latents = math.ceil((most + 1) / block), math.ceil((least + 1) / block)
@@ -114,7 +114,4 @@ def decode(
         Hypothesis(codes[:-1], score, *write_words(models, source, codes[:-1], most, least))
         for codes, score in beams
     ]
-    found: dict[tuple[int, ...], Hypothesis] = {}
-    for each in sorted(hypotheses, key=lambda hypothesis: -hypothesis.score()):
-        found.setdefault(each.words, each)
-    return [*found.values()]
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score())

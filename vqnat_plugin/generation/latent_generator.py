@@ -195,7 +195,7 @@ class LatentGenerator:
     def generate(
         self, models: Sequence[Any], sample: dict[str, Any], prefix_tokens: Tensor | None = None, **_: Any
     ) -> list[list[dict[str, Any]]]:
-        """Translate a batch; per sentence up to `beam` different hypotheses, best first, in fairseq's form.
+        """Translate a batch; per sentence `beam` hypotheses, best first, in fairseq's form.
 
         Each holds `tokens` (with EOS), `score`, `positional_scores` (nats); no attention, no alignment. One
         that was checked also has `passes`, how often the autoregressive model has read it.
@@ -366,16 +366,14 @@ class LatentGenerator:
         positions = words.tokens.size(-1)
         hypotheses = []
         for sentence in packed:
-            found: dict[tuple[float, ...], dict[str, Any]] = {}
+            found: list[dict[str, Any]] = []
             for row in sentence:
                 score, length = float(row[-1]), int(row[-2])
-                # Other codes may say the same words.
-                said = tuple(row[:length].tolist())
-                if said in found or (score == -float("inf") and found):
+                if score == -float("inf") and found:
                     continue
                 by_position = row[positions : positions + length].float()
-                found[said] = _hypothesis(row[:length].long(), score, by_position)
-            hypotheses.append([*found.values()])
+                found.append(_hypothesis(row[:length].long(), score, by_position))
+            hypotheses.append(found)
         return hypotheses
 
 
