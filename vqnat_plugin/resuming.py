@@ -83,11 +83,11 @@ def _resuming(load: Callable[..., Any]) -> Callable[..., Any]:
         if not resumed:
             # fairseq counts the hours of a training from whose weights this one begins.
             trainer._previous_training_time = 0
+        if trainer.is_data_parallel_master:
+            _warn_of_no_codes(trainer)
         state = extra_state or {}
         # Of versions that did not write it down, infinite losses say so.
         infinite = math.isinf(state.get("val_loss") or 0.0)
-        if trainer.is_data_parallel_master:
-            _warn_of_no_codes(trainer)
         setattr(trainer, WITHOUT_CODES, resumed and state.get(OURS, {}).get(WITHOUT_CODES, infinite))
         if not resumed or cfg.reset_lr_scheduler or cfg.reset_dataloader:
             trainer.lr_step(epochs.epoch)

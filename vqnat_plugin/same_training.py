@@ -4,7 +4,7 @@ import argparse
 import enum
 import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,7 @@ def languages_of(trainer: Trainer) -> dict[str, str | None]:
 def _other_languages(trainer: Trainer, state: dict[str, Any]) -> str:
     """Those languages that are others than before, as a phrase."""
     now = languages_of(trainer)
-    before = state["extra_state"].get(OURS, {}).get("languages", now)
-    return ", ".join(
-        f"{flag(name)} was {before[name]}, is now {now[name]}" for name in now if before[name] != now[name]
-    )
+    return _differences(state["extra_state"].get(OURS, {}).get("languages", now), now, now)
 
 
 def compare_symbols(trainer: Trainer, path: str, state: dict[str, Any]) -> None:
@@ -120,10 +117,13 @@ def _changed(model: Any, before: Any, now: Any, names: Collection[str] = ()) -> 
     parser = argparse.ArgumentParser(allow_abbrev=False)
     model.add_args(parser)
     own = [action.dest for action in parser._actions if action.dest in old and action.dest in new]
+    return _differences(old, new, [name for name in own if not names or name in names])
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Which of these options have other values than before, as a phrase."""
     return ", ".join(
-        f"{flag(name)} was {old[name]}, is now {new[name]}"
-        for name in own
-        if old[name] != new[name] and (not names or name in names)
+        f"{flag(name)} was {before[name]}, is now {now[name]}" for name in names if before[name] != now[name]
     )
 
 

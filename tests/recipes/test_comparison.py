@@ -14,6 +14,8 @@ from vqnat_plugin import evaluation
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.evaluation import fairseq_translator, plots
 from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
+from vqnat_plugin.evaluation.steadiness import Steadiness
+from vqnat_plugin.files import write_json
 from vqnat_plugin.reading import read_json, read_lines
 
 QUICK = ("--cpu", "--batch-sizes", "1", "2", "--sentences", "2", "--warmup", "0", "--tokenizer", "space")
@@ -266,6 +268,37 @@ def test_a_benchmark_needs_no_references(
     assert main([*map(str, words)]) == 0
     assert "delete it to measure anew" in capsys.readouterr().err
     assert (tmp_path / "out" / "latency.json").read_text() == before
+
+
+def test_times_of_a_busy_machine_are_not_taken_for_others(
+    tiny_corpus: Path,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = [1.0, *[2.0] * 30]
+
+    def sample(self: Steadiness) -> None:
+        self.seconds.append(work[len(self.seconds)])
+
+    monkeypatch.setattr(Steadiness, "sample", sample)
+    out = tmp_path / "out"
+    words = ["benchmark", tiny_corpus, "--out", out, *QUICK[:-2], "--system", "greedy", tiny_teacher]
+    # The second time from what was kept.
+    for _ in range(2):
+        assert main([*map(str, words)]) == 0
+        told = capsys.readouterr()
+        assert "the machine was busy" in told.err and f"delete {out / 'latency.json'} to measure" in told.err
+        assert "so it was busy" in told.out and "so it was busy" in (out / "report.md").read_text()
+        assert read_json(out / "report.json")["latency"]["steadiness"] == {"median": 2, "p90": 2}
+    kept = read_json(out / "latency.json")
+    work = [1.0] * 31
+    for damage in ([], [0.0], ["1"], None):
+        write_json(out / "latency.json", {**kept, "work": damage})
+        assert main([*map(str, words)]) == 0
+        assert "busy" not in capsys.readouterr().err
+        assert read_json(out / "report.json")["latency"]["steadiness"] == {"median": 1, "p90": 1}
 
 
 def test_stages_of_the_same_folder_are_reported_but_not_the_comparison_itself(

@@ -6,7 +6,8 @@ A system is --system NAME PATH [OPTION=VALUE ...], and PATH says of which kind i
   a folder of vqnat export    beam (or candidates), rescore, verify, tolerance, max_len_a, max_len_b, min_len,
                               lenpen, unkpen
   a folder of CTranslate2     beam, max_len_a, max_len_b, min_len, lenpen; --convert makes one
-Timed from source tokens on the host to the translation on the host. Nothing else should run on the machine.
+Timed from source tokens on the host to the translation on the host. Nothing else should run on the machine:
+the report says whether it was idle.
 
   vqnat benchmark data/bin --out runs/speed --system greedy teacher.pt --system beam4 teacher.pt beam=4 \\
       --system student exported --system converted ct2 --baseline greedy --baseline converted

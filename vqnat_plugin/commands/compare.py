@@ -8,7 +8,8 @@ After a kill the same command goes on; a system that is declared otherwise is de
       --system student student.pt --system rescored student.pt beam=4 rescore_with=teacher.pt
 
 Writes report.json, report.md and plots, the translations (decoded/), latency.json, and latents.json with the
-use of codes. Nothing else should run on the machine while it measures latency.
+use of codes. Nothing else should run on the machine while it measures latency: the report says
+whether it was idle.
 """
 
 import sys

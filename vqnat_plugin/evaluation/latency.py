@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .ratios import ratio_of_medians
+from .steadiness import Steadiness
 from .subset_translator import SubsetTranslator
 from .systems import System
 
@@ -71,7 +72,11 @@ class Timing:
 
 
 def measure(
-    systems: Sequence[SubsetTranslator], batches: Sequence[Sequence[int]], warmup: int = 3, title: str = ""
+    systems: Sequence[SubsetTranslator],
+    batches: Sequence[Sequence[int]],
+    warmup: int = 3,
+    title: str = "",
+    steadiness: Steadiness | None = None,
 ) -> dict[str, Timing]:
     """Translate every batch with every system, in turn.
 
@@ -80,6 +85,7 @@ def measure(
         batches: sentence numbers of each batch.
         warmup: batches that every system translates first, untimed.
         title: of the progress bar.
+        steadiness: takes a sample before every batch.
 
     Returns:
         Timings by name of the system.
@@ -92,6 +98,8 @@ def measure(
     for system in systems:
         system.passes.clear()
     for turn, sentences in enumerate(tqdm(batches, desc=title, mininterval=1)):
+        if steadiness:
+            steadiness.sample()
         first = turn % len(systems)
         for system in (*systems[first:], *systems[:first]):
             batch = system.prepare(sentences)

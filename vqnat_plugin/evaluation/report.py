@@ -11,6 +11,7 @@ from typing import Any
 from ..files import write_json, write_text
 from ..machine import describe_machine, describe_versions
 from ..options import words
+from .steadiness import is_busy
 from .tables import code, code_block, escape, markdown_table
 
 LATENTS = (
@@ -238,6 +239,13 @@ def _latency_notes(report: Mapping[str, Any]) -> list[str]:
         "- tokens: of a translation, on average, its end included",
         *["- batch 1: each sentence twice in a row, the second time counts"] * (1 in latency["batch_sizes"]),
     ]
+    # Reports of version 0.2.0 and before do not know.
+    if steady := latency.get("steadiness"):
+        busy = ", so it was busy, and times are not to be relied on" * is_busy(steady)
+        notes.append(
+            f"- the machine: a fixed piece of work before each batch took {steady['median']:g} times its "
+            f"shortest time (90th percentile {steady['p90']:g}; idle: about 1){busy}"
+        )
     if any("passes" in system for system in systems.values()):
         notes.append("- passes: how often the teacher reads a translation to check it, on average")
     on_cpu = [name for name, system in systems.items() if system.get("device") == "cpu"]

@@ -26,6 +26,7 @@ from ..evaluation.latency import Timing, beam_baseline, choose_batches, measure,
 from ..evaluation.parts import profile
 from ..evaluation.report import comparison_report, own_command, without_folders
 from ..evaluation.settings import ComparisonOptions, TimingOptions
+from ..evaluation.steadiness import Steadiness, is_busy, steadiness
 from ..evaluation.systems import Conditions, System
 from ..files import write_json, write_lines
 from ..machine import available_device, describe_machine, describe_versions
@@ -156,7 +157,20 @@ class SideBySide:
             "batch_sizes": list(options.batch_sizes),
             "precision": self.conditions.precision,
             "machine": measured["machine"],
+            "steadiness": self._steadiness(measured["work"]),
         }, measured["duration"]
+
+    def _steadiness(self, work: Sequence[float]) -> dict[str, float]:
+        """How steady the machine was; warns if it was not idle."""
+        found = steadiness(work)
+        if is_busy(found):
+            print(
+                f"{self.out}: the machine was busy, and times are not to be relied on: a fixed piece of work "
+                f"before each batch took {found['median']:g} times its shortest time (median); stop what "
+                f"else runs and delete {self.out / 'latency.json'} to measure anew",
+                file=sys.stderr,
+            )
+        return found
 
     def _is_measured(self, record: dict[str, Any], options: TimingOptions) -> bool:
         """Whether a record has what `_measure` gives, of all systems."""
@@ -166,6 +180,8 @@ class SideBySide:
             complete
             and all(rows.keys() == names for rows in timings.values())
             and all(type(each) is dict for each in (*engines.values(), record["machine"]))
+            and bool(record["work"])
+            and all(_is_number(each) and each > 0 for each in record["work"])
         )
 
     def _measure(self, options: TimingOptions) -> dict[str, Any]:
@@ -182,16 +198,16 @@ class SideBySide:
                 for each in loaded
             }
             torch.manual_seed(options.seed)
-            timings = {}
+            timings, work = {}, Steadiness()
             for size in options.batch_sizes:
                 batches = choose_batches(loaded[0].lengths, size, options.sentences, options.seed)
-                found = measure(loaded, batches, options.warmup, title=f"batches of {size}")
+                found = measure(loaded, batches, options.warmup, f"batches of {size}", work)
                 timings[str(size)] = {name: dataclasses.asdict(timing) for name, timing in found.items()}
                 for each in loaded if options.profile else ():
                     if self.kinds[each.name] == EXPORTED:
                         parts = engines[each.name].setdefault("profile_ms", {})
                         parts[f"batch_{size}"] = profile(each, batches, options.warmup)
-            return {"timings": timings, "engines": engines}
+            return {"timings": timings, "engines": engines, "work": work.seconds}
         finally:
             torch.set_num_threads(threads)
 

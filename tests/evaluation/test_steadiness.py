@@ -1,0 +1,26 @@
+import time
+
+import pytest
+
+from vqnat_plugin.evaluation.steadiness import BUSY, Steadiness, is_busy, steadiness
+
+
+def test_times_are_multiples_of_the_shortest() -> None:
+    assert steadiness([0.002, 0.001, 0.003]) == {"median": 2.0, "p90": 2.8}
+    assert steadiness([0.5]) == {"median": 1.0, "p90": 1.0}
+
+
+def test_a_machine_is_busy_when_most_times_are_longer() -> None:
+    # One interruption says nothing.
+    assert not is_busy(steadiness([1.0] * 9 + [5.0]))
+    assert is_busy(steadiness([1.0] * 4 + [2.0] * 6))
+    assert is_busy({"median": BUSY, "p90": 2.0}) and not is_busy({"median": BUSY - 0.01, "p90": 2.0})
+
+
+def test_a_sample_is_the_time_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 1.5, 7.0, 9.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times))
+    steady = Steadiness()
+    steady.sample()
+    steady.sample()
+    assert steady.seconds == [0.5, 2.0]

@@ -1,0 +1,47 @@
+"""Whether a machine was idle while something was timed: a fixed piece of work, timed again and again.
+
+Another program, or another guest of the same host, slows down systems that are timed side by side, and not
+all of them alike: one lives on what the processor's caches hold, another computes. So ratios are off as well.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# Of the fixed piece of work: steps of the interpreter, and bytes that go through the caches.
+STEPS, BYTES = 10_000, 4 << 20
+# From this many times the shortest time on, the machine was busy.
+BUSY = 1.15
+
+
+class Steadiness:
+    """Times a piece of work of about a millisecond.
+
+    Attributes:
+        seconds: of each time.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._numbers = np.zeros(BYTES // 4, dtype=np.int32)
+
+    def sample(self) -> None:
+        """Does the work once."""
+        start = time.perf_counter()
+        total = 0
+        for step in range(STEPS):
+            total += step
+        self._numbers += 1
+        self.seconds.append(time.perf_counter() - start)
+
+
+def steadiness(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 90th percentile of the times of the same work, as multiples of the shortest of them."""
+    median, p90 = np.percentile(np.array(seconds) / min(seconds), [50, 90])
+    return {"median": round(float(median), 2), "p90": round(float(p90), 2)}
+
+
+def is_busy(found: Mapping[str, float]) -> bool:
+    """Whether times that were taken meanwhile are not to be relied on; see `steadiness`."""
+    return found["median"] >= BUSY
