@@ -40,7 +40,7 @@ class Setting:
         return self.task.build_generator(self.models, self.cfg.generation)
 
     def translate(self, **options: Any) -> list[list[dict[str, Any]]]:
-        return self.task.inference_step(self.generator(**options), self.models, self.batch)
+        return self.generator(**options).generate(self.models, self.batch)
 
 
 def scored_by_fairseq(
@@ -83,6 +83,23 @@ def test_teacher_decides_on_the_same_candidates(
         assert sorted(h["tokens"].tolist() for h in first) == sorted(h["tokens"].tolist() for h in second)
         assert [h["score"] for h in second] == sorted((h["score"] for h in second), reverse=True)
     assert [h[0]["score"] for h in own] != [h[0]["score"] for h in ranked]
+
+
+def test_translations_that_users_see_differ(
+    tiny_corpus: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    for rescore_with in (None, str(tiny_teacher)):
+        setting = Setting(tiny_corpus, tiny_student, rescore_with)
+        every = setting.translate(beam=12, max_len_b=4)
+        words = [[tuple(h["tokens"].tolist()) for h in hypotheses] for hypotheses in every]
+        assert any(len(set(each)) < len(each) for each in words)
+        shown = setting.task.inference_step(setting.generator(), setting.models, setting.batch)
+        for seen, hypotheses, kept in zip(words, every, shown, strict=True):
+            assert [tuple(h["tokens"].tolist()) for h in kept] == [*dict.fromkeys(seen)]
+            # Of each the best.
+            assert all(
+                h["score"] == hypotheses[seen.index(tuple(h["tokens"].tolist()))]["score"] for h in kept
+            )
 
 
 def test_some_candidates_at_a_time(

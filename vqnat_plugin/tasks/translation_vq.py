@@ -132,11 +132,20 @@ class TranslationVQTask(EMTask, TranslationTask):
         prefix_tokens: Any = None,
         constraints: Any = None,
     ) -> list[list[dict[str, torch.Tensor]]]:
-        """Translate one batch.
+        """Translate one batch; hypotheses of a sentence, best first, with the same words once.
 
         Raises:
             UsageError: there are constraints.
         """
         if constraints is not None:
             raise UsageError("--constraints: not supported, all words are written at once")
-        return generator.generate(models, sample, prefix_tokens=prefix_tokens)
+        found = generator.generate(models, sample, prefix_tokens=prefix_tokens)
+        return [_distinct(hypotheses) for hypotheses in found]
+
+
+def _distinct(hypotheses: Sequence[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """The first of all that say the same: other codes may say the same words."""
+    found: dict[tuple[int, ...], dict[str, torch.Tensor]] = {}
+    for each in hypotheses:
+        found.setdefault(tuple(each["tokens"].tolist()), each)
+    return [*found.values()]
