@@ -126,6 +126,31 @@ def test_processes_that_prepare_end_with_the_one_that_started_them() -> None:
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    sys.stdin.read()\n"
     )
+    assert_children_end_with(program)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux's")
+def test_processes_that_prepare_end_even_if_they_were_still_starting() -> None:
+    program = (
+        "import sys\n"
+        "from multiprocessing.context import SpawnProcess\n"
+        "from vqnat_plugin.data.prepare import mapping\n"
+        "start, started = SpawnProcess.start, []\n"
+        "def start_and_wait(process):\n"
+        "    start(process)\n"
+        "    started.append(process.pid)\n"
+        "    if len(started) == 2:\n"
+        "        print(*started, flush=True)\n"
+        "        sys.stdin.read()\n"
+        "SpawnProcess.start = start_and_wait\n"
+        "with mapping(2) as each:\n"
+        "    each(str.split, ['a b'] * 3000, 'split')\n"
+    )
+    assert_children_end_with(program)
+
+
+def assert_children_end_with(program: str) -> None:
+    """Kill a Python program that prints the numbers of its children and waits, and see them end."""
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -387,13 +387,14 @@ def test_worker_killed_by_a_signal_is_a_failure(
 def test_workers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     # The launcher starts a worker that sleeps where fairseq would train, says so, and is killed.
     launcher = """
-import subprocess, sys
+import os, subprocess, sys
 worker = "import sys, types; sys.modules['fairseq_cli.train'] = m = types.ModuleType('t'); "
 worker += "sys.modules['vqnat_plugin.compat'] = sys.modules['vqnat_plugin.batch_limits'] = m; "
 worker += "m.install = lambda: None; "
 worker += "m.cli_main = lambda: (print('ready', flush=True), __import__('signal').pause()); "
 worker += "from vqnat_plugin import launch; launch._worker()"
-subprocess.Popen([sys.executable, '-c', worker, '--cpu'])
+environment = {**os.environ, 'VQNAT_LAUNCHER': str(os.getpid())}
+subprocess.Popen([sys.executable, '-c', worker, '--cpu'], env=environment)
 sys.stdin.read()
 """
     reading, writing = os.pipe()
@@ -406,3 +407,26 @@ sys.stdin.read()
             process.kill()
             # The end of the output: nobody is left who could write.
             assert output.read() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_process_whose_parent_ended_before_it_could_ask_ends_as_well() -> None:
+    program = (
+        "import os; from vqnat_plugin.launch import end_with_parent; end_with_parent(os.getppid()); "
+        "print('goes on', flush=True); end_with_parent({}); print('never')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program.format(os.getppid())],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "goes on\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_workers_know_who_has_started_them(tmp_path: Path) -> None:
+    code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['VQNAT_LAUNCHER'])"
+    assert launch.run_workers([[*python(code), str(tmp_path / "found")]], {}) == 0
+    assert (tmp_path / "found").read_text() == str(os.getpid())

@@ -27,6 +27,8 @@ from .fairseq_commands import BATCH_TOKENS_VARIABLE, VOICE, WORKER, program, sho
 ANY_THRESHOLD = (2, 36)
 # Workers talk to each other by sockets that no other machine can reach.
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+# The number of the process that starts workers.
+LAUNCHER = "VQNAT_LAUNCHER"
 
 # More would share a batch in parts that are too small for long sentences; further cores are their threads.
 MOST_WORKERS = 8
@@ -149,7 +151,7 @@ def run_workers(commands: list[list[str]], environment: dict[str, str]) -> int:
     voice, byte = os.pipe()
     os.write(byte, b"1")
     os.close(byte)
-    environment = {**os.environ, **environment, VOICE: str(voice)}
+    environment = {**os.environ, **environment, VOICE: str(voice), LAUNCHER: str(os.getpid())}
 
     def stop(signum: int, _frame: object) -> None:
         for process in processes:
@@ -287,14 +289,20 @@ def _teach_fairseq() -> None:
     importlib.import_module(".batch_limits", __package__).install()
 
 
-def end_with_parent() -> None:
-    """Let this process end by itself once its parent is killed so hard that it cannot stop it."""
+def end_with_parent(parent: int) -> None:
+    """Let this process end by itself once its parent is killed so hard that it cannot stop it.
+
+    Args:
+        parent: the number of the parent, which may have ended while this process was starting.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _worker() -> None:
-    end_with_parent()
+    end_with_parent(int(os.environ[LAUNCHER]))
     _teach_fairseq()
     from fairseq_cli.train import cli_main
 

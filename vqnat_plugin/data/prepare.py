@@ -1,6 +1,7 @@
 """From parallel text to binarised data, with the text pipeline that made it beside it."""
 
 import functools
+import os
 import shutil
 import sys
 from collections import Counter
@@ -93,7 +94,8 @@ def _told_of_deaths() -> Iterator[None]:
 def mapping(workers: int) -> Iterator[Mapping]:
     """A function that makes tokens of sentences, in order, in so many processes, with a progress bar."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, end_with_parent) as pool, _told_of_deaths():
+    pool = ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),))
+    with pool, _told_of_deaths():
         # Processes start with the first task.
         spread = functools.partial(pool.map, chunksize=1000)
 
