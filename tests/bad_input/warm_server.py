@@ -57,6 +57,7 @@ def command(program: str) -> Callable[[], Any]:
     module = launch.WORKER if program == "worker" else f"fairseq_cli.{program[8:].replace('-', '_')}"
     sys.modules["__main__"].__spec__ = types.SimpleNamespace(name=module)  # type: ignore[assignment]
     fairseq_commands.explain_errors()
+    os.environ[launch.LAUNCHER] = str(os.getppid())
     return launch._worker if program == "worker" else importlib.import_module(module).cli_main  # type: ignore[no-any-return]
 
 
