@@ -116,41 +116,35 @@ def test_after_a_kill_the_same_command_gives_the_same(
         shutil.rmtree(out)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux's")
-def test_processes_that_prepare_end_with_the_one_that_started_them() -> None:
-    program = (
-        "import multiprocessing, sys\n"
-        "from vqnat_plugin.data.prepare import mapping\n"
-        "with mapping(2) as each:\n"
-        "    each(str.split, ['a b'] * 3000, 'split')\n"
-        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    assert_children_end_with(program)
+# Both print the numbers of their children and wait: when these have worked, and when they are still starting.
+WORKING = """
+import multiprocessing, sys
+from vqnat_plugin.data.prepare import mapping
+with mapping(2) as each:
+    each(str.split, ['a b'] * 3000, 'split')
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    sys.stdin.read()
+"""
+STARTING = """
+import sys
+from multiprocessing.context import SpawnProcess
+from vqnat_plugin.data.prepare import mapping
+start, started = SpawnProcess.start, []
+def start_and_wait(process):
+    start(process)
+    started.append(process.pid)
+    if len(started) == 2:
+        print(*started, flush=True)
+        sys.stdin.read()
+SpawnProcess.start = start_and_wait
+with mapping(2) as each:
+    each(str.split, ['a b'] * 3000, 'split')
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux's")
-def test_processes_that_prepare_end_even_if_they_were_still_starting() -> None:
-    program = (
-        "import sys\n"
-        "from multiprocessing.context import SpawnProcess\n"
-        "from vqnat_plugin.data.prepare import mapping\n"
-        "start, started = SpawnProcess.start, []\n"
-        "def start_and_wait(process):\n"
-        "    start(process)\n"
-        "    started.append(process.pid)\n"
-        "    if len(started) == 2:\n"
-        "        print(*started, flush=True)\n"
-        "        sys.stdin.read()\n"
-        "SpawnProcess.start = start_and_wait\n"
-        "with mapping(2) as each:\n"
-        "    each(str.split, ['a b'] * 3000, 'split')\n"
-    )
-    assert_children_end_with(program)
-
-
-def assert_children_end_with(program: str) -> None:
-    """Kill a Python program that prints the numbers of its children and waits, and see them end."""
+@pytest.mark.parametrize("program", [WORKING, STARTING], ids=["working", "starting"])
+def test_processes_that_prepare_end_with_the_one_that_started_them(program: str) -> None:
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

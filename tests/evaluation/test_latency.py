@@ -84,14 +84,14 @@ def test_a_sentence_alone_is_translated_twice_and_the_second_time_counts() -> No
     assert len(timings["a"].seconds) == 1 and timings["a"].tokens == 3
 
 
-def test_steadiness_is_asked_before_every_batch_that_counts() -> None:
+def test_fixed_work_is_done_before_every_batch_that_counts() -> None:
     events: list[tuple[str, str, tuple[int, ...]]] = []
 
     class Watch:
         def sample(self) -> None:
             events.append(("watch", "sample", ()))
 
-    measure([Recorder("a", events)], [[0, 1], [2, 3]], warmup=1, steadiness=Watch())
+    measure([Recorder("a", events)], [[0, 1], [2, 3]], warmup=1, work=Watch())
     timed = ["sample", "synchronize", "translate", "synchronize"]
     assert [what for _, what, _ in events] == ["translate", *timed, *timed]
 

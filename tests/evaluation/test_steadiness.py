@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from vqnat_plugin.evaluation.steadiness import BUSY, Steadiness, is_busy, steadiness
+from vqnat_plugin.evaluation.steadiness import BUSY, FixedWork, is_busy, steadiness
 
 
 def test_times_are_multiples_of_the_shortest() -> None:
@@ -20,7 +20,7 @@ def test_a_machine_is_busy_when_most_times_are_longer() -> None:
 def test_a_sample_is_the_time_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 1.5, 7.0, 9.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(times))
-    steady = Steadiness()
-    steady.sample()
-    steady.sample()
-    assert steady.seconds == [0.5, 2.0]
+    work = FixedWork()
+    work.sample()
+    work.sample()
+    assert work.seconds == [0.5, 2.0]

@@ -14,7 +14,7 @@ from vqnat_plugin import evaluation
 from vqnat_plugin.commands.main import main
 from vqnat_plugin.evaluation import fairseq_translator, plots
 from vqnat_plugin.evaluation.fairseq_translator import FairseqTranslator
-from vqnat_plugin.evaluation.steadiness import Steadiness
+from vqnat_plugin.evaluation.steadiness import FixedWork
 from vqnat_plugin.files import write_json
 from vqnat_plugin.reading import read_json, read_lines
 
@@ -279,10 +279,10 @@ def test_times_of_a_busy_machine_are_not_taken_for_others(
 ) -> None:
     work = [1.0, *[2.0] * 30]
 
-    def sample(self: Steadiness) -> None:
+    def sample(self: FixedWork) -> None:
         self.seconds.append(work[len(self.seconds)])
 
-    monkeypatch.setattr(Steadiness, "sample", sample)
+    monkeypatch.setattr(FixedWork, "sample", sample)
     out = tmp_path / "out"
     words = ["benchmark", tiny_corpus, "--out", out, *QUICK[:-2], "--system", "greedy", tiny_teacher]
     # The second time from what was kept.

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .ratios import ratio_of_medians
-from .steadiness import Steadiness
+from .steadiness import FixedWork
 from .subset_translator import SubsetTranslator
 from .systems import System
 
@@ -76,7 +76,7 @@ def measure(
     batches: Sequence[Sequence[int]],
     warmup: int = 3,
     title: str = "",
-    steadiness: Steadiness | None = None,
+    work: FixedWork | None = None,
 ) -> dict[str, Timing]:
     """Translate every batch with every system, in turn.
 
@@ -85,7 +85,7 @@ def measure(
         batches: sentence numbers of each batch.
         warmup: batches that every system translates first, untimed.
         title: of the progress bar.
-        steadiness: takes a sample before every batch.
+        work: is done before every batch.
 
     Returns:
         Timings by name of the system.
@@ -98,8 +98,8 @@ def measure(
     for system in systems:
         system.passes.clear()
     for turn, sentences in enumerate(tqdm(batches, desc=title, mininterval=1)):
-        if steadiness:
-            steadiness.sample()
+        if work:
+            work.sample()
         first = turn % len(systems)
         for system in (*systems[first:], *systems[:first]):
             batch = system.prepare(sentences)

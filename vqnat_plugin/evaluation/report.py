@@ -11,7 +11,7 @@ from typing import Any
 from ..files import write_json, write_text
 from ..machine import describe_machine, describe_versions
 from ..options import words
-from .steadiness import is_busy
+from .steadiness import as_words, is_busy
 from .tables import code, code_block, escape, markdown_table
 
 LATENTS = (
@@ -239,12 +239,11 @@ def _latency_notes(report: Mapping[str, Any]) -> list[str]:
         "- tokens: of a translation, on average, its end included",
         *["- batch 1: each sentence twice in a row, the second time counts"] * (1 in latency["batch_sizes"]),
     ]
-    # Reports of version 0.2.0 and before do not know.
+    # Older reports do not know.
     if steady := latency.get("steadiness"):
         busy = ", so it was busy, and times are not to be relied on" * is_busy(steady)
         notes.append(
-            f"- the machine: a fixed piece of work before each batch took {steady['median']:g} times its "
-            f"shortest time (90th percentile {steady['p90']:g}; idle: about 1){busy}"
+            f"- the machine: {as_words(steady)} (90th percentile {steady['p90']:g}; idle: about 1){busy}"
         )
     if any("passes" in system for system in systems.values()):
         notes.append("- passes: how often the teacher reads a translation to check it, on average")

@@ -15,8 +15,8 @@ STEPS, BYTES = 10_000, 4 << 20
 BUSY = 1.15
 
 
-class Steadiness:
-    """Times a piece of work of about a millisecond.
+class FixedWork:
+    """A piece of work that takes a fraction of a millisecond on an idle machine.
 
     Attributes:
         seconds: of each time.
@@ -27,7 +27,7 @@ class Steadiness:
         self._numbers = np.zeros(BYTES // 4, dtype=np.int32)
 
     def sample(self) -> None:
-        """Does the work once."""
+        """Does the work once, and times it."""
         start = time.perf_counter()
         total = 0
         for step in range(STEPS):
@@ -40,6 +40,11 @@ def steadiness(seconds: Sequence[float]) -> dict[str, float]:
     """Median and 90th percentile of the times of the same work, as multiples of the shortest of them."""
     median, p90 = np.percentile(np.array(seconds) / min(seconds), [50, 90])
     return {"median": round(float(median), 2), "p90": round(float(p90), 2)}
+
+
+def as_words(found: Mapping[str, float]) -> str:
+    """`steadiness` as a part of a sentence."""
+    return f"a fixed piece of work before each batch took {found['median']:g} times its shortest time"
 
 
 def is_busy(found: Mapping[str, float]) -> bool:

@@ -26,7 +26,7 @@ from ..evaluation.latency import Timing, beam_baseline, choose_batches, measure,
 from ..evaluation.parts import profile
 from ..evaluation.report import comparison_report, own_command, without_folders
 from ..evaluation.settings import ComparisonOptions, TimingOptions
-from ..evaluation.steadiness import Steadiness, is_busy, steadiness
+from ..evaluation.steadiness import FixedWork, as_words, is_busy, steadiness
 from ..evaluation.systems import Conditions, System
 from ..files import write_json, write_lines
 from ..machine import available_device, describe_machine, describe_versions
@@ -165,9 +165,8 @@ class SideBySide:
         found = steadiness(work)
         if is_busy(found):
             print(
-                f"{self.out}: the machine was busy, and times are not to be relied on: a fixed piece of work "
-                f"before each batch took {found['median']:g} times its shortest time (median); stop what "
-                f"else runs and delete {self.out / 'latency.json'} to measure anew",
+                f"{self.out}: the machine was busy, and times are not to be relied on: {as_words(found)} "
+                f"(median); stop what else runs and delete {self.out / 'latency.json'} to measure anew",
                 file=sys.stderr,
             )
         return found
@@ -198,7 +197,7 @@ class SideBySide:
                 for each in loaded
             }
             torch.manual_seed(options.seed)
-            timings, work = {}, Steadiness()
+            timings, work = {}, FixedWork()
             for size in options.batch_sizes:
                 batches = choose_batches(loaded[0].lengths, size, options.sentences, options.seed)
                 found = measure(loaded, batches, options.warmup, f"batches of {size}", work)
