@@ -1,8 +1,10 @@
+import itertools
+import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from vqnat_plugin.evaluation.latency import (
     measure,
     summarize,
 )
+from vqnat_plugin.evaluation.steadiness import BUSY, FixedWork
 from vqnat_plugin.evaluation.systems import Conditions, System, parse_system
 
 
@@ -33,7 +36,7 @@ def test_batches_are_full_sorted_by_length_and_use_all_sentences_alike(
     counts = Counter(number for batch in batches for number in batch)
     assert max(counts.values()) - min(counts.get(number, 0) for number in range(len(lengths))) <= 1
     spans = sorted((min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in batches)
-    assert all(left[1] <= right[0] for left, right in pairwise(spans))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
     assert batches == choose_batches(lengths, batch_size, sentences, seed=1)
 
 
@@ -62,7 +65,7 @@ def test_systems_take_turns_at_every_batch() -> None:
     events: list[tuple[str, str, tuple[int, ...]]] = []
     systems = [Recorder(name, events) for name in "abc"]
     batches = [[0, 1], [2, 3], [4, 5], [6, 7]]
-    timings = measure(systems, batches, warmup=2)
+    timings = measure(systems, batches, warmup=2).timings
 
     translated = [(name, batch) for name, what, batch in events if what == "translate"]
     assert translated[:6] == [(name, batch) for batch in ((0, 1), (2, 3)) for name in "abc"]
@@ -79,21 +82,53 @@ def test_systems_take_turns_at_every_batch() -> None:
 
 def test_a_sentence_alone_is_translated_twice_and_the_second_time_counts() -> None:
     events: list[tuple[str, str, tuple[int, ...]]] = []
-    timings = measure([Recorder("a", events)], [[3]], warmup=0)
+    timings = measure([Recorder("a", events)], [[3]], warmup=0).timings
     assert [what for _, what, _ in events] == ["translate", "synchronize", "translate", "synchronize"]
     assert len(timings["a"].seconds) == 1 and timings["a"].tokens == 3
 
 
-def test_fixed_work_is_done_before_every_batch_that_counts() -> None:
+class Watch(FixedWork):
+    """Fixed work that takes the seconds it is given, in turn."""
+
+    def __init__(self, events: list[tuple[str, str, tuple[int, ...]]], *seconds: float) -> None:
+        super().__init__()
+        self.events, self.seconds = events, iter(seconds)
+
+    def sample(self) -> float:
+        self.events.append(("watch", "sample", ()))
+        seconds = next(self.seconds)
+        self.shortest = min(self.shortest, seconds)
+        return seconds
+
+
+def test_fixed_work_is_done_before_every_translation_that_counts() -> None:
     events: list[tuple[str, str, tuple[int, ...]]] = []
-
-    class Watch:
-        def sample(self) -> None:
-            events.append(("watch", "sample", ()))
-
-    measure([Recorder("a", events)], [[0, 1], [2, 3]], warmup=1, work=Watch())
+    found = measure([Recorder("a", events)], [[0, 1], [2, 3]], warmup=1, work=Watch(events, 1, BUSY - 0.01))
     timed = ["sample", "synchronize", "translate", "synchronize"]
     assert [what for _, what, _ in events] == ["translate", *timed, *timed]
+    assert found.work == [1, BUSY - 0.01] and found.again == 0
+
+
+def test_a_batch_is_timed_again_when_the_machine_was_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, str, tuple[int, ...]]] = []
+    systems = [Checked("a", events), Recorder("b", events)]
+    # The first batch is disturbed once, the second always, the third never.
+    work = Watch(events, 2, 2, 4, 4, 1, 1, *(1.1, 1.1, 3, 3), *(5, 5))
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) ** 2)
+    found = measure(systems, [[0, 1], [2, 3], [4, 5]], warmup=0, work=work)
+
+    translated = [(name, batch[0]) for name, what, batch in events if what == "translate"]
+    # In the order that the batch had before.
+    assert translated[6:] == [("a", 0), ("b", 0), ("b", 2), ("a", 2), ("b", 2), ("a", 2)]
+    # Times count as a whole: of all systems, those beside which the work was fastest.
+    assert found.again == 3 and found.work == [1.1, 1.1, 3, 3, 1, 1]
+    # The n-th translation of all takes 4n + 1 seconds: 2n + 1 squared less 2n squared.
+    assert found.timings["a"].seconds == [4 * 6 + 1, 4 * 9 + 1, 4 * 4 + 1]
+    assert found.timings["b"].seconds == [4 * 7 + 1, 4 * 8 + 1, 4 * 5 + 1]
+    assert [timing.tokens for timing in found.timings.values()] == [18, 18]
+    # Of the same translations: the fourth, the fifth and the third of this system.
+    assert found.timings["a"].passes == (7 + 9 + 5) / 3 and found.timings["b"].passes is None
 
 
 class Checked(Recorder):
@@ -106,7 +141,7 @@ class Checked(Recorder):
 
 def test_passes_are_of_what_is_timed_in_batches_of_the_first_size() -> None:
     systems = [Recorder("plain", []), Checked("checked", [])]
-    timings = {size: measure(systems, [[1] * size, [2] * size], warmup=2) for size in (2, 3)}
+    timings = {size: measure(systems, [[1] * size, [2] * size], warmup=2).timings for size in (2, 3)}
     # Counted anew behind the warm-up.
     assert timings[2]["checked"].passes == 2 and timings[3]["checked"].passes == 2.5
     assert timings[2]["plain"].passes is None

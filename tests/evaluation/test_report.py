@@ -229,11 +229,16 @@ def test_ratios_have_intervals_and_parts_of_exported_models_a_table_of_their_own
 
 def test_a_report_says_whether_the_machine_was_idle() -> None:
     assert "- the machine" not in results(comparison_report("", latency=LATENCY))
-    idle = results(comparison_report("", latency={**LATENCY, "steadiness": {"median": 1.02, "p90": 1.1}}))
+
+    def with_steadiness(**values: float) -> str:
+        return results(comparison_report("", latency={**LATENCY, "steadiness": values}))
+
+    idle = with_steadiness(median=1.02, p90=1.1, timed_again=0)
     assert "took 1.02 times its shortest time (90th percentile 1.1; idle: about 1)" in idle
-    assert "busy" not in idle
-    busy = results(comparison_report("", latency={**LATENCY, "steadiness": {"median": 1.6, "p90": 2}}))
+    assert "so it was busy" not in idle
+    busy = with_steadiness(median=1.6, p90=2, timed_again=23)
     assert "took 1.6 times" in busy and "so it was busy, and times are not to be relied on" in busy
+    assert "batches timed again because it was busy: 23" in busy
 
 
 CHRF = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"

@@ -18,9 +18,9 @@ def test_a_machine_is_busy_when_most_times_are_longer() -> None:
 
 
 def test_a_sample_is_the_time_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([1.0, 1.5, 7.0, 9.0])
+    times = iter([1.0, 1.5, 7.0, 9.0, 10.0, 10.25])
     monkeypatch.setattr(time, "perf_counter", lambda: next(times))
     work = FixedWork()
-    work.sample()
-    work.sample()
-    assert work.seconds == [0.5, 2.0]
+    assert [work.sample() for _ in range(3)] == [0.5, 2.0, 0.25]
+    # Of all times, not of those alone.
+    assert work.shortest == 0.25 and work.slowdown([0.5, 2.0, 1.0]) == 4.0

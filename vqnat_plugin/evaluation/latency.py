@@ -8,6 +8,8 @@ keeps keys and values, so a fairseq Transformer with beam 1 is a fair baseline; 
 A sentence alone takes a few milliseconds, and twice as many where the systems before have left nothing of the
 weights in the processor's caches. Whoever decodes with one system finds them there: such a sentence is
 translated twice in a row, and the second time counts.
+
+Other programs, and other guests of the host, come and go. A batch that they have disturbed is timed again.
 """
 
 import random
@@ -21,12 +23,14 @@ import numpy as np
 from tqdm import tqdm
 
 from .ratios import ratio_of_medians
-from .steadiness import FixedWork
+from .steadiness import BUSY, FixedWork
 from .subset_translator import SubsetTranslator
 from .systems import System
 
 # Large batches come rarely in a few sentences; a median needs this many at least.
 MIN_BATCHES = 10
+# As often is a batch timed at most, to find the machine idle.
+ATTEMPTS = 3
 
 
 def choose_batches(lengths: Sequence[int], batch_size: int, sentences: int, seed: int) -> list[list[int]]:
@@ -71,13 +75,27 @@ class Timing:
         return {"median": round(float(median), 3), "p90": round(float(p90), 3)}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Timings by name of the system, and how steady the machine was.
+
+    Attributes:
+        work: seconds of each time of the fixed piece of work, beside those timings.
+        again: how many times a batch was timed again because the machine was busy.
+    """
+
+    timings: dict[str, Timing]
+    work: list[float]
+    again: int
+
+
 def measure(
     systems: Sequence[SubsetTranslator],
     batches: Sequence[Sequence[int]],
     warmup: int = 3,
     title: str = "",
     work: FixedWork | None = None,
-) -> dict[str, Timing]:
+) -> Measured:
     """Translate every batch with every system, in turn.
 
     Args:
@@ -85,34 +103,66 @@ def measure(
         batches: sentence numbers of each batch.
         warmup: batches that every system translates first, untimed.
         title: of the progress bar.
-        work: is done before every batch.
-
-    Returns:
-        Timings by name of the system.
+        work: is done before every translation. Where it shows that the machine was busy, the batch is timed
+            again by all systems, `ATTEMPTS` times in all at most; the times beside the fastest work count.
     """
-    seconds: dict[str, list[float]] = {system.name: [] for system in systems}
-    tokens = dict.fromkeys(seconds, 0)
     for sentences in batches[:warmup]:
         for system in systems:
             system.translate(system.prepare(sentences))
     for system in systems:
         system.passes.clear()
-    for turn, sentences in enumerate(tqdm(batches, desc=title, mininterval=1)):
+
+    def time_batch(number: int) -> _Times:
+        first = number % len(systems)
+        return _time_batch((*systems[first:], *systems[:first]), batches[number], work)
+
+    def slowdown(times: _Times) -> float:
+        return work.slowdown(times.work) if work else 1.0
+
+    found = [time_batch(number) for number in tqdm(range(len(batches)), desc=title, mininterval=1)]
+    again = 0
+    for _ in range(ATTEMPTS - 1):
+        busy = [number for number, times in enumerate(found) if slowdown(times) >= BUSY]
+        again += len(busy)
+        for number in tqdm(busy, desc=f"{title}, again", mininterval=1, disable=not busy):
+            found[number] = min(found[number], time_batch(number), key=slowdown)
+    timings = {system.name: _timing([times.systems[system.name] for times in found]) for system in systems}
+    return Measured(timings, [seconds for times in found for seconds in times.work], again)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Of one batch: by system, the seconds, the tokens and the passes of each sentence; those of the work."""
+
+    systems: dict[str, tuple[float, int, list[int]]]
+    work: list[float]
+
+
+def _time_batch(
+    systems: Sequence[SubsetTranslator], sentences: Sequence[int], work: FixedWork | None
+) -> _Times:
+    found = _Times({}, [])
+    for system in systems:
+        batch = system.prepare(sentences)
         if work:
-            work.sample()
-        first = turn % len(systems)
-        for system in (*systems[first:], *systems[:first]):
-            batch = system.prepare(sentences)
-            if len(sentences) == 1:
-                system.translate(batch)
-            system.synchronize()
-            start = time.perf_counter()
-            translations = system.translate(batch)
-            system.synchronize()
-            seconds[system.name].append(time.perf_counter() - start)
-            tokens[system.name] += sum(map(len, system.tokens(translations)))
-    passes = {system.name: statistics.mean(system.passes) if system.passes else None for system in systems}
-    return {name: Timing(times, tokens[name], passes[name]) for name, times in seconds.items()}
+            found.work.append(work.sample())
+        if len(sentences) == 1:
+            system.translate(batch)
+        before = len(system.passes)
+        system.synchronize()
+        start = time.perf_counter()
+        translations = system.translate(batch)
+        system.synchronize()
+        seconds = time.perf_counter() - start
+        tokens = sum(map(len, system.tokens(translations)))
+        found.systems[system.name] = seconds, tokens, system.passes[before:]
+    return found
+
+
+def _timing(batches: Sequence[tuple[float, int, list[int]]]) -> Timing:
+    seconds, tokens, passes = zip(*batches, strict=True)
+    counts = [count for each in passes for count in each]
+    return Timing(list(seconds), sum(tokens), statistics.mean(counts) if counts else None)
 
 
 def beam_baseline(systems: Sequence[System], baseline: str) -> str | None:

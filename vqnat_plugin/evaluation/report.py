@@ -243,7 +243,8 @@ def _latency_notes(report: Mapping[str, Any]) -> list[str]:
     if steady := latency.get("steadiness"):
         busy = ", so it was busy, and times are not to be relied on" * is_busy(steady)
         notes.append(
-            f"- the machine: {as_words(steady)} (90th percentile {steady['p90']:g}; idle: about 1){busy}"
+            f"- the machine: {as_words(steady)} (90th percentile {steady['p90']:g}; idle: about 1){busy}; "
+            f"batches timed again because it was busy: {steady['timed_again']}"
         )
     if any("passes" in system for system in systems.values()):
         notes.append("- passes: how often the teacher reads a translation to check it, on average")

@@ -4,6 +4,8 @@ Another program, or another guest of the same host, slows down systems that are 
 all of them alike: one lives on what the processor's caches hold, another computes. So ratios are off as well.
 """
 
+import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 
@@ -19,21 +21,27 @@ class FixedWork:
     """A piece of work that takes a fraction of a millisecond on an idle machine.
 
     Attributes:
-        seconds: of each time.
+        shortest: seconds of the fastest time so far.
     """
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.shortest = math.inf
         self._numbers = np.zeros(BYTES // 4, dtype=np.int32)
 
-    def sample(self) -> None:
-        """Does the work once, and times it."""
+    def sample(self) -> float:
+        """Does the work once; the seconds that it took."""
         start = time.perf_counter()
         total = 0
         for step in range(STEPS):
             total += step
         self._numbers += 1
-        self.seconds.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.shortest = min(self.shortest, seconds)
+        return seconds
+
+    def slowdown(self, seconds: Sequence[float]) -> float:
+        """Median of some of the times, as a multiple of the shortest of all."""
+        return statistics.median(seconds) / self.shortest
 
 
 def steadiness(seconds: Sequence[float]) -> dict[str, float]:
@@ -44,7 +52,7 @@ def steadiness(seconds: Sequence[float]) -> dict[str, float]:
 
 def as_words(found: Mapping[str, float]) -> str:
     """`steadiness` as a part of a sentence."""
-    return f"a fixed piece of work before each batch took {found['median']:g} times its shortest time"
+    return f"a fixed piece of work before each translation took {found['median']:g} times its shortest time"
 
 
 def is_busy(found: Mapping[str, float]) -> bool:

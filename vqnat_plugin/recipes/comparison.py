@@ -157,7 +157,7 @@ class SideBySide:
             "batch_sizes": list(options.batch_sizes),
             "precision": self.conditions.precision,
             "machine": measured["machine"],
-            "steadiness": self._steadiness(measured["work"]),
+            "steadiness": self._steadiness(measured["work"]) | {"timed_again": measured["timed_again"]},
         }, measured["duration"]
 
     def _steadiness(self, work: Sequence[float]) -> dict[str, float]:
@@ -181,6 +181,7 @@ class SideBySide:
             and all(type(each) is dict for each in (*engines.values(), record["machine"]))
             and bool(record["work"])
             and all(_is_number(each) and each > 0 for each in record["work"])
+            and type(record["timed_again"]) is int
         )
 
     def _measure(self, options: TimingOptions) -> dict[str, Any]:
@@ -197,16 +198,20 @@ class SideBySide:
                 for each in loaded
             }
             torch.manual_seed(options.seed)
-            timings, work = {}, FixedWork()
+            timings, work, seconds, again = {}, FixedWork(), [], 0
             for size in options.batch_sizes:
                 batches = choose_batches(loaded[0].lengths, size, options.sentences, options.seed)
                 found = measure(loaded, batches, options.warmup, f"batches of {size}", work)
-                timings[str(size)] = {name: dataclasses.asdict(timing) for name, timing in found.items()}
+                timings[str(size)] = {
+                    name: dataclasses.asdict(timing) for name, timing in found.timings.items()
+                }
+                seconds += found.work
+                again += found.again
                 for each in loaded if options.profile else ():
                     if self.kinds[each.name] == EXPORTED:
                         parts = engines[each.name].setdefault("profile_ms", {})
                         parts[f"batch_{size}"] = profile(each, batches, options.warmup)
-            return {"timings": timings, "engines": engines, "work": work.seconds}
+            return {"timings": timings, "engines": engines, "work": seconds, "timed_again": again}
         finally:
             torch.set_num_threads(threads)
 
