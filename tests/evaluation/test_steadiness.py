@@ -24,3 +24,12 @@ def test_a_sample_is_the_time_of_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     assert [work.sample() for _ in range(3)] == [0.5, 2.0, 0.25]
     # Of all times, not of those alone.
     assert work.shortest == 0.25 and work.slowdown([0.5, 2.0, 1.0]) == 4.0
+
+
+def test_what_was_in_the_caches_before_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    work = FixedWork()
+    monkeypatch.setattr(work, "_work", lambda: done.append("work"))
+    monkeypatch.setattr(time, "perf_counter", lambda: done.append("clock") or float(len(done)))
+    work.sample()
+    assert done == ["work", "clock", "work", "clock"]
