@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Of the fixed piece of work: steps of the interpreter, and bytes that go through the caches.
-STEPS, BYTES = 10_000, 4 << 20
+# Of the fixed piece of work: steps of the interpreter, and passes through bytes that fit a core's own cache.
+# What lies in the caches that cores share depends on the system that ran before.
+STEPS, PASSES, BYTES = 10_000, 16, 256 << 10
 # From this many times the shortest time on, the machine was busy.
 BUSY = 1.15
 
@@ -29,7 +30,7 @@ class FixedWork:
         self._numbers = np.zeros(BYTES // 4, dtype=np.int32)
 
     def sample(self) -> float:
-        """Does the work twice; the seconds of the second time, which finds the numbers in the caches."""
+        """Does the work twice; the seconds of the second time, which finds its numbers in the cache."""
         self._work()
         start = time.perf_counter()
         self._work()
@@ -41,7 +42,8 @@ class FixedWork:
         total = 0
         for step in range(STEPS):
             total += step
-        self._numbers += 1
+        for _ in range(PASSES):
+            self._numbers += 1
 
     def slowdown(self, seconds: Sequence[float]) -> float:
         """Median of some of the times, as a multiple of the shortest of all."""
