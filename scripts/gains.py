@@ -2,11 +2,12 @@
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reports import TRANSLATION, cpu, read_report, table
+from reports import TRANSLATION, busy, cpu, read_report, table
 
 # Untrained models, with AMX and without; and drafts that are checked.
 UNTRAINED = ("speed/results", "speed/results/epyc")
@@ -14,6 +15,9 @@ VERIFIED = "speed/results/verification"
 SIZES = ("batch_1", "batch_32")
 # Those whose exported models are measured as well.
 TRAINED = {"Multi30k": "multi30k/results", "Tatoeba": "own_corpus/results"}
+
+# The students of several seeds of the first of these.
+SEEDS = "multi30k/results/seeds"
 
 
 def gains(examples: Path) -> str:
@@ -153,13 +157,14 @@ def _trained(examples: Path) -> str:
     def verified(name: str) -> str:
         return f"in {each('passes', name)} passes on average ({each('mean_output_tokens', name)} tokens)"
 
-    tolerance = reports[0]["systems"]["int8_tolerant"]["options"]["tolerance"]
+    tolerances = (report["systems"]["int8_tolerant"]["options"]["tolerance"] for report in reports)
+    tolerance = " / ".join(dict.fromkeys(f"{each:g}" for each in tolerances))
     rows = [
         row("one candidate", "int8"),
         row("four candidates", "int8_4"),
         row("four candidates, rescored by the teacher", "int8_4_rescored"),
         row(f"verified {verified('int8_verified')}", "int8_verified"),
-        row(f"with a tolerance of {tolerance:g} nats {verified('int8_tolerant')}", "int8_tolerant"),
+        row(f"with a tolerance of {tolerance} nats {verified('int8_tolerant')}", "int8_tolerant"),
         row("teacher (3-3) in CTranslate2, greedy", "ct2_int8"),
         row("teacher (3-3) in CTranslate2, beam 4", "ct2_int8_beam4"),
     ]
@@ -177,8 +182,27 @@ def _trained(examples: Path) -> str:
     where = "; ".join(f"{' and '.join(names)} on an {machine}" for machine, names in machines.items())
     return (
         "The small shape for speed (`vq_nat_em_small_6_1_3`) after training, against its teacher in the same "
-        f"way: {where}. {_unsure(made)}{ranked}\n\n"
+        f"way: {where}. {_unsure(made)}{busy(dict(zip(made, reports, strict=True)))}{ranked} "
+        f"{_seeds(examples)}\n\n"
         f"{table(header, rows)}"
+    )
+
+
+def _seeds(examples: Path) -> str:
+    """How far students differ that differ in nothing but their seed."""
+    report, link = read_report(examples, SEEDS)
+    systems = report["systems"]
+    numbers = [name.removeprefix("seed_") for name in systems if re.fullmatch(r"seed_\d+", name)]
+
+    def mean(ending: str, key: str = "bleu") -> str:
+        values = [systems[f"seed_{number}{ending}"][key] for number in numbers]
+        return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+    return (
+        f"Another seed is another student. Multi30k, {len(numbers)} seeds with the same teacher, BLEU as "
+        f"mean and range: one candidate {mean('')}, four {mean('_4')}, rescored {mean('_4_rescored')}, "
+        f"verified {mean('_verified')} in {mean('_verified', 'passes')} passes, with the tolerance "
+        f"{mean('_tolerant')} in {mean('_tolerant', 'passes')} ({link})."
     )
 
 

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from vqnat_plugin import __version__
+from vqnat_plugin.evaluation.steadiness import as_words, is_busy
 from vqnat_plugin.reading import read_json
 
 # The first is the one whose numbers stand at the top.
-TRANSLATION = ("multi30k/results", "own_corpus/results", "quickstart/results")
+TRANSLATION = (
+    "multi30k/results",
+    "own_corpus/results",
+    "own_corpus/results/debian",
+    "quickstart/results",
+)
 
 
 @cache
@@ -25,6 +31,16 @@ def read_report(examples: Path, folder: str) -> tuple[dict[str, Any], str]:
 def cpu(report: Mapping[str, Any]) -> str:
     """The name of a processor, without what only fills it."""
     return str(report["machine"]["cpu"]).replace("(R)", "").removesuffix(" Processor")
+
+
+def busy(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence for each of the named reports whose times were taken on a busy machine."""
+    steady = {name: report["latency"].get("steadiness") for name, report in reports.items()}
+    return "".join(
+        f" The machine was not idle while {name} was timed: {as_words(found)}."
+        for name, found in steady.items()
+        if found and is_busy(found)
+    )
 
 
 def mean_bleu(row: Mapping[str, Any]) -> str:
