@@ -59,6 +59,8 @@ STUDENTS=(vqnat train "$DISTILLED" "${TRAINING[@]}" --source-lang en --target-la
 stage student "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --save-dir "$OUT/student"
 stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosis"
 # Layers of encoder, latent predictor and decoder.
+given SHAPES stage shape_6_2_3 "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --predictor-layers 2 \
+    --save-dir "$OUT/shape_6_2_3"
 given SHAPES stage shape_3_3_3 "${STUDENTS[@]}" --arch vq_nat_em_small --save-dir "$OUT/shape_3_3_3"
 given SHAPES stage shape_3_1_3 "${STUDENTS[@]}" --arch vq_nat_em_small --predictor-layers 1 \
     --save-dir "$OUT/shape_3_1_3"
@@ -69,11 +71,13 @@ CONVERT=(vqnat benchmark --convert "$TEACHER" --source-lang en --target-lang de)
 stage convert_fp32 "${CONVERT[@]}" --precision fp32 --out "$OUT/converted/fp32"
 stage convert_int8 "${CONVERT[@]}" --precision int8 --out "$OUT/converted/int8"
 stage export "${EXPORT[@]}" "$STUDENT" --with-teacher "$TEACHER" --out "$OUT/exported/student"
+given SHAPES stage export_6_2_3 "${EXPORT[@]}" "$OUT/shape_6_2_3" --out "$OUT/exported/6_2_3"
 given SHAPES stage export_3_3_3 "${EXPORT[@]}" "$OUT/shape_3_3_3" --out "$OUT/exported/3_3_3"
 given SHAPES stage export_3_1_3 "${EXPORT[@]}" "$OUT/shape_3_1_3" --out "$OUT/exported/3_1_3"
 
 # lenpen and tolerance were chosen on valid: the student's own score favours short outputs.
-SHAPE_SYSTEMS=(--system int8_3_3_3 "$OUT/exported/3_3_3" --system int8_3_3_3_4 "$OUT/exported/3_3_3" beam=4 lenpen=2
+SHAPE_SYSTEMS=(--system int8_6_2_3 "$OUT/exported/6_2_3" --system int8_6_2_3_4 "$OUT/exported/6_2_3" beam=4 lenpen=2
+    --system int8_3_3_3 "$OUT/exported/3_3_3" --system int8_3_3_3_4 "$OUT/exported/3_3_3" beam=4 lenpen=2
     --system int8_3_1_3 "$OUT/exported/3_1_3" --system int8_3_1_3_4 "$OUT/exported/3_1_3" beam=4 lenpen=2)
 always vqnat compare "$OUT/data/bin" --source-lang en --target-lang de --ref "$OUT/data/reference/test.de" \
     --out "$OUT" --title "Multi30k, English to German, test_2016_flickr" --seed 1 \
