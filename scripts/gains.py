@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reports import TRANSLATION, busy, cpu, read_report, table
+from reports import TRANSLATION, busy, cpu, enumerated, read_report, table
 
 # Untrained models, with AMX and without; and drafts that are checked.
 UNTRAINED = ("speed/results", "speed/results/epyc")
@@ -64,7 +64,7 @@ def gains(examples: Path) -> str:
         "rounds. At the paper's size, untrained, "
         f"{checked['passes']:.0f} passes for 25 tokens are {times['ratio']:.1f} ({times['low']:.1f} to "
         f"{times['high']:.1f}) times as fast as the teacher by itself; with the small models below it is "
-        f"{' and '.join(slower)} times. With a tolerance, more of the draft stays.\n"
+        f"{enumerated(slower)} times. With a tolerance, more of the draft stays.\n"
         f"- **Inside fairseq:** {once['vs_greedy']:.1f} times as fast as the teacher, greedy, and "
         f"{once['vs_beam']:.1f} times as fast as with beam 4, one sentence at a time; in batches of 32, "
         f"{together['vs_greedy']:.2f} and {together['vs_beam']:.1f} times (Multi30k, fp32; {link}).\n\n"
@@ -94,7 +94,7 @@ def _untrained(examples: Path) -> str:
         f"{table(header, _untrained_rows(examples))}\n\n"
         "Verified is a run of its own, with 95 % intervals. Untrained models agree by chance, so a tolerance "
         f"sets the passes here: with {most:.0f} nothing of the draft stays. The trained models below need "
-        f"one for {' and '.join(read)} tokens."
+        f"one for {enumerated(read)} tokens."
     )
 
 
@@ -179,7 +179,7 @@ def _trained(examples: Path) -> str:
     machines: dict[str, list[str]] = {}
     for name, (report, link) in made.items():
         machines.setdefault(_machine(report), []).append(f"{name} ({link})")
-    where = "; ".join(f"{' and '.join(names)} on an {machine}" for machine, names in machines.items())
+    where = "; ".join(f"{enumerated(names)} on an {machine}" for machine, names in machines.items())
     return (
         "The small shape for speed (`vq_nat_em_small_6_1_3`) after training, against its teacher in the same "
         f"way: {where}. {_unsure(made)}{busy(dict(zip(made, reports, strict=True)))}{ranked} "

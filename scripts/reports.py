@@ -1,7 +1,7 @@
 """The committed reports, as the README's figures need them."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,17 @@ def read_report(examples: Path, folder: str) -> tuple[dict[str, Any], str]:
 def cpu(report: Mapping[str, Any]) -> str:
     """The name of a processor, without what only fills it."""
     return str(report["machine"]["cpu"]).replace("(R)", "").removesuffix(" Processor")
+
+
+def corpus(report: Mapping[str, Any]) -> str:
+    """The name of a report's corpus, which its title begins with."""
+    return str(report["title"]).partition(",")[0].partition(":")[0]
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names as a part of a sentence."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def busy(reports: Mapping[str, Mapping[str, Any]]) -> str:

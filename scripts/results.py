@@ -1,10 +1,10 @@
 """Quality and speed of the recipes: the README's section on results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reports import TRANSLATION, busy, cpu, mean_bleu, read_report, table
+from reports import TRANSLATION, busy, corpus, cpu, enumerated, mean_bleu, read_report, table
 
 from vqnat_plugin.evaluation.tables import escape
 from vqnat_plugin.imaging.report import collapsed
@@ -76,34 +76,24 @@ def _machines(examples: Path) -> str:
     for recipe in TRANSLATION:
         report, _ = read_report(examples, recipe)
         name = f"{cpu(report)}, {report['machine']['cores']} cores"
-        by_cpu.setdefault(name, []).append(_corpus(report))
+        by_cpu.setdefault(name, []).append(corpus(report))
     if len(by_cpu) == 1:
         return next(iter(by_cpu))
-    return "; ".join(f"{_enumerated(titles)}: {cpu}" for cpu, titles in by_cpu.items())
-
-
-def _enumerated(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _corpus(report: Mapping[str, Any]) -> str:
-    return str(report["title"]).partition(",")[0].partition(":")[0]
+    return "; ".join(f"{enumerated(titles)}: {cpu}" for cpu, titles in by_cpu.items())
 
 
 def _busy(examples: Path) -> str:
     reports = (read_report(examples, recipe)[0] for recipe in TRANSLATION)
-    return busy({_corpus(report): report for report in reports})
+    return busy({corpus(report): report for report in reports})
 
 
 def _elsewhere(examples: Path) -> str:
     """The recipes whose stages ran elsewhere, or nobody knows where."""
     reports = (read_report(examples, recipe)[0] for recipe in TRANSLATION)
     found = [report for report in reports if report.get("elsewhere")]
-    titles = " and ".join(report["title"].partition(",")[0] for report in found)
     known = all(processors for report in found for processors in report["elsewhere"].values())
     what = "not all on that processor" if known else "on which processors they were taken is not on record"
-    return f"; minutes of {titles}: {what}" if found else ""
+    return f"; minutes of {enumerated([*map(corpus, found)])}: {what}" if found else ""
 
 
 def _ablations(report: Mapping[str, Any]) -> str:

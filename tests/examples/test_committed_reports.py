@@ -94,17 +94,16 @@ def test_systems_are_reported_as_they_are_declared(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "folder"), [*((recipe, "") for recipe in TRANSLATION), ("own_corpus", "debian")]
+    ("recipe", "folder", "plots"),
+    [
+        *((recipe, "", ["quality_speed.png", "training.png"]) for recipe in TRANSLATION),
+        ("own_corpus", "debian", ["quality_speed.png", "training.png"]),
+        ("multi30k", "seeds", ["quality_speed.png"]),
+    ],
 )
-def test_markdown_is_made_of_the_json(recipe: str, folder: str) -> None:
+def test_markdown_is_made_of_the_json(recipe: str, folder: str, plots: list[str]) -> None:
     path = ROOT / "examples" / recipe / "results" / folder / "report.md"
-    text = render_markdown(report(recipe, folder), ["quality_speed.png", "training.png"])
-    assert path.read_text() == text
-
-
-def test_markdown_of_seeds_is_made_of_the_json() -> None:
-    path = ROOT / "examples" / "multi30k" / "results" / "seeds" / "report.md"
-    assert path.read_text() == render_markdown(report("multi30k", "seeds"), ["quality_speed.png"])
+    assert path.read_text() == render_markdown(report(recipe, folder), plots)
 
 
 @pytest.mark.parametrize("folder", [".", "small", "epyc", "epyc/small", "verification"])
