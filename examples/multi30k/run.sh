@@ -59,8 +59,7 @@ STUDENTS=(vqnat train "$DISTILLED" "${TRAINING[@]}" --source-lang en --target-la
 stage student "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --save-dir "$OUT/student"
 stage diagnose vqnat diagnose "$STUDENT" --gen-subset valid --out "$OUT/diagnosis"
 # Layers of encoder, latent predictor and decoder.
-given SHAPES stage shape_6_2_3 "${STUDENTS[@]}" --arch vq_nat_em_small_6_1_3 --predictor-layers 2 \
-    --save-dir "$OUT/shape_6_2_3"
+given SHAPES stage shape_6_2_3 "${STUDENTS[@]}" --arch vq_nat_em_small_6_2_3 --save-dir "$OUT/shape_6_2_3"
 given SHAPES stage shape_3_3_3 "${STUDENTS[@]}" --arch vq_nat_em_small --save-dir "$OUT/shape_3_3_3"
 given SHAPES stage shape_3_1_3 "${STUDENTS[@]}" --arch vq_nat_em_small --predictor-layers 1 \
     --save-dir "$OUT/shape_3_1_3"

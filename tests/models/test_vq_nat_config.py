@@ -20,6 +20,7 @@ ARCHITECTURES = (
     "vq_nat_em_tiny",
     "vq_nat_em_small",
     "vq_nat_em_small_6_1_3",
+    "vq_nat_em_small_6_2_3",
     "vq_nat_em_6_1_3",
     "vq_nat_em_big",
 )

@@ -88,6 +88,10 @@ SIZES: dict[str, dict[str, Any]] = {
         embed_dim=256, ffn_dim=1024, encoder_layers=6, predictor_layers=1, decoder_layers=3,
         codebook_size=512, compress_steps=2, em_decay=0.99,
     ),
+    "vq_nat_em_small_6_2_3": dict(
+        embed_dim=256, ffn_dim=1024, encoder_layers=6, predictor_layers=2, decoder_layers=3,
+        codebook_size=512, compress_steps=2, em_decay=0.99,
+    ),
     "vq_nat_em_6_1_3": dict(ffn_dim=2048, encoder_layers=6, predictor_layers=1, decoder_layers=3),
     "vq_nat_em_big": dict(embed_dim=1024, ffn_dim=4096, attention_heads=16, dropout=0.3),
 }  # fmt: skip
