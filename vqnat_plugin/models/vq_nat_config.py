@@ -73,6 +73,10 @@ class VQNATConfig(BottleneckConfig):
         require(self, "gold_mixing_updates", mixes, "--decoder-attention causal")
 
 
+_SMALL: dict[str, Any] = dict(
+    embed_dim=256, ffn_dim=1024, encoder_layers=3, predictor_layers=3, decoder_layers=3,
+    codebook_size=512, compress_steps=2, em_decay=0.99,
+)  # fmt: skip
 # Shapes for speed are named by their layers: encoder, predictor, decoder. One pass of an encoder costs little
 # beside the predictor's steps. Hidden widths are those of Transformers of the same size.
 SIZES: dict[str, dict[str, Any]] = {
@@ -80,18 +84,9 @@ SIZES: dict[str, dict[str, Any]] = {
         embed_dim=128, ffn_dim=512, encoder_layers=2, predictor_layers=2, decoder_layers=2,
         codebook_size=256, compress_steps=2, em_decay=0.99,
     ),
-    "vq_nat_em_small": dict(
-        embed_dim=256, ffn_dim=1024, encoder_layers=3, predictor_layers=3, decoder_layers=3,
-        codebook_size=512, compress_steps=2, em_decay=0.99,
-    ),
-    "vq_nat_em_small_6_1_3": dict(
-        embed_dim=256, ffn_dim=1024, encoder_layers=6, predictor_layers=1, decoder_layers=3,
-        codebook_size=512, compress_steps=2, em_decay=0.99,
-    ),
-    "vq_nat_em_small_6_2_3": dict(
-        embed_dim=256, ffn_dim=1024, encoder_layers=6, predictor_layers=2, decoder_layers=3,
-        codebook_size=512, compress_steps=2, em_decay=0.99,
-    ),
+    "vq_nat_em_small": _SMALL,
+    "vq_nat_em_small_6_1_3": _SMALL | dict(encoder_layers=6, predictor_layers=1),
+    "vq_nat_em_small_6_2_3": _SMALL | dict(encoder_layers=6, predictor_layers=2),
     "vq_nat_em_6_1_3": dict(ffn_dim=2048, encoder_layers=6, predictor_layers=1, decoder_layers=3),
     "vq_nat_em_big": dict(embed_dim=1024, ffn_dim=4096, attention_heads=16, dropout=0.3),
 }  # fmt: skip
