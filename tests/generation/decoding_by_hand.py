@@ -93,7 +93,10 @@ def write_words(
 def decode(
     models: Sequence[VQNAT], source: Sequence[int], beam: int, most: int, least: int = 1
 ) -> list[Hypothesis]:
-    """Beam search over latents, then the words of each; best joint score first."""
+    """Beam search over latents, then the words of each; best joint score first.
+
+    With a beam of 1 a sequence ends where the end is more probable than all codes together.
+    """
     end = models[0].config.codebook_size
     block = 1 << models[0].config.compress_steps
     most_latents, least_latents = math.ceil((most + 1) / block), math.ceil((least + 1) / block)
@@ -107,7 +110,8 @@ def decode(
             for symbol, log_probability in enumerate(next_code(models, source, codes)):
                 too_short = symbol == end and len(codes) < least_latents
                 too_long = symbol != end and len(codes) >= most_latents
-                if not too_short and not too_long:
+                unlikely = beam == 1 and symbol == end and log_probability <= math.log(0.5)
+                if not too_short and not too_long and not (unlikely and len(codes) < most_latents):
                     extended.append(((*codes, symbol), score + log_probability))
         beams = sorted(extended, key=lambda entry: -entry[1])[:beam]
     hypotheses = [

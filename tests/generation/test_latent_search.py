@@ -1,6 +1,7 @@
 """The search over latents against brute force."""
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -45,6 +46,31 @@ def test_too_short_sequences_are_not_found() -> None:
     latents = search([model], sentences(1), [3], least=2, beam=60)
     assert {len(codes) for codes in found(latents, 0)[:36]} == {2, 3}
     assert int(latents.scores.isfinite().sum()) == 9 + 27
+
+
+def with_end(model: VQNAT, probability: float) -> VQNAT:
+    """Make the end as probable as that at every step, and all codes equally probable."""
+    with torch.no_grad():
+        model.predictor.output.weight.zero_()
+        model.predictor.output.bias.fill_(
+            math.log((1 - probability) / (len(model.predictor.output.bias) - 1))
+        )
+        model.predictor.output.bias[-1] = math.log(probability)
+    return model
+
+
+@pytest.mark.parametrize("probability, latents", [(0.02, 4), (0.4, 4), (0.49, 4), (0.51, 1), (0.9, 1)])
+def test_greedy_search_weighs_the_end_against_all_codes_together(probability: float, latents: int) -> None:
+    model = with_end(tiny_model(codebook_size=8), probability)
+    once = search([model], sentences(2), [4, 4], beam=1)
+    assert once.mask.sum(-1).tolist() == [[latents]] * 2
+    codes = found(once, 0)[0]
+    assert once.scores[0].tolist() == pytest.approx([latent_score([model], sentences(2)[0], codes)], abs=1e-4)
+
+
+def test_an_improbable_end_is_found_where_no_code_is_allowed() -> None:
+    once = search([with_end(tiny_model(codebook_size=8), 0.1)], sentences(3), [1, 3, 2], beam=1)
+    assert once.mask.sum(-1).flatten().tolist() == [1, 3, 2]
 
 
 def test_sampled_codes_follow_the_predictor() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..modules.attention import KeyValues
+from ..runtime.latents import LIKELY_END
 
 # Logits of words that are made at a time: 1 GiB in fp32.
 MOST_LOGITS = 1 << 28
@@ -81,7 +82,11 @@ def mean_log_probabilities(log_probabilities: Sequence[Tensor]) -> Tensor:
 
 
 class LatentSearch:
-    """Finds `beam` latent sequences a sentence with the predictors of one model or an ensemble."""
+    """Finds `beam` latent sequences a sentence with the predictors of one model or an ensemble.
+
+    A beam of 1 takes the most probable code at every step, and the end where it is more probable than all
+    codes together, see `LIKELY_END`.
+    """
 
     def __init__(self, beam: int, sampling: bool = False, temperature: float = 1.0, topk: int = -1) -> None:
         """
@@ -180,6 +185,13 @@ class LatentSearch:
         seed = torch.randint(1 << 62, ()).item()
         return torch.Generator(device).manual_seed(int(seed))
 
+    @staticmethod
+    def _greedy(step: Tensor) -> Tensor:
+        """The most probable code, or the end: see the class."""
+        best, code = step[..., :-1].max(-1)
+        ends = (step[..., -1] > LIKELY_END) | best.isneginf()
+        return code.masked_fill(ends, step.size(-1) - 1)
+
     def _choose(
         self, scores: Tensor, step: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,6 +206,9 @@ class LatentSearch:
             code = torch.multinomial(drawn, 1, generator=generator).view(batch, beam)
             parent = torch.arange(beam, device=step.device).expand(batch, beam)
             return parent, code, scores + step.gather(-1, code[..., None]).squeeze(-1)
+        if beam == 1:
+            code = self._greedy(step)
+            return torch.zeros_like(code), code, scores + step.gather(-1, code[..., None]).squeeze(-1)
         total = (scores[..., None] + step).flatten(1)
         best, index = total.topk(beam, dim=1)
         return index // symbols, index % symbols, best

@@ -1,5 +1,6 @@
 """Search over latent sequences, greedy or with a beam."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graphs import Floats, Graphs, Memory, Whole
+
+# Log-probability from which on a greedy search ends. Many codes stand for similar words, and each of them may
+# be less probable than the end, which is one symbol, where a sentence that goes on is more probable.
+LIKELY_END = math.log(0.5)
 
 
 @dataclass
@@ -60,7 +65,7 @@ def search(
             step[ended] = -np.inf
             step[ended, end] = 0.0
         if beam == 1:
-            code = step.argmax(-1)
+            code = _greedy(step)
             if scored:
                 scores += np.take_along_axis(step, code[..., None], -1)[..., 0]
         else:
@@ -75,6 +80,18 @@ def search(
         chosen = np.concatenate([chosen, code[..., None]], -1)
     mask = chosen != end
     return Latents(np.where(mask, chosen, 0), mask, scores)
+
+
+def _greedy(step: Floats) -> Whole:
+    """The most probable code; the end symbol where it is more probable than all codes together."""
+    end = step.shape[-1] - 1
+    found: Whole = step.argmax(-1)
+    unlikely = (found == end) & (step[..., end] <= LIKELY_END)
+    if unlikely.any():
+        codes = step[..., :end]
+        # Where no code is allowed, the end stays.
+        found = np.where(unlikely & (codes.max(-1) > -np.inf), codes.argmax(-1), found)
+    return found
 
 
 def _largest(values: Floats, count: int) -> tuple[Floats, Whole]:
