@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..modules.attention import KeyValues
-from ..runtime.latents import LIKELY_END
+from ..runtime.decoding import LIKELY_END
 
 # Logits of words that are made at a time: 1 GiB in fp32.
 MOST_LOGITS = 1 << 28

@@ -1,5 +1,6 @@
 """Options of decoding, for the command and for Python."""
 
+import math
 from dataclasses import dataclass
 
 from ..errors import UsageError
@@ -9,6 +10,9 @@ from ..options import MOST_BEAM, MOST_TOKENS, check, option
 MOST_EXPONENT = 50
 # Nats; the unknown word is out of the question long before.
 MOST_PENALTY = 1_000_000
+# Log-probability from which on a greedy search ends. Many codes stand for similar words, and each of them may
+# be less probable than the end, which is one symbol, where a sentence that goes on is more probable.
+LIKELY_END = math.log(0.5)
 
 
 def check_least(min_len: int, longest: int) -> None:

@@ -1,17 +1,13 @@
 """Search over latent sequences, greedy or with a beam."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .decoding import LIKELY_END
 from .graphs import Floats, Graphs, Memory, Whole
-
-# Log-probability from which on a greedy search ends. Many codes stand for similar words, and each of them may
-# be less probable than the end, which is one symbol, where a sentence that goes on is more probable.
-LIKELY_END = math.log(0.5)
 
 
 @dataclass
